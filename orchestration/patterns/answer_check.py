@@ -161,7 +161,7 @@ class AnswerCheck:
     def _look(self) -> None:
         for own, run in ((self._caller.examples, EXAMPLE_RUN), (INSTRUCTION_WORDS, INSTRUCTION_RUN)):
             latest = self._words[-run:]
-            if len(latest) == run and f" {' '.join(latest)} " in own and not self._caller.said(latest):
+            if len(latest) == run and f" {' '.join(latest)} " in own and not self._caller.contains(latest):
                 self.problem = f"repeats our own prompt: “{' '.join(latest)}”"
                 return
         if self._is_code or self._caller.wants_copies:
@@ -191,7 +191,7 @@ class AnswerCheck:
         its source."""
         if not any(word.isalpha() for word in unit):
             return False
-        return not any(self._caller.said([*unit[at:], *unit, *unit[:at]]) for at in range(len(unit)))
+        return not any(self._caller.contains([*unit[at:], *unit, *unit[:at]]) for at in range(len(unit)))
 
     def _is_inside(self) -> bool:
         words, covered = f" {' '.join(self._words)} ", 0

@@ -88,11 +88,11 @@ def right_sums(text: str) -> int:
     return sum(_read(chain) is not None and _checked(chain) is None for chain in chains)
 
 
-def carried_on(text: str, asked: str) -> tuple[str, tuple[Correction, ...], bool]:
+def carried_on(text: str, question: str) -> tuple[str, tuple[Correction, ...], bool]:
     """The corrected text, where a wrong result is also replaced wherever it is repeated and was not in the
     question, and sums that use it are corrected in turn; the corrections; and whether the text's final number
     is right or given."""
-    given = set(numbers(asked))
+    given = set(numbers(question))
     found: list[Correction] = []
     for _ in range(ROUNDS):
         text, new = corrected(text)
@@ -106,29 +106,29 @@ def carried_on(text: str, asked: str) -> tuple[str, tuple[Correction, ...], bool
                 continue
             place += len(each.sum)
             text = text[:place] + _replaced(text[place:], wrong, value)
-    return text, tuple(found), not found or rests_on(text, found, asked)
+    return text, tuple(found), not found or rests_on(text, found, question)
 
 
-def rests_on(text: str, corrections: Sequence[Correction], asked: str) -> bool:
+def rests_on(text: str, corrections: Sequence[Correction], question: str) -> bool:
     """Whether the final number of a text is one of the right results, or a given one."""
     if not corrections or corrected(text)[1]:
         return not corrections
     sums = [text[start:end] for start, end in _chains(text)]
     known = {value for each in corrections for value in (*numbers(each.right), *numbers(each.sum))}
     known |= {value for each in sums for value in numbers(each.replace("=", " ; "))}
-    said = numbers(final_answer(text) or text)
-    return not said or said[-1] in known | set(numbers(asked))
+    stated = numbers(final_answer(text) or text)
+    return not stated or stated[-1] in known | set(numbers(question))
 
 
 def _replaced(text: str, wrong: str, value: str) -> str:
     """The text with `value` for each `wrong` that is a whole number by itself, and a result."""
     again = re.compile(rf"(?<![\w.,]){re.escape(wrong)}(?!\w|[.,]\d)")
-    return again.sub(lambda said: said[0] if _names(said) else value, text)
+    return again.sub(lambda match: match[0] if _names(match) else value, text)
 
 
-def _names(said: re.Match[str]) -> bool:
+def _names(match: re.Match[str]) -> bool:
     """Whether a number is not a result but a name, such as that of a step, a list entry or a time."""
-    text, start, end = said.string, said.start(), said.end()
+    text, start, end = match.string, match.start(), match.end()
     before = text[max(0, start - 24) : start]
     is_entry = _BULLET.search(before) is not None and _OF_A_LIST.match(text, end) is not None
     return is_entry or _LABEL.search(before) is not None or _CLOCK.match(text, end) is not None
@@ -252,9 +252,9 @@ def _put(head: str, parts: list[str], index: int, right: Fraction) -> tuple[str,
     trail = re.search(r"\s*$", parts[-1])
     assert lead is not None
     assert trail is not None
-    said = f"{stated['before'].strip()}{number}{stated['after'].strip()}"
-    chain = f"{head}{before}={lead[0]}{said}{trail[0]}"
-    return chain, Correction(sum=parts[0].strip(), wrong=wrong, right=said.strip("*"))
+    result = f"{stated['before'].strip()}{number}{stated['after'].strip()}"
+    chain = f"{head}{before}={lead[0]}{result}{trail[0]}"
+    return chain, Correction(sum=parts[0].strip(), wrong=wrong, right=result.strip("*"))
 
 
 def _like(value: Fraction, number: str, first: str) -> str:
@@ -274,10 +274,10 @@ def _like(value: Fraction, number: str, first: str) -> str:
 def _agrees(stated: re.Match[str], value: Fraction) -> bool:
     """Whether a stated number is `value`, rounded or cut off at its last decimal; whole numbers must be
     exact."""
-    said, places = evaluate(stated["number"]), len(stated["number"].partition(".")[2])
+    number, places = evaluate(stated["number"]), len(stated["number"].partition(".")[2])
     last = Fraction(1, 10**places) if places else Fraction(0)
     return any(
-        abs(said - each) <= last / 2 or (said * each >= 0 and 0 < abs(each) - abs(said) < last)
+        abs(number - each) <= last / 2 or (number * each >= 0 and 0 < abs(each) - abs(number) < last)
         for each in ([value, value * 100] if "%" in stated["after"] else [value])
     )
 

@@ -51,10 +51,10 @@ class CallerText:
     """The caller's messages, and other texts that an answer may repeat, such as its sources."""
 
     def __init__(self, messages: Sequence[ChatMessage], also: Iterable[str] = ()) -> None:
-        said = [message.content for message in messages]
-        self.text = "\n".join(said)
-        self.words = f" {' '.join(words_of([*said, *also]))} "
-        self.wants_copies = bool(said) and any(
+        contents = [message.content for message in messages]
+        self.text = "\n".join(contents)
+        self.words = f" {' '.join(words_of([*contents, *also]))} "
+        self.wants_copies = bool(contents) and any(
             _REPEATS.search(each.content) for each in messages if each.role != "assistant"
         )
         lines = {heading_of(line) for line in self.text.splitlines()}
@@ -64,7 +64,7 @@ class CallerText:
         examples = (each.shown for each in EXAMPLES if not each.is_about(self.text))
         self.examples = joined_words(text for shown in examples for text in shown)
 
-    def said(self, words: Sequence[str]) -> bool:
+    def contains(self, words: Sequence[str]) -> bool:
         return f" {' '.join(words)} " in self.words
 
 
@@ -80,7 +80,7 @@ def is_of_an_example(task: str, caller: CallerText) -> bool:
     words, copied = words_of([task]), set[int]()
     for at in range(len(words) - TASK_RUN + 1):
         part = words[at : at + TASK_RUN]
-        if f" {' '.join(part)} " in caller.examples and not caller.said(part):
+        if f" {' '.join(part)} " in caller.examples and not caller.contains(part):
             copied.update(range(at, at + TASK_RUN))
     return len(words) >= MIN_TASK_WORDS and len(copied) >= TASK_SHARE * len(words)
 

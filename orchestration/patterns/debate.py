@@ -68,24 +68,24 @@ async def debate(
         models=settings.models,
         temperature=settings.temperature,
     )
-    floor = DebateRounds(context, debaters, settings.visible)
-    judge = Judge(floor, settings.judge, settings.agree_at, settings.rounds, settings.models)
+    rounds = DebateRounds(context, debaters, settings.visible)
+    judge = Judge(rounds, settings.judge, settings.agree_at, settings.rounds, settings.models)
     await context.event("round", number=1, debaters=[str(debater) for debater in debaters])
-    await floor.open()
-    if not floor.positions:
-        if len(floor.errors) == len(debaters) and not floor.spent:
-            raise floor.errors[0]
+    await rounds.run_first_round()
+    if not rounds.positions:
+        if len(rounds.errors) == len(debaters) and not rounds.is_out_of_budget:
+            raise rounds.errors[0]
         await context.warn("no debater has an answer; the coordinator answers alone")
         async with aclosing(single.inside(run, context)) as items:
             async for item in items:
                 yield item
         return
     number = 1
-    while await judge.after(number) is None:
+    while await judge.judge_round(number) is None:
         number += 1
-        await context.event("round", number=number, debaters=[str(debater) for debater in floor.debaters])
-        await floor.hold(number)
+        await context.event("round", number=number, debaters=[str(debater) for debater in rounds.debaters])
+        await rounds.run_round(number)
     context.report["debate"] = await judge.report()
-    async with aclosing(judge.write()) as items:
+    async with aclosing(judge.write_answer()) as items:
         async for item in items:
             yield item

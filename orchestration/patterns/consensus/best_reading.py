@@ -33,12 +33,12 @@ Interpret = Callable[[str], str | None]
 def best_reading(text: str, found: Sequence[Statement], interpret: Interpret) -> AnswerReading:
     """The reading of the last explicit place, else of the strongest one. Places that the text withdraws, or
     that answer other questions as well, are left out."""
-    said = sorted(((each, interpret(each.said)) for each in found), key=lambda each: each[0].place)
-    read = _of_one_row(text, _before_next(text, said))
+    interpreted = sorted(((each, interpret(each.wording)) for each in found), key=lambda each: each[0].place)
+    read = _of_one_row(text, _before_next(text, interpreted))
     if read:
         last = read[-1][0].place
         back = [each for each in withdrawals(text) if each.place >= last]
-        corrected = [(each, key) for each in back if (key := interpret(each.said)) is not None]
+        corrected = [(each, key) for each in back if (key := interpret(each.wording)) is not None]
         if back:
             read = [(replace(each, strength=0.3 * each.strength), key) for each, key in read]
         read += corrected[-1:]
@@ -62,23 +62,23 @@ def _before_next(text: str, read: Interpreted) -> Interpreted:
     return [each for each in read if each[0].place < after.start()]
 
 
-def _of_one_row(text: str, said: Interpreted) -> Understood:
+def _of_one_row(text: str, interpreted: Interpreted) -> Understood:
     """The readings without rows of differing statements. Such statements, one right after the other, answer
     several questions or are undecided: only the first counts, where it follows from an argument. If nothing
     else is left, it counts with little confidence."""
-    kept: Understood = []
+    sure: Understood = []
     doubtful: Understood = []
     row: Interpreted = []
-    for each, key in [*said, (Statement("", len(text), len(text), 0, ""), None)]:
+    for each, key in [*interpreted, (Statement("", len(text), len(text), 0, ""), None)]:
         if row and not _follows_at_once(text, row[-1][0], each):
             read = [(one, its) for one, its in row if its is not None]
             if len({its for _, its in row}) == 1 and not _is_headed(text, row[0][0]):
-                kept += read
+                sure += read
             else:
-                (kept if _is_reasoned(text, row[0][0]) else doubtful).extend(read[:1])
+                (sure if _is_reasoned(text, row[0][0]) else doubtful).extend(read[:1])
             row = []
         row.append((each, key))
-    return kept or [(replace(each, strength=0.4), key) for each, key in doubtful[:1]]
+    return sure or [(replace(each, strength=0.4), key) for each, key in doubtful[:1]]
 
 
 def _follows_at_once(text: str, one: Statement, other: Statement) -> bool:
@@ -93,13 +93,16 @@ def _follows_at_once(text: str, one: Statement, other: Statement) -> bool:
     return len(re.findall(r"[^\W\d]{2,}", between)) <= 2 and WITHDRAWN.search(between) is None
 
 
-def _is_headed(text: str, said: Statement) -> bool:
-    return said.form == "marker" and SEVERAL.search(text[max(0, said.place - 90) : said.place]) is not None
-
-
-def _is_reasoned(text: str, said: Statement) -> bool:
+def _is_headed(text: str, statement: Statement) -> bool:
     return (
-        said.form == "marker"
-        and not _is_headed(text, said)
-        and len(text[max(0, said.place - 200) : said.place].split()) >= 8
+        statement.form == "marker"
+        and SEVERAL.search(text[max(0, statement.place - 90) : statement.place]) is not None
+    )
+
+
+def _is_reasoned(text: str, statement: Statement) -> bool:
+    return (
+        statement.form == "marker"
+        and not _is_headed(text, statement)
+        and len(text[max(0, statement.place - 200) : statement.place].split()) >= 8
     )

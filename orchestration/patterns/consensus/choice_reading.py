@@ -47,24 +47,26 @@ NO_OPTION = "-"
 
 
 def read_choice(text: str, options: Mapping[str, str]) -> AnswerReading:
-    def interpret(said: str) -> str | None:
-        taken = choice_of(said, options)
-        return NO_OPTION if taken is None and (is_none(said, options) or is_torn(said, options)) else taken
+    def interpret(wording: str) -> str | None:
+        taken = choice_of(wording, options)
+        return (
+            NO_OPTION if taken is None and (is_none(wording, options) or is_torn(wording, options)) else taken
+        )
 
     named = statements(text, a_line="A" not in options)
     named = [
-        replace(each, said="-none of the above")
-        if each.form in _CHANNELS and interpret(each.said) is None
+        replace(each, wording="-none of the above")
+        if each.form in _CHANNELS and interpret(each.wording) is None
         else each
         for each in named
     ]
-    taken = [each for each in named if interpret(each.said) is not None]
+    taken = [each for each in named if interpret(each.wording) is not None]
     found = best_reading(text, [*named, *_judged_options(text, taken, options)], interpret)
     if found.key is None:
         found = _inferred(text, options, interpret)
     if found.key == NO_OPTION:
-        torn = [each for each in named if is_torn(each.said, options)]
-        first = labels_in(torn[-1].said, options)[:1] if torn else []
+        torn = [each for each in named if is_torn(each.wording, options)]
+        first = labels_in(torn[-1].wording, options)[:1] if torn else []
         return AnswerReading(first[0], 0.2, "torn") if first else NO_READING
     return found
 
@@ -81,8 +83,10 @@ def _judged_options(text: str, named: Sequence[Statement], options: Mapping[str,
             if any(each.place < match.end() and match.start() < each.end for each in named):
                 continue
             start = max(text.rfind(mark, 0, match.start()) for mark in (". ", "\n", "; ")) + 1
-            said = text[start : match.start()][-200:] if before else _clause(text, match.end())
-            labels = list(dict.fromkeys(labels_in(said, options, bare=before or len(said.split()) <= 4)))
+            wording = text[start : match.start()][-200:] if before else _clause(text, match.end())
+            labels = list(
+                dict.fromkeys(labels_in(wording, options, bare=before or len(wording.split()) <= 4))
+            )
             if len(labels) == 1:
                 found.append(Statement(labels[0], match.start(), match.end(), strength, "judged"))
     return found
@@ -106,7 +110,7 @@ def _inferred(text: str, options: Mapping[str, str], interpret: Interpret) -> An
     first, _, rest = text.strip().partition("\n")
     opening = _OPENING.match(first)
     if opening is not None and (key := choice_of(f"({opening[1]})", options)) is not None:
-        taken_back = [its for each in withdrawals(text) if (its := interpret(each.said)) is not None]
+        taken_back = [its for each in withdrawals(text) if (its := interpret(each.wording)) is not None]
         if taken_back and len(text.split()) <= 80:
             return AnswerReading(taken_back[-1], 0.6, "corrected")
         alone = first[opening.end() :].strip(" *_.") == ""
@@ -116,16 +120,16 @@ def _inferred(text: str, options: Mapping[str, str], interpret: Interpret) -> An
     if last is not None:
         ended = (
             text.rstrip().endswith((".", "!", ")", "*", '"', "”", "]", "}"))
-            or len(last.said.split()) <= 3 * 4
+            or len(last.wording.split()) <= 3 * 4
         )
-        labels = list(dict.fromkeys(labels_in(last.said, options, bare=len(last.said.split()) <= 8)))
-        if is_none(last.said, options):
+        labels = list(dict.fromkeys(labels_in(last.wording, options, bare=len(last.wording.split()) <= 8)))
+        if is_none(last.wording, options):
             return AnswerReading(NO_OPTION, 0.6, "last")
         if len(labels) == 1 and ended:
             return AnswerReading(labels[0], 0.6, "last")
         key = (
-            choice_of(last.said, options)
-            if ended and not labels and not re.search(r"[\\^=_{}]", last.said)
+            choice_of(last.wording, options)
+            if ended and not labels and not re.search(r"[\\^=_{}]", last.wording)
             else None
         )
         if key is not None:

@@ -66,24 +66,24 @@ _MARKUP = re.compile(
 
 def choice_of(text: str, options: Mapping[str, str]) -> str | None:
     """The option that one statement takes; None when that is unclear, as in `A) Mars` where Mars is C."""
-    said = _MARKUP.sub(lambda match: match[1] or "", text).strip()
-    if not said or not options:
+    wording = _MARKUP.sub(lambda match: match[1] or "", text).strip()
+    if not wording or not options:
         return None
-    if is_torn(said, options):
+    if is_torn(wording, options):
         return None
-    named, clear = _named(said, options)
+    named, clear = _named(wording, options)
     if not clear:
         return None
-    worded = _worded(said, options)
+    worded = _worded(wording, options)
     if named is None or worded is None:
-        return named or worded or _counted(said, options)
-    return named if named == worded or not _short(said) else None
+        return named or worded or _counted(wording, options)
+    return named if named == worded or not _short(wording) else None
 
 
-def _counted(said: str, options: Mapping[str, str]) -> str | None:
+def _counted(wording: str, options: Mapping[str, str]) -> str | None:
     """The option that a statement names by its position: `option 3`, `the third option`."""
-    match = _POSITION.search(said)
-    if match is None or len(said.split()) > _SHORT_WORDS:
+    match = _POSITION.search(wording)
+    if match is None or len(wording.split()) > _SHORT_WORDS:
         return None
     at = int(match[1]) if match[1] else _ORDINALS.index(match[2].lower()) + 1
     labels = list(options)
@@ -110,18 +110,18 @@ def is_torn(text: str, options: Mapping[str, str]) -> bool:
     return False
 
 
-def _short(said: str) -> bool:
-    return len(said.split()) <= 12
+def _short(wording: str) -> bool:
+    return len(wording.split()) <= 12
 
 
-def labels_in(said: str, options: Mapping[str, str], *, bare: bool = True) -> list[str]:
+def labels_in(wording: str, options: Mapping[str, str], *, bare: bool = True) -> list[str]:
     """The options that a text names by their labels and does not deny, in their order. `bare` labels, without
     brackets, count where they are not words or symbols of a longer text."""
     found: list[str] = []
-    begin, short = 0, len(said.split()) <= _SHORT_WORDS
-    formula = _FORMULA.search(said) is not None
-    for cut in [*(match.span() for match in _CLAUSE.finditer(said)), (len(said), len(said))]:
-        clause, begin = said[begin : cut[0]], cut[1]
+    begin, short = 0, len(wording.split()) <= _SHORT_WORDS
+    formula = _FORMULA.search(wording) is not None
+    for cut in [*(match.span() for match in _CLAUSE.finditer(wording)), (len(wording), len(wording))]:
+        clause, begin = wording[begin : cut[0]], cut[1]
         denied = _DENIES.search(clause)
         for match in _pattern(tuple(options)).finditer(clause):
             label = _label(match, clause, options)
@@ -156,36 +156,36 @@ def _is_label(label: str) -> bool:
 
 
 def _label(match: re.Match[str], clause: str, options: Mapping[str, str]) -> str | None:
-    said = match["inside"] or match["called"] or match["bare"]
-    label = next((each for each in options if each == said), None)
-    label = label or next((each for each in options if each.casefold() == said.casefold()), None)
-    if label is None and "1" in options and said.isupper():  # the third of `1) … 2) … 3) …` is C too
-        label = next((each for each in options if each == str(ord(said) - ord("A") + 1)), None)
+    wording = match["inside"] or match["called"] or match["bare"]
+    label = next((each for each in options if each == wording), None)
+    label = label or next((each for each in options if each.casefold() == wording.casefold()), None)
+    if label is None and "1" in options and wording.isupper():  # the third of `1) … 2) … 3) …` is C too
+        label = next((each for each in options if each == str(ord(wording) - ord("A") + 1)), None)
     if match["bare"] is None or label is None:
         return label
     before, after = clause[: match.start()].strip(" \"'“*:"), clause[match.end() :]
-    if said.isdigit():
+    if wording.isdigit():
         return label if not before and re.match(r"\s*(?:[).:]|$)", after) else None
-    if said.islower() and len(said) == 1 and label != said:
+    if wording.islower() and len(wording) == 1 and label != wording:
         return label if not before and re.match(r"\s*(?:[).:]|$)", after) else None
-    if said in ("A", "I", "a", "i") or before.endswith(("=", "+", "*", "/", "-", "\\")):
+    if wording in ("A", "I", "a", "i") or before.endswith(("=", "+", "*", "/", "-", "\\")):
         return label if _AFTER_BARE.match(after) and not before.endswith("=") else None
     return label
 
 
-def _named(said: str, options: Mapping[str, str]) -> tuple[str | None, bool]:
+def _named(wording: str, options: Mapping[str, str]) -> tuple[str | None, bool]:
     """The option that a statement names by its label, and whether that is clear: two different labels are
     not, unless the statement begins with one and then discusses others."""
-    start = re.match(r"[\W_]*", said)
+    start = re.match(r"[\W_]*", wording)
     begin = start.end() if start else 0
-    opening = re.match(r".*?[(\[]?$", said[:begin], re.DOTALL)
-    first = max(0, begin - 1) if opening and said[:begin].endswith(("(", "[")) else begin
-    match = _pattern(tuple(options)).match(said, first)
+    opening = re.match(r".*?[(\[]?$", wording[:begin], re.DOTALL)
+    first = max(0, begin - 1) if opening and wording[:begin].endswith(("(", "[")) else begin
+    match = _pattern(tuple(options)).match(wording, first)
     if match is not None:
-        rest = said[match.end() :]
-        label = _label(match, said, options)
+        rest = wording[match.end() :]
+        label = _label(match, wording, options)
         if match["bare"] is not None and label is not None and not _AFTER_BARE.match(rest):
-            label = label if said[match.start()].isupper() and match["bare"] not in ("A", "I") else None
+            label = label if wording[match.start()].isupper() and match["bare"] not in ("A", "I") else None
         if label is not None:
             other = _pattern(tuple(options)).search(rest)
             if (
@@ -196,10 +196,10 @@ def _named(said: str, options: Mapping[str, str]) -> tuple[str | None, bool]:
                 return (label, True) if _label(other, rest, options) == label else (None, False)
             if _WRONG.match(rest) is None:
                 return label, True
-    taken = list(dict.fromkeys(labels_in(said, options)))
-    if len(taken) == 1:
-        return taken[0], True
-    return None, len(taken) == 0
+    labels = list(dict.fromkeys(labels_in(wording, options)))
+    if len(labels) == 1:
+        return labels[0], True
+    return None, len(labels) == 0
 
 
 @lru_cache(maxsize=1024)
@@ -207,29 +207,29 @@ def _exact(words: str) -> str | None:
     return exact(words)
 
 
-def _worded(said: str, options: Mapping[str, str]) -> str | None:
+def _worded(wording: str, options: Mapping[str, str]) -> str | None:
     """The option that a statement names by its words or value: the only option whose words it has, or the
     longest that includes the others."""
-    plain = f" {exact(said) or ''} "
+    plain = f" {exact(wording) or ''} "
     if plain.strip() in ("yes", "no"):  # `exact` makes one of `Yes, because …`
         return next((label for label, words in options.items() if _exact(words) == plain.strip()), None)
-    number = whole_number(said)
+    number = whole_number(wording)
     if number is not None:
         same = [label for label, words in options.items() if whole_number(words) == number]
         if same:
             return same[0] if len(same) == 1 else None
-    held = {
+    matching = {
         label: words
         for label, option in options.items()
         if (words := _exact(option)) is not None
         and f" {words} " in plain
         and not _is_bare_label(words, options)
     }
-    longest = max(held.values(), key=len, default="")
-    if any(words not in longest for words in held.values()):
-        bare = _DENIED_WORDS.sub(" ", said)
-        return _worded(bare, options) if bare != said else None
-    return next((label for label, words in held.items() if words == longest), None)
+    longest = max(matching.values(), key=len, default="")
+    if any(words not in longest for words in matching.values()):
+        bare = _DENIED_WORDS.sub(" ", wording)
+        return _worded(bare, options) if bare != wording else None
+    return next((label for label, words in matching.items() if words == longest), None)
 
 
 def _is_bare_label(words: str, options: Mapping[str, str]) -> bool:

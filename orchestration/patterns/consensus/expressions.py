@@ -90,9 +90,9 @@ _NAMED = re.compile(r"^\s*[A-Za-z](?:_\{?\w+\}?)?(?:\([a-z]\))?\s*(?:=|\\in\b|�
 _THOUSANDS = re.compile(r"(?<![\d.,])\d{1,3}(?:,\d{3})+(?!\d)")
 
 
-def math_key(said: str) -> str | None:
+def math_key(text: str) -> str | None:
     """The key of a mathematical answer; None where the text is not one."""
-    text = _normal(said)
+    text = _normal(text)
     if not text or len(text) > MAX_CHARS:
         return None
     try:
@@ -101,22 +101,22 @@ def math_key(said: str) -> str | None:
         return None
 
 
-def looks_mathematical(said: str) -> bool:
+def looks_mathematical(text: str) -> bool:
     """Whether a short text is written as mathematics, and not in words."""
-    if len(said) > MAX_CHARS:
+    if len(text) > MAX_CHARS:
         return False
-    if re.search(r"\\(?:d?frac|sqrt|pi|cup|infty|binom|pm|log|ln|sin|cos)\b|[√π∞∪]", said):
+    if re.search(r"\\(?:d?frac|sqrt|pi|cup|infty|binom|pm|log|ln|sin|cos)\b|[√π∞∪]", text):
         return True
-    bare = _normal(said)
+    bare = _normal(text)
     words = [word for word in re.findall(r"[A-Za-z]{2,}", bare) if word not in FUNCTIONS | CONSTANTS.keys()]
     words = [word for word in words if word not in OTHER_NAMES]
     return not words and bool(re.search(r"[\d^+*/=(\[]|^[A-Za-z]$", bare))
 
 
-def _normal(said: str) -> str:
-    if len(said) > 4 * MAX_CHARS:
+def _normal(text: str) -> str:
+    if len(text) > 4 * MAX_CHARS:
         return ""
-    text = in_ascii(said).strip().strip("`").rstrip(".")
+    text = in_ascii(text).strip().strip("`").rstrip(".")
     text = _UNIT.sub("", text)
     text = _WRAPPED.sub(r" \1 ", text)
     text = _COMMAND.sub(lambda match: _COMMANDS[match[1]], text)

@@ -76,10 +76,10 @@ def answer_fields(text: str) -> Iterator[tuple[int, str]]:
         if not isinstance(value, dict):
             continue
         end = stop
-        said = _answer_of(value)
-        if said is not None:
+        wording = _answer_of(value)
+        if wording is not None:
             found = True
-            yield stop, said
+            yield stop, wording
     if not found:
         yield from _broken(text)
 
@@ -117,7 +117,7 @@ def _decoded(decoder: json.JSONDecoder, text: str, start: int) -> tuple[Any, int
 
 
 def _answer_of(value: dict[str, Any], depth: int = 0) -> str | None:
-    by_name = {re.sub(r"[\s_-]+", "", name.casefold()): said for name, said in value.items()}
+    by_name = {re.sub(r"[\s_-]+", "", name.casefold()): wording for name, wording in value.items()}
     for name in NAMES:
         if name in by_name:
             return _written(by_name[name], depth)
@@ -130,17 +130,17 @@ def _answer_of(value: dict[str, Any], depth: int = 0) -> str | None:
     return None
 
 
-def _written(said: Any, depth: int) -> str | None:
-    if isinstance(said, dict):
-        return _answer_of(said, depth + 1) if depth < _MOST_DEPTH else None
-    if isinstance(said, list):
-        parts = [_written(each, depth + 1) for each in said] if depth < _MOST_DEPTH else []
+def _written(wording: Any, depth: int) -> str | None:
+    if isinstance(wording, dict):
+        return _answer_of(wording, depth + 1) if depth < _MOST_DEPTH else None
+    if isinstance(wording, list):
+        parts = [_written(each, depth + 1) for each in wording] if depth < _MOST_DEPTH else []
         return ", ".join(part for part in parts if part is not None) or None
-    if said is None:
+    if wording is None:
         return None
-    if isinstance(said, bool):
-        return "yes" if said else "no"
-    return restored(str(said)).strip()[:_MOST_CHARS] or None
+    if isinstance(wording, bool):
+        return "yes" if wording else "no"
+    return restored(str(wording)).strip()[:_MOST_CHARS] or None
 
 
 def restored(text: str) -> str:
@@ -156,15 +156,15 @@ def _broken(text: str) -> Iterator[tuple[int, str]]:
         quote = rest[:1]
         if quote in ('"', "“"):
             end = _STRING_END.search(rest, 1)
-            said = rest[1 : end.start()] if end else rest[1:]
+            wording = rest[1 : end.start()] if end else rest[1:]
         elif quote == "'":
             end = re.search(r"'(?=\s*[,}\]])", rest[1:])
-            said = rest[1 : 1 + end.start()] if end else rest[1:]
+            wording = rest[1 : 1 + end.start()] if end else rest[1:]
         else:
             end = _PLAIN_END.search(rest)
-            said = rest[: end.start()] if end else rest
-        said = restored(
-            said.replace('\\"', '"').replace("\\n", "\n") if "\\neq" not in said else said
+            wording = rest[: end.start()] if end else rest
+        wording = restored(
+            wording.replace('\\"', '"').replace("\\n", "\n") if "\\neq" not in wording else wording
         ).strip()
-        if said and said not in ("{", "[", "___"):
-            yield match.start(), said
+        if wording and wording not in ("{", "[", "___"):
+            yield match.start(), wording

@@ -22,7 +22,7 @@ def final_answer(text: str, *, least: float = NAMED) -> str | None:
     """The text's last answer that is named with a strength of at least `least`: in a JSON field, a box, a
     tag, after `The answer is`; None where nothing is named so."""
     found = _final(window(text), least)
-    return None if found is None else found.said
+    return None if found is None else found.wording
 
 
 def final_lines(text: str) -> str | None:
@@ -32,9 +32,9 @@ def final_lines(text: str) -> str | None:
     if found is None:
         return None
     return (
-        read[found.place :].partition(found.said)[1] + read[found.end :]
+        read[found.place :].partition(found.wording)[1] + read[found.end :]
         if found.form == "marker"
-        else found.said
+        else found.wording
     )
 
 
@@ -46,11 +46,11 @@ def _final(text: str, least: float = NAMED) -> Statement | None:
 def exact(text: str) -> str | None:
     """The answer without case, articles, punctuation and emphasis, with numbers in digits; None where nothing
     is left."""
-    said = _WRAPPED.sub(r"\1", final_answer(text) or text.strip())
-    number = whole_number(said)
+    wording = _WRAPPED.sub(r"\1", final_answer(text) or text.strip())
+    number = whole_number(wording)
     if number is not None:
         return written(number)
-    plain = unicodedata.normalize("NFKC", said).casefold()
+    plain = unicodedata.normalize("NFKC", wording).casefold()
     yes_no = _YES_NO.match(plain)
     if yes_no:
         return _SAME.get(yes_no[1], yes_no[1])

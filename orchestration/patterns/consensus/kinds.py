@@ -50,10 +50,10 @@ def asked_kind(question: str, guide: GuidedDecoding | None = None) -> AnswerKind
         return AnswerKind.EXACT
     if options_of(question):
         return AnswerKind.CHOICE
-    asked = _FENCED.sub(_code_alone, window(question))
-    if _CODE.search(asked):
+    text = _FENCED.sub(_code_alone, window(question))
+    if _CODE.search(text):
         return AnswerKind.CODE
-    if _NUMBER.search(asked) and not _WORDY.search(asked):
+    if _NUMBER.search(text) and not _WORDY.search(text):
         return AnswerKind.NUMBER
     return AnswerKind.AUTO
 
@@ -62,27 +62,27 @@ def kind_of(question: str, answers: Sequence[str], guide: GuidedDecoding | None 
     """The kind of the answers to a question; never `AUTO`. The ends of the answers count more than the words
     of the question: a number, an option, a formula, a program. Other short answers are compared literally,
     and long ones by their meaning."""
-    asked = asked_kind(question, guide)
+    wanted = asked_kind(question, guide)
     answers = [window(answer) for answer in answers]
     if guide is not None or not answers:
-        return asked if asked is not AnswerKind.AUTO else AnswerKind.TEXT
-    said = [_ending(answer) for answer in answers]
-    if asked is AnswerKind.CHOICE:
-        taken = sum(key_of(AnswerKind.CHOICE, answer, question) is not None for answer in answers)
-        if 3 * taken >= len(answers) or sum(each in _VALUES for each in said) < len(said) - taken:
+        return wanted if wanted is not AnswerKind.AUTO else AnswerKind.TEXT
+    endings = [_ending(answer) for answer in answers]
+    if wanted is AnswerKind.CHOICE:
+        choices = sum(key_of(AnswerKind.CHOICE, answer, question) is not None for answer in answers)
+        if 3 * choices >= len(answers) or sum(each in _VALUES for each in endings) < len(endings) - choices:
             return AnswerKind.CHOICE
-        asked = AnswerKind.AUTO
+        wanted = AnswerKind.AUTO
     programs = _mostly(bool(_PROGRAM.search(answer)) for answer in answers)
-    if asked is AnswerKind.CODE:
-        if programs or not _mostly(each in _VALUES for each in said):
+    if wanted is AnswerKind.CODE:
+        if programs or not _mostly(each in _VALUES for each in endings):
             return AnswerKind.CODE
-        asked = AnswerKind.AUTO
-    if programs and asked is AnswerKind.AUTO and not any(each is AnswerKind.NUMBER for each in said):
+        wanted = AnswerKind.AUTO
+    if programs and wanted is AnswerKind.AUTO and not any(each is AnswerKind.NUMBER for each in endings):
         return AnswerKind.CODE
-    if _mostly(each in _VALUES for each in said):
-        return AnswerKind.MATH if said.count(AnswerKind.MATH) * 2 > len(said) else AnswerKind.NUMBER
-    if asked is AnswerKind.NUMBER:
-        return asked
+    if _mostly(each in _VALUES for each in endings):
+        return AnswerKind.MATH if endings.count(AnswerKind.MATH) * 2 > len(endings) else AnswerKind.NUMBER
+    if wanted is AnswerKind.NUMBER:
+        return wanted
     asks = _is_sum(question) or _asks_number(question)
     if asks and _mostly(_ends_in_number(answer) for answer in answers):
         return AnswerKind.NUMBER
@@ -103,34 +103,34 @@ def _code_alone(match: re.Match[str]) -> str:
     return "" if shown.startswith(("{", "[")) and not re.search(r"[;]|\bdef\b|=>", shown) else match[0]
 
 
-def _mostly(said: Iterable[bool]) -> bool:
-    found = list(said)
+def _mostly(values: Iterable[bool]) -> bool:
+    found = list(values)
     return sum(found) >= _NUMERIC_SHARE * len(found) > 0
 
 
 def _ending(answer: str) -> AnswerKind | None:
     """The kind of an answer's final statement: a number, a formula, or anything else; None where it has
     none."""
-    said = final_answer(answer, least=EXPLICIT)
-    if said is None:
-        said = answer if len(answer.split()) <= SHORT_WORDS else None
-    if said is None:
+    wording = final_answer(answer, least=EXPLICIT)
+    if wording is None:
+        wording = answer if len(answer.split()) <= SHORT_WORDS else None
+    if wording is None:
         return None
-    return value_kind(said) or AnswerKind.EXACT
+    return value_kind(wording) or AnswerKind.EXACT
 
 
-def value_kind(said: str) -> AnswerKind | None:
-    words = said.split()
-    key = value_key(said)
+def value_kind(wording: str) -> AnswerKind | None:
+    words = wording.split()
+    key = value_key(wording)
     if key is None or len(words) > 3 * SHORT_WORDS:
         return None
     if re.fullmatch(r"-?[\d./:]+", key):
         return (
             AnswerKind.NUMBER
-            if re.match(r"[\W_]*(?:\w{1,6}\s*=)?[\W_]*[\d.]", said) or len(words) <= 3 or "\\" in said
+            if re.match(r"[\W_]*(?:\w{1,6}\s*=)?[\W_]*[\d.]", wording) or len(words) <= 3 or "\\" in wording
             else None
         )
-    return AnswerKind.MATH if looks_mathematical(said) else None
+    return AnswerKind.MATH if looks_mathematical(wording) else None
 
 
 def _is_sum(question: str) -> bool:
@@ -140,13 +140,13 @@ def _is_sum(question: str) -> bool:
 
 def _asks_number(question: str) -> bool:
     """Whether a question asks for a number, and for nothing else but the way to it."""
-    asked = _EXPLAIN_IT.sub("", window(question))
-    return _NUMBER.search(asked) is not None and _WORDY.search(asked) is None
+    text = _EXPLAIN_IT.sub("", window(question))
+    return _NUMBER.search(text) is not None and _WORDY.search(text) is None
 
 
 def _ends_in_number(answer: str) -> bool:
     last = last_statement(window(answer))
-    return last is not None and bool(numbers(last.said))
+    return last is not None and bool(numbers(last.wording))
 
 
 def key_of(kind: AnswerKind, answer: str, question: str, guide: GuidedDecoding | None = None) -> str | None:

@@ -74,18 +74,18 @@ def _guided(answer: str, guide: GuidedDecoding) -> AnswerReading:
 def _json_key(text: str, value: object) -> str:
     """The answer field of an object that has other fields, such as reasons; else the whole object."""
     if isinstance(value, dict):
-        said = [said for _, said in answer_fields(text)]
-        if said:
-            return _plain_key(said[-1])
+        wording = [wording for _, wording in answer_fields(text)]
+        if wording:
+            return _plain_key(wording[-1])
     return json.dumps(value, sort_keys=True, ensure_ascii=False)
 
 
-def _plain_key(said: str) -> str:
-    number = whole_number(said)
+def _plain_key(wording: str) -> str:
+    number = whole_number(wording)
     if number is not None:
         return written(settled(number))
-    key = math_key(said) if looks_mathematical(said) else None
-    return key or exact(said) or said
+    key = math_key(wording) if looks_mathematical(wording) else None
+    return key or exact(wording) or wording
 
 
 def _sure(key: str | None, form: str) -> AnswerReading:
@@ -95,7 +95,7 @@ def _sure(key: str | None, form: str) -> AnswerReading:
 def _worded(text: str) -> AnswerReading:
     """The reading of an answer that is compared literally: its value or its words."""
     found = best_reading(
-        text, statements(text), lambda said: _plain_key(plain(said)) if exact(said) else None
+        text, statements(text), lambda wording: _plain_key(plain(wording)) if exact(wording) else None
     )
     if found.key is not None and found.confidence >= MIN_CONFIDENCE:
         return found

@@ -126,8 +126,8 @@ def medoid(members: Sequence[int], alike: Matrix, weights: Sequence[float]) -> i
     """The member that is most similar to the others, by their weight: what minimum Bayes risk decoding takes
     (Kumar and Byrne, HLT-NAACL 2004). The earliest of equals."""
     pull = np.asarray([weights[index] for index in members])
-    said = alike[np.ix_(members, members)] @ pull
-    return members[int(np.argmax(np.round(said, 9)))]
+    centrality = alike[np.ix_(members, members)] @ pull
+    return members[int(np.argmax(np.round(centrality, 9)))]
 
 
 def _words(text: str) -> list[str]:
@@ -146,11 +146,13 @@ def _overlap(one: frozenset[str], other: frozenset[str]) -> float:
 def _claim(text: str) -> Assertion:
     words = _words(text)
     stated = _statement(text, words)
-    said = _words(stated) if stated is not None else []
+    stated_words = _words(stated) if stated is not None else []
     found = frozenset(numbers(stated)) if stated is not None else frozenset()
     inner, capitals = _names(stated) if stated is not None else (frozenset(), frozenset())
-    rest = frozenset(word for word in _content(said) if word not in capitals and not word[0].isdigit())
-    denies = bool(_NEGATIONS.intersection(said)) if stated is not None else None
+    rest = frozenset(
+        word for word in _content(stated_words) if word not in capitals and not word[0].isdigit()
+    )
+    denies = bool(_NEGATIONS.intersection(stated_words)) if stated is not None else None
     return Assertion(_content(words), exact(text) or "", is_short(text), denies, found, inner, capitals, rest)
 
 
@@ -159,11 +161,11 @@ def _statement(text: str, words: Sequence[str]) -> str | None:
     if len(words) <= STATEMENT_WORDS:
         return text
     read = window(text)
-    said = final_answer(read)
-    if said is None:
+    stated = final_answer(read)
+    if stated is None:
         concluded = [match[1] for match in _CONCLUDES.finditer(read)]
-        said = concluded[-1] if concluded else None
-    return said if said is not None and len(said.split()) <= STATEMENT_WORDS else None
+        stated = concluded[-1] if concluded else None
+    return stated if stated is not None and len(stated.split()) <= STATEMENT_WORDS else None
 
 
 def _names(text: str) -> tuple[frozenset[str], frozenset[str]]:
@@ -201,6 +203,6 @@ def _opposed(one: Assertion, other: Assertion) -> bool:
     return False
 
 
-def _holds(brief: Assertion, text: Assertion) -> bool:
+def _holds(answer: Assertion, text: Assertion) -> bool:
     """Whether the words of a short answer stand in `text` in their order."""
-    return brief.short and bool(brief.exact) and f" {brief.exact} " in f" {text.exact} "
+    return answer.short and bool(answer.exact) and f" {answer.exact} " in f" {text.exact} "

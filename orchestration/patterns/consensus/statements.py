@@ -101,7 +101,7 @@ class Statement:
     """The statement at one place of a text. `strength` is from 0 to 1; `form` names the kind of place; `end`
     is where it ends."""
 
-    said: str
+    wording: str
     place: int
     end: int
     strength: float
@@ -125,7 +125,7 @@ def statements(text: str, *, a_line: bool = True) -> list[Statement]:
     """All statements of `text`, a window, that name its answer, in their order. `a_line` reads a line `A: 18`
     as the answer 18, and not as option A."""
     found = [
-        *(Statement(said, place, place + 1, 0.97, "json") for place, said in answer_fields(text)),
+        *(Statement(wording, place, place + 1, 0.97, "json") for place, wording in answer_fields(text)),
         *_boxes(text),
         *_tags(text),
         *_calls(text),
@@ -142,9 +142,9 @@ def withdrawals(text: str) -> list[Statement]:
     """The statements that follow a withdrawal of an earlier one."""
     found = []
     for match in [*WITHDRAWN.finditer(text)][-_MOST:]:
-        said, end = _sentence(text, match.end())
-        if said:
-            found.append(Statement(said, match.start(), end, 0.7, "corrected"))
+        wording, end = _sentence(text, match.end())
+        if wording:
+            found.append(Statement(wording, match.start(), end, 0.7, "corrected"))
     return found
 
 
@@ -159,22 +159,22 @@ def last_statement(text: str) -> Statement | None:
     for match in reversed([*re.finditer(r"[^\n]+", text[begin:])]):
         line = match[0].strip()
         if line.strip("`*_$[]\\(){}# -<>/") and re.search(r"\w", line):
-            said = sentences(line)
-            if said:
-                return Statement(said[-1], begin + match.start(), begin + match.end(), 0.5, "last")
+            wording = sentences(line)
+            if wording:
+                return Statement(wording[-1], begin + match.start(), begin + match.end(), 0.5, "last")
     return None
 
 
-def plain(said: str) -> str:
+def plain(wording: str) -> str:
     """A statement without emphasis and code marks."""
-    return _EMPHASIS.sub("", said).strip().strip("`").strip()
+    return _EMPHASIS.sub("", wording).strip().strip("`").strip()
 
 
 def _boxes(text: str) -> Iterator[Statement]:
     for match in [*_BOXED.finditer(text)][-_MOST:]:
-        said, end = _braced(text, match.end())
-        if said:
-            yield Statement(said, match.start(), end, 0.95, "boxed")
+        wording, end = _braced(text, match.end())
+        if wording:
+            yield Statement(wording, match.start(), end, 0.95, "boxed")
     for match in [*_BOXED_BARE.finditer(text)][-_MOST:]:
         yield Statement(match[1], match.start(), match.end(), 0.9, "boxed")
 
@@ -191,9 +191,9 @@ def _braced(text: str, begin: int) -> tuple[str, int]:
 def _tags(text: str) -> Iterator[Statement]:
     for match in [*_TAG.finditer(text)][-_MOST:]:
         close = text.find("</", match.end(), match.end() + _MOST_SAID)
-        said = text[match.end() : close if close >= 0 else match.end() + _MOST_SAID].strip()
-        if said:
-            yield Statement(said, match.start(), match.end() + len(said), 0.96, "tag")
+        wording = text[match.end() : close if close >= 0 else match.end() + _MOST_SAID].strip()
+        if wording:
+            yield Statement(wording, match.start(), match.end() + len(wording), 0.96, "tag")
 
 
 def _calls(text: str) -> Iterator[Statement]:
@@ -229,10 +229,12 @@ def _marked(text: str, *, a_line: bool) -> Iterator[Statement]:
             places[match.end()] = match.start(), strength, pattern is _EASTERN
     inner = sorted(start for start, _, rows in places.values() if rows)
     for end, (start, strength, rows) in sorted(places.items()):
-        said, stop = _sentence(text, end)
+        wording, stop = _sentence(text, end)
         at = bisect_left(inner, end)
-        if said and (rows or at == len(inner) or inner[at] > stop):  # `Answer: the answer is 7` is said once
-            yield Statement(said, start, stop, strength, "marker" if rows else "line")
+        if wording and (
+            rows or at == len(inner) or inner[at] > stop
+        ):  # `Answer: the answer is 7` is said once
+            yield Statement(wording, start, stop, strength, "marker" if rows else "line")
 
 
 def _sentence(text: str, begin: int) -> tuple[str, int]:
@@ -246,5 +248,5 @@ def _sentence(text: str, begin: int) -> tuple[str, int]:
             if close >= 0:
                 return rest[len(opening) : close].strip(), begin + skipped + close + len(closing)
     end = _SENTENCE_END.search(rest)
-    said = rest[: end.start()] if end else rest
-    return plain(said), begin + skipped + len(said)
+    wording = rest[: end.start()] if end else rest
+    return plain(wording), begin + skipped + len(wording)

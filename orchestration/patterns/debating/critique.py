@@ -62,9 +62,9 @@ def parse_critique(text: str, caller: CallerText | None = None) -> Critique:
         critique = Critique.model_validate_json(text)
     except ValidationError as error:
         raise InvalidCritique(first_problem(error).message) from error
-    for name, said in critique:
-        if is_garbage(said):
+    for name, entry in critique:
+        if is_garbage(entry):
             raise InvalidCritique(f"its {name} say nothing")
-        if caller is not None and is_of_an_example(said, caller):
+        if caller is not None and is_of_an_example(entry, caller):
             raise InvalidCritique(f"its {name} are those of the example")
     return critique

@@ -71,12 +71,12 @@ def choose_debaters(
     the same model and role are samples at `temperature`."""
     names = list(roles) or [role for role in ROLES if role in context.agents] or [COORDINATOR]
     voters = choose_voters(run, context, models, debaters, temperature)[:MAX_DEBATERS]
-    taken = [names[at % len(names)] for at in range(len(voters))]
-    kinds = [(voter.model, role) for voter, role in zip(voters, taken, strict=True)]
+    assigned = [names[at % len(names)] for at in range(len(voters))]
+    kinds = [(voter.model, role) for voter, role in zip(voters, assigned, strict=True)]
     bounds = (context.limits.specialist_tokens, run.sampling.max_tokens)  # what one says may be the answer
     most = min((bound for bound in bounds if bound), default=None)
     found = []
-    for voter, role in zip(voters, taken, strict=True):
+    for voter, role in zip(voters, assigned, strict=True):
         seed = run.sampling.seed
         again = kinds.count((voter.model, role)) > 1
         own = Voter(

@@ -17,10 +17,10 @@ from orchestration.patterns.clipping import clip
 from orchestration.patterns.consensus import AnswerGroup, AnswerKind, VoteCount
 from orchestration.patterns.voting.answer_pool import AnswerPool
 
-FOLLOWED = 0.5
+MAX_FOLLOWER_SHARE = 0.5
 """Maximum share that a follower's vote counts. It is reached where its old position had no weight, and falls
 as the weight of the old position rises."""
-SAID_TOKENS = 100
+REPORTED_TOKENS = 100
 """Tokens of each answer in a flip; the run's steps hold it whole."""
 ROUNDING = 1e-6
 
@@ -43,13 +43,13 @@ class Flip:
     after_weight: float
     counts: float
 
-    def reported(self) -> dict[str, Any]:
+    def describe(self) -> dict[str, Any]:
         return {
             "round": self.round,
             "who": "the lead" if self.debater is None else f"debater {self.debater}",
             "debater": self.debater,
-            "from": clip(self.before, SAID_TOKENS),
-            "to": clip(self.after, SAID_TOKENS),
+            "from": clip(self.before, REPORTED_TOKENS),
+            "to": clip(self.after, REPORTED_TOKENS),
             "from_weight": round(self.before_weight, 3),
             "to_weight": round(self.after_weight, 3),
         } | ({"accepted": self.counts > 0} if self.debater is None else {"share": round(self.counts, 3)})
@@ -65,7 +65,7 @@ class Evidence:
         self.moved: set[int] = set()
         """Debaters that hold another position than their first one."""
         self.flips: list[Flip] = []
-        self.kept: StepResult | None = None
+        self.kept_answer: StepResult | None = None
         """The leading answer of the first round, where it stays though no debater holds it any more."""
         self.flipped = self.refused = False
         """Whether another position leads than in the first round, and whether one would lead by a simple
@@ -73,13 +73,13 @@ class Evidence:
         self._pool = pool
         self._shares: dict[int, float] = {}
 
-    def opened(self, count: VoteCount, answers: Mapping[int, StepResult]) -> None:
+    def record_first_round(self, count: VoteCount, answers: Mapping[int, StepResult]) -> None:
         """Record the first round. Its leader may weigh less than others, where the record says that the most
         trusted model is right more often than the vote."""
         self.first, self.answers = count, dict(answers)
         self._shares = dict.fromkeys(answers, 1.0)
 
-    async def after(
+    async def record_round(
         self,
         number: int,
         before: tuple[VoteCount, Texts],
@@ -96,23 +96,27 @@ class Evidence:
             return count
         weights = {group: self._weight(group.voters) for group in count.groups}
         best = max(count.groups, key=lambda group: (group.pass_rate or 0.0, round(weights[group], 9)))
-        held = await self._held(count, texts)
-        outcome = best if best is held or await self._replaces(best, weights[best], count, texts) else held
-        self.kept = self.answers[self.first.groups[0].representative] if outcome is None else None
-        await self._lead(number, (count, texts), outcome, weights, stays=outcome is held)
+        leader_now = await self._first_leader(count, texts)
+        outcome = (
+            best
+            if best is leader_now or await self._replaces(best, weights[best], count, texts)
+            else leader_now
+        )
+        self.kept_answer = self.answers[self.first.groups[0].representative] if outcome is None else None
+        await self._lead(number, (count, texts), outcome, weights, stays=outcome is leader_now)
         return count if outcome is None else count.led_by(outcome.representative)
 
     async def first_round_groups(self, count: VoteCount, texts: Texts, answer: str) -> dict[int, int]:
         """The group of each debater in the first round: 0 for `answer`, the debate's outcome, and for the
         answer it came from; other answers are numbered from 1. Debaters that could not be counted are left
         out."""
-        representative = count.groups[0].representative if count.groups and self.kept is None else None
+        representative = count.groups[0].representative if count.groups and self.kept_answer is None else None
         still = set(count.groups[0].voters) - self.moved if representative is not None else set[int]()
         ours: list[AnswerGroup] = []
         for group in self.first.groups:
-            said = [self.answers[voter].text for voter in group.voters]
+            answers = [self.answers[voter].text for voter in group.voters]
             if not still.isdisjoint(group.voters) or any(
-                [await self._pool.agree(count.kind, text, answer) for text in said]
+                [await self._pool.agree(count.kind, text, answer) for text in answers]
             ):
                 ours.append(group)
         if (
@@ -142,21 +146,21 @@ class Evidence:
     ) -> float:
         """The share that the debater's vote counts from now on: 1 for its own first answer and for a new
         position, else a part by the weight of the position it adopts against the one it leaves."""
-        (count, texts), (after, said) = before, now
+        (count, texts), (after, new_texts) = before, now
         left = next((group for group in count.groups if debater in group.voters), None)
-        taken = await self._group_of(after.kind, said[debater], count, texts)
+        adopted = await self._group_of(after.kind, new_texts[debater], count, texts)
         against = self._weight(left.voters) if left is not None else 0.0
-        weight = self._weight(taken.voters) if taken is not None else 0.0
-        own = await self._pool.agree(after.kind, said[debater], self.answers[debater].text)
+        weight = self._weight(adopted.voters) if adopted is not None else 0.0
+        own = await self._pool.agree(after.kind, new_texts[debater], self.answers[debater].text)
         (self.moved.discard if own else self.moved.add)(debater)
         counts = 1.0
-        if not own and taken is not None and taken is not left:
-            counts = FOLLOWED * weight / (weight + against)
+        if not own and adopted is not None and adopted is not left:
+            counts = MAX_FOLLOWER_SHARE * weight / (weight + against)
         flip = Flip(
             round=number,
             debater=debater,
             before=texts[debater],
-            after=said[debater],
+            after=new_texts[debater],
             before_weight=against,
             after_weight=weight,
             counts=counts,
@@ -171,7 +175,7 @@ class Evidence:
             return True
         known = {voter: answer.text for voter, answer in self.answers.items()}
         before = await self._group_of(count.kind, texts[group.representative], self.first, known)
-        if before is None and count.kind is AnswerKind.TEXT:  # better words of what they held
+        if before is None and count.kind is AnswerKind.TEXT:  # a better wording of their position
             return weight > bar - ROUNDING
         return weight > bar + ROUNDING
 
@@ -192,8 +196,8 @@ class Evidence:
         differs = self._is_clear and not (stays and led is outcome)
         self.flipped, self.refused = differs and not stays, differs and stays
         last = next((flip for flip in reversed(self.flips) if flip.debater is None), None)
-        said = last is not None and (last.counts > 0) != stays
-        if not differs or (said and last is not None and await self._pool.agree(kind, last.after, text)):
+        is_known = last is not None and (last.counts > 0) != stays
+        if not differs or (is_known and last is not None and await self._pool.agree(kind, last.after, text)):
             return
         flip = Flip(
             round=number,
@@ -206,7 +210,7 @@ class Evidence:
         )
         self.flips.append(flip)
 
-    async def _held(self, count: VoteCount, texts: Texts) -> AnswerGroup | None:
+    async def _first_leader(self, count: VoteCount, texts: Texts) -> AnswerGroup | None:
         """The group that holds the position of the first round's leader, in any words."""
         unmoved = set(self.first.groups[0].voters) - self.moved
         same = await self._group_of(count.kind, self._first_text, count, texts)
@@ -224,9 +228,9 @@ class Evidence:
     def _weight(self, voters: Sequence[int]) -> float:
         """The weight of a position: each voter adds its own joint weight, times the share that its vote
         counts."""
-        total, heard = 0.0, list[int]()
+        total, counted = 0.0, list[int]()
         for voter in sorted(voters, key=lambda each: (-self._shares[each], each)):
-            alone = self._pool.weight_of(heard)
-            heard.append(voter)
-            total += self._shares[voter] * (self._pool.weight_of(heard) - alone)
+            alone = self._pool.weight_of(counted)
+            counted.append(voter)
+            total += self._shares[voter] * (self._pool.weight_of(counted) - alone)
         return total

@@ -21,7 +21,7 @@ from orchestration.patterns.prompt_texts import DEBATED_HEAD, KEEP_TO_MOST_HOLD
 from orchestration.patterns.run_context import RunContext
 from orchestration.patterns.voting.voters import instructed
 
-SAID_TOKENS = 100
+REPORTED_TOKENS = 100
 """Tokens of each answer in the report; the run's steps hold it whole."""
 QUOTED_TOKENS = 20
 """Tokens of each answer that a note quotes."""
@@ -56,54 +56,56 @@ class Judge:
     the same position, when a round changed no mind, and after `max_rounds`."""
 
     def __init__(
-        self, floor: DebateRounds, agent: str, agree_at: float, max_rounds: int, models: Sequence[str] = ()
+        self, rounds: DebateRounds, agent: str, agree_at: float, max_rounds: int, models: Sequence[str] = ()
     ) -> None:
         """Raises `InvalidRequest` for an unknown agent."""
-        self.context: RunContext = floor.context
+        self.context: RunContext = rounds.context
         if agent not in self.context.agents:
             raise InvalidRequest(
                 f"no agent {agent!r} to judge; the agents are {', '.join(self.context.agents)}",
                 param="orchestra.settings.judge",
             )
-        self.floor = floor
+        self.rounds = rounds
         self.ended: EndReason | None = None
         self._agent = agent
         self._models = models
         self._agree_at = agree_at
         self._max_rounds = max_rounds
-        self._told: list[dict[str, Any]] = []
+        self._round_reports: list[dict[str, Any]] = []
 
-    async def after(self, number: int) -> EndReason | None:
+    async def judge_round(self, number: int) -> EndReason | None:
         """Report a round; returns why the debate is over, None while it goes on."""
-        floor = self.floor
+        rounds = self.rounds
         self.ended = self._why_over(number)
         if self.ended is EndReason.ALONE:
-            left = "one debater alone is left" if floor.debaters else "no debater is left"
+            left = "one debater alone is left" if rounds.debaters else "no debater is left"
             await self.context.warn(f"{left}: this is the best position there was")
-        positions = [self._said(debater) for debater in floor.debaters]
-        self._told.append({"round": number, "agreement": round(floor.agreement, 3), "positions": positions})
+        positions = [self._position_report(debater) for debater in rounds.debaters]
+        self._round_reports.append(
+            {"round": number, "agreement": round(rounds.agreement, 3), "positions": positions}
+        )
         for position in positions:
             await self.context.event("position", round=number, **position)
-        groups = [list(group.voters) for group in floor.count.groups]
+        groups = [list(group.voters) for group in rounds.count.groups]
         await self.context.event(
             "debate_round",
             round=number,
-            answer_kind=floor.count.kind,
-            agreement=round(floor.agreement, 3),
-            changes=floor.changes,
+            answer_kind=rounds.count.kind,
+            agreement=round(rounds.agreement, 3),
+            changes=rounds.changes,
             groups=groups,
             over=self.ended or "",
         )
-        if floor.count.kind is not AnswerKind.TEXT:  # no synthesis is to come
+        if rounds.count.kind is not AnswerKind.TEXT:  # no synthesis will follow
             self.context.budget.keeps = False
-        changed = f", {floor.changes} changed their mind" if number > 1 else ""
+        changed = f", {rounds.changes} changed their mind" if number > 1 else ""
         over = f"; over: {self.ended}" if self.ended else ""
         await self.context.progress(
-            f"round {number}: {len(floor.debaters)} debaters, {len(groups)} positions{changed}{over}"
+            f"round {number}: {len(rounds.debaters)} debaters, {len(groups)} positions{changed}{over}"
         )
         return self.ended
 
-    async def write(self) -> AsyncGenerator[TextDelta | StepResult, None]:
+    async def write_answer(self) -> AsyncGenerator[TextDelta | StepResult, None]:
         """Stream the answer. For free texts it is a synthesis, where that states what the debaters hold. The
         best position itself is the answer where the synthesis fails or states something else, where one
         debater is left, where the first round's leader stays against a new majority, and for numbers,
@@ -113,7 +115,7 @@ class Judge:
             parts: list[TextDelta] = []
             try:
                 answer = await self._synthesis(parts.append)
-                wrong = await self._wrong(answer.text)
+                wrong = await self._problem_of(answer.text)
             except OrchestraError as error:
                 wrong = f"no synthesis, but the position that most hold: {error.message}"
             if not wrong:
@@ -122,60 +124,62 @@ class Judge:
                 yield answer
                 return
             await self.context.warn(wrong)
-        async with aclosing(self.context.say(self.floor.outcome)) as items:
+        async with aclosing(self.context.say(self.rounds.outcome)) as items:
             async for item in items:
                 yield item
 
-    async def _wrong(self, text: str) -> str:
+    async def _problem_of(self, text: str) -> str:
         """Why a synthesis is not the debate's outcome, for a note; '' where it is."""
-        floor = self.floor
-        held = [position.answer.text for position in floor.positions.values()]
-        caller = CallerText(self.context.run.messages, also=held)
+        rounds = self.rounds
+        texts = [position.answer.text for position in rounds.positions.values()]
+        caller = CallerText(self.context.run.messages, also=texts)
         problem = problem_of(text, caller)
         if is_echo(text, self._request()):
             return ""
         if problem:
             return f"the synthesis was left out, for the position that most hold: it {problem}"
         of_answers = OF_ANSWERS.search(text) is not None and OF_ANSWERS.search(caller.text) is None
-        if of_answers or any(not caller.said([w]) for w in words_of([text]) if w in OF_DEBATES):
+        if of_answers or any(not caller.contains([w]) for w in words_of([text]) if w in OF_DEBATES):
             return "the synthesis was left out, for the position that most hold: it is about the debate"
-        if floor.agreement <= HALF or await floor.pool.agree(floor.count.kind, text, floor.outcome.text):
+        if rounds.agreement <= HALF or await rounds.pool.agree(rounds.count.kind, text, rounds.outcome.text):
             return ""
         return "the synthesis does not say what most of the debaters hold: see the report"
 
     async def report(self) -> dict[str, Any]:
         """The report: positions and changes of mind by round. `voices` are the answers of the first round,
         the only independent ones."""
-        floor, evidence = self.floor, self.floor.evidence
-        count = floor.count if evidence.kept is None else evidence.first
+        rounds, evidence = self.rounds, self.rounds.evidence
+        count = rounds.count if evidence.kept_answer is None else evidence.first
         pass_rate = count.groups[0].pass_rate
         examples = {"examples_passed": round(pass_rate, 3)} if pass_rate is not None else {}
         return examples | {
-            "answer_kind": floor.count.kind,
-            "answer": floor.outcome.text.strip(),
-            "agreement": 0.0 if evidence.kept is not None else round(floor.agreement, 3),
+            "answer_kind": rounds.count.kind,
+            "answer": rounds.outcome.text.strip(),
+            "agreement": 0.0 if evidence.kept_answer is not None else round(rounds.agreement, 3),
             "ended": self.ended,
-            "rounds": self._told,
-            "changes": sum(position["changed"] for told in self._told for position in told["positions"]),
-            "flips": [flip.reported() for flip in evidence.flips],
+            "rounds": self._round_reports,
+            "changes": sum(
+                position["changed"] for each in self._round_reports for position in each["positions"]
+            ),
+            "flips": [flip.describe() for flip in evidence.flips],
             "flipped": evidence.flipped,
             "first_round_stands": evidence.refused,
             "voices": await self._voices(),
-            "critiques": {"asked": floor.asked_forms, "usable": floor.usable_forms},
+            "critiques": {"asked": rounds.critiques_asked, "usable": rounds.critiques_usable},
             "dropped": [
                 {"debater": debater.number, "round": number, "reason": why}
-                for debater, number, why in floor.dropped
+                for debater, number, why in rounds.dropped
             ],
         }
 
     @property
     def _is_synthesised(self) -> bool:
-        evidence, kind = self.floor.evidence, self.floor.count.kind
+        evidence, kind = self.rounds.evidence, self.rounds.count.kind
         return self.ended is not EndReason.ALONE and kind is AnswerKind.TEXT and not evidence.refused
 
     async def _note_flip(self) -> None:
         """Note where later rounds had another leader than the first one, and whether that was accepted."""
-        evidence = self.floor.evidence
+        evidence = self.rounds.evidence
         flip = next((each for each in reversed(evidence.flips) if each.debater is None), None)
         if flip is None:
             return
@@ -192,60 +196,60 @@ class Judge:
     async def _voices(self) -> list[dict[str, Any]]:
         """The answers of the first round: `group` 0 is the debate's answer, other answers are numbered from
         1, None could not be counted."""
-        floor = self.floor
-        group_of = await floor.evidence.first_round_groups(floor.count, floor.texts, floor.outcome.text)
+        rounds = self.rounds
+        group_of = await rounds.evidence.first_round_groups(rounds.count, rounds.texts, rounds.outcome.text)
         return [
             {
                 "voice": debater.number,
                 "model": answer.finish.model,
                 "node": answer.finish.node,
-                "answer": clip(answer.text, SAID_TOKENS),
+                "answer": clip(answer.text, REPORTED_TOKENS),
                 "agrees": group_of.get(debater.number) == 0,
                 "group": group_of.get(debater.number),
                 "weight": round(debater.voter.weight, 3),
             }
-            for debater, answer in sorted(floor.opening, key=lambda each: each[0].number)
+            for debater, answer in sorted(rounds.first_answers, key=lambda each: each[0].number)
         ]
 
     def _why_over(self, number: int) -> EndReason | None:
-        floor = self.floor
-        if len(floor.debaters) < 2:
+        rounds = self.rounds
+        if len(rounds.debaters) < 2:
             return EndReason.ALONE
-        if floor.agreement >= self._agree_at - ROUNDING:
+        if rounds.agreement >= self._agree_at - ROUNDING:
             return EndReason.AGREEMENT
-        if floor.spent:
+        if rounds.is_out_of_budget:
             return EndReason.BUDGET
-        if number > 1 and not floor.changes:
+        if number > 1 and not rounds.changes:
             return EndReason.NO_CHANGE
         return EndReason.LIMIT if number >= self._max_rounds else None
 
-    def _said(self, debater: Debater) -> dict[str, Any]:
-        position = self.floor.positions[debater.number]
-        said: dict[str, Any] = {
+    def _position_report(self, debater: Debater) -> dict[str, Any]:
+        position = self.rounds.positions[debater.number]
+        report: dict[str, Any] = {
             "debater": debater.number,
             "role": debater.standpoint or debater.agent,
             "model": position.answer.finish.model,
             "node": position.answer.finish.node,
-            "answer": clip(position.answer.text, SAID_TOKENS),
+            "answer": clip(position.answer.text, REPORTED_TOKENS),
             "changed": position.changed,
             "reason": position.reason,
             "unchanged": position.unchanged,
         }
         if position.critique is not None:
-            said["critique"] = position.critique.model_dump()
-        return said
+            report["critique"] = position.critique.model_dump()
+        return report
 
     def _request(self) -> str:
-        floor = self.floor
-        held = "\n".join(f"- {text}" for text in floor.summary(3 * self.context.limits.passed_tokens))
-        return f"{floor.talk}\n\n{DEBATED_HEAD}\n{held}\n\n{KEEP_TO_MOST_HOLD}"
+        rounds = self.rounds
+        texts = "\n".join(f"- {text}" for text in rounds.summary(3 * self.context.limits.passed_tokens))
+        return f"{rounds.conversation}\n\n{DEBATED_HEAD}\n{texts}\n\n{KEEP_TO_MOST_HOLD}"
 
     async def _synthesis(self, heard: Callable[[TextDelta], None]) -> StepResult:
         """Raises the errors of a step."""
-        floor, run = self.floor, self.context.run
-        messages = (*floor.talk.system(), ChatMessage(role="user", content=self._request()))
+        rounds, run = self.rounds, self.context.run
+        messages = (*rounds.conversation.system(), ChatMessage(role="user", content=self._request()))
         if run.guide is None:
-            messages = instructed(messages, asked_kind(floor.pool.question), think=False)
+            messages = instructed(messages, asked_kind(rounds.pool.question), think=False)
         self.context.budget.keeps = False
         return await self.context.ask(
             self._agent,

@@ -39,7 +39,7 @@ from orchestration.patterns.voting.decision import PanelDecision
 from orchestration.patterns.voting.voters import instructed, one_model
 
 SharedView = Literal["answers", "answers and critique", "summary"]
-Speak = Callable[[Debater], Awaitable[Position]]
+AskDebater = Callable[[Debater], Awaitable[Position]]
 REMARK_TOKENS = 40
 """Tokens of each remark that is passed on."""
 
@@ -53,16 +53,16 @@ class DebateRounds:
         self.context = context
         self.debaters = list(debaters)
         self.positions: dict[int, Position] = {}
-        self.opening: list[tuple[Debater, StepResult]] = []
+        self.first_answers: list[tuple[Debater, StepResult]] = []
         """The answers of the first round, those of dropped debaters included."""
         self.dropped: list[tuple[Debater, int, str]] = []
         """Dropped debaters, each with the round and the reason."""
         self.errors: list[OrchestraError] = []
         self.count = VoteCount(AnswerKind.TEXT, ())
-        self.asked_forms = self.usable_forms = 0
-        self.spent = False
+        self.critiques_asked = self.critiques_usable = 0
+        self.is_out_of_budget = False
         """Whether the budget was too small for a step."""
-        self.talk = Conversation.of(context.run.messages, context.limits)
+        self.conversation = Conversation.of(context.run.messages, context.limits)
         self.pool = AnswerPool(context, AnswerKind.AUTO, MIN_SIMILARITY)
         self.evidence = Evidence(self.pool)
         self.caller = CallerText(context.run.messages)
@@ -82,7 +82,7 @@ class DebateRounds:
         """The answer of the debate so far, in the words of its representative."""
         leader = self.count.leader
         assert leader is not None
-        return self.evidence.kept or self.positions[leader.representative].answer
+        return self.evidence.kept_answer or self.positions[leader.representative].answer
 
     @property
     def texts(self) -> dict[int, str]:
@@ -94,70 +94,72 @@ class DebateRounds:
         """The number of debaters that changed their mind in the last round."""
         return sum(position.changed for position in self.positions.values())
 
-    async def open(self) -> None:
+    async def run_first_round(self) -> None:
         """Run the first round: all answer at once, and see nothing of each other."""
-        await self.talk.tell(self.context)
-        replies = await self._at_once(self._answer)
+        await self.conversation.tell(self.context)
+        replies = await self._ask_all(self._answer)
         for debater, reply in zip(list(self.debaters), replies, strict=True):
             if isinstance(reply, OrchestraError):
-                await self._out(debater, 1, reply)
+                await self._handle_error(debater, 1, reply)
                 continue
-            self.opening.append((debater, reply.answer))
+            self.first_answers.append((debater, reply.answer))
             if self._is_nonsense(reply.answer.text):
                 await self._drop(debater, 1, "says nothing that makes sense")
             else:
-                self._hold(debater, reply)
+                self._record_position(debater, reply)
         await self._count()
         voters = sorted((each.voter for each in self.debaters), key=lambda each: (-each.weight, each.number))
         if not one_model([voter.model for voter in voters]):
             self.count = PanelDecision(self.context.trust, self.pool, 1.0, voters).with_leader(self.count)
-        said = {number: position.answer for number, position in self.positions.items()}
-        self.evidence.opened(self.count, said)
+        answers = {number: position.answer for number, position in self.positions.items()}
+        self.evidence.record_first_round(self.count, answers)
 
-    async def hold(self, number: int) -> None:
+    async def run_round(self, number: int) -> None:
         """Run a later round: each debater sees the others' latest answers, criticises them, and improves its
         own."""
         stood = self.count, self.texts
-        replies = await self._at_once(lambda debater: self._improve(debater, number))
+        replies = await self._ask_all(lambda debater: self._improve(debater, number))
         before = {debater.number: self.positions[debater.number] for debater in self.debaters}
         for debater, reply in zip(list(self.debaters), replies, strict=True):
             if isinstance(reply, BudgetExceeded):
-                self._hold(debater, _kept(before[debater.number], "the budget did not reach for a new one"))
+                old = before[debater.number]
+                self._record_position(debater, _unchanged(old, "the budget was too small for a new one"))
             elif isinstance(reply, OrchestraError):
-                await self._out(debater, number, reply)
-            elif not self._is_one(reply.answer):
-                kept = _kept(before[debater.number], "the new one was no answer to the question")
-                self._hold(debater, replace(kept, critique=reply.critique))
+                await self._handle_error(debater, number, reply)
+            elif not self._is_answer(reply.answer):
+                old = before[debater.number]
+                same = _unchanged(old, "the new one did not answer the question")
+                self._record_position(debater, replace(same, critique=reply.critique))
             else:
-                self._hold(debater, reply)
+                self._record_position(debater, reply)
         await self._count()
         for debater in self.debaters:
-            position, old = self.positions[debater.number], before[debater.number].answer.text
-            if position.answer.text != old:
-                same = await self.pool.agree(self.count.kind, old, position.answer.text)
-                position = replace(position, changed=not same)
+            position, old_text = self.positions[debater.number], before[debater.number].answer.text
+            if position.answer.text != old_text:
+                is_same = await self.pool.agree(self.count.kind, old_text, position.answer.text)
+                position = replace(position, changed=not is_same)
             if not (position.changed or position.unchanged):
                 position = replace(position, reason="")
             self.positions[debater.number] = position
         if self.debaters:
             changed = [each.number for each in self.debaters if self.positions[each.number].changed]
-            self.count = await self.evidence.after(number, stood, (self.count, self.texts), changed)
+            self.count = await self.evidence.record_round(number, stood, (self.count, self.texts), changed)
 
-    async def _at_once(self, speak: Speak) -> list[Position | OrchestraError]:
-        async def heard(debater: Debater) -> Position | OrchestraError:
+    async def _ask_all(self, ask: AskDebater) -> list[Position | OrchestraError]:
+        async def reply_of(debater: Debater) -> Position | OrchestraError:
             try:
-                return await speak(debater)
+                return await ask(debater)
             except OrchestraError as error:
-                self.spent = self.spent or isinstance(error, BudgetExceeded)
+                self.is_out_of_budget = self.is_out_of_budget or isinstance(error, BudgetExceeded)
                 return error
 
         async with asyncio.TaskGroup() as tasks:
-            speaking = [tasks.create_task(heard(debater)) for debater in self.debaters]
-        return [task.result() for task in speaking]
+            running = [tasks.create_task(reply_of(debater)) for debater in self.debaters]
+        return [task.result() for task in running]
 
     async def _answer(self, debater: Debater) -> Position:
-        asked = ChatMessage(role="user", content=str(self.talk))
-        return Position(answer=await self._ask(debater, asked, f"round 1 / {debater.name}"))
+        message = ChatMessage(role="user", content=str(self.conversation))
+        return Position(answer=await self._ask(debater, message, f"round 1 / {debater.name}"))
 
     async def _improve(self, debater: Debater, number: int) -> Position:
         name = f"round {number} / {debater.name}"
@@ -170,19 +172,20 @@ class DebateRounds:
         named = "\n\n".join(f"{who}:\n{text}" for who, text in others)
         critique = await self._criticise(debater, own, named, name)
         remarks = [critique.mine, critique.weaknesses] if critique is not None else []
-        said = "\n\nRemarks:\n" + "\n".join(f"- {remark}" for remark in remarks) if remarks else ""
+        listed_remarks = "\n".join(f"- {remark}" for remark in remarks)
+        remarks_text = f"\n\nRemarks:\n{listed_remarks}" if remarks else ""
         # SmolLM2-135M takes a position in 8 of 12 cases where the answers are listed like this, and in 1
         # where each stands below the name of its debater.
         listed = "\n".join(f"- {text}" for text in (own, *(text for _, text in others)))
-        asked = f"{self.talk}\n\n{ANSWERS_HEAD}\n{listed}{said}\n\n{IMPROVE}"
-        answer = await self._ask(debater, ChatMessage(role="user", content=asked), name)
+        message = f"{self.conversation}\n\n{ANSWERS_HEAD}\n{listed}{remarks_text}\n\n{IMPROVE}"
+        answer = await self._ask(debater, ChatMessage(role="user", content=message), name)
         return Position(answer=answer, reason=critique.mine if critique else "", critique=critique)
 
     async def _criticise(self, debater: Debater, own: str, others: str, name: str) -> Critique | None:
         """A debater's critique; None where its form is invalid: the improved answer does without."""
-        self.asked_forms += 1
+        self.critiques_asked += 1
         sampling = Sampling(max_tokens=self.context.limits.verdict_tokens, seed=debater.voter.sampling.seed)
-        messages = critique_request(str(self.talk), own, others)
+        messages = critique_request(str(self.conversation), own, others)
         try:
             answer = await self.context.ask(
                 debater.agent,
@@ -196,12 +199,12 @@ class DebateRounds:
         except (InvalidCritique, InvalidGuide, BackendFailed) as error:
             await self.context.progress(f"{name}: goes on without its critique: {error}")
             return None
-        self.usable_forms += 1
+        self.critiques_usable += 1
         return critique
 
-    async def _ask(self, debater: Debater, asked: ChatMessage, name: str) -> StepResult:
+    async def _ask(self, debater: Debater, message: ChatMessage, name: str) -> StepResult:
         run = self.context.run
-        messages: tuple[ChatMessage, ...] = (*self.talk.system(), *debater.system(), asked)
+        messages: tuple[ChatMessage, ...] = (*self.conversation.system(), *debater.system(), message)
         if run.guide is None:
             messages = instructed(messages, asked_kind(self.pool.question), think=False)
         return await self.context.ask(
@@ -220,13 +223,13 @@ class DebateRounds:
             return [(f"Position {at}", text) for at, text in enumerate(self.summary(2 * tokens), 1)]
         others = [other for other in self.debaters if other.number != debater.number]
         each = min(tokens, 2 * tokens // len(others))
-        remark = REMARK_TOKENS if self.context.is_small() else max(REMARK_TOKENS, each // 8)
+        remark_tokens = REMARK_TOKENS if self.context.is_small() else max(REMARK_TOKENS, each // 8)
         shown = []
         for other in others:
             position = self.positions[other.number]
             text = clip(position.answer.text, each)
             if self._visible == "answers and critique" and position.critique is not None:
-                text += f"\n(Its criticism: {clip(position.critique.weaknesses, remark)})"
+                text += f"\n(Its criticism: {clip(position.critique.weaknesses, remark_tokens)})"
             shown.append((other.name.capitalize(), text))
         return shown
 
@@ -240,7 +243,7 @@ class DebateRounds:
             for group in groups
         ]
 
-    def _is_one(self, answer: StepResult) -> bool:
+    def _is_answer(self, answer: StepResult) -> bool:
         """Whether a text answers the question, as far as the kind of answer tells."""
         kind, guide = self.count.kind, self.context.run.guide
         if self._is_nonsense(answer.text):
@@ -255,13 +258,13 @@ class DebateRounds:
     def _is_nonsense(self, text: str) -> bool:
         return is_garbage(text) or (self.context.run.guide is None and bool(problem_of(text, self.caller)))
 
-    def _hold(self, debater: Debater, position: Position) -> None:
+    def _record_position(self, debater: Debater, position: Position) -> None:
         self.positions[debater.number] = position
         self.pool.add(debater.voter, position.answer)
 
-    async def _out(self, debater: Debater, number: int, error: OrchestraError) -> None:
+    async def _handle_error(self, debater: Debater, number: int, error: OrchestraError) -> None:
         self.errors.append(error)
-        if isinstance(error, BudgetExceeded):  # the context says so itself
+        if isinstance(error, BudgetExceeded):  # the context warns of it
             self._remove(debater, number, error.message)
         else:
             await self._drop(debater, number, error.message)
@@ -287,5 +290,5 @@ class DebateRounds:
         await self.pool.warn_of_word_comparison(self.count)
 
 
-def _kept(position: Position, why: str) -> Position:
+def _unchanged(position: Position, why: str) -> Position:
     return replace(position, changed=False, unchanged=True, reason=why, critique=None)

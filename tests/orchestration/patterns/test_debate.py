@@ -283,7 +283,7 @@ async def test_a_new_answer_that_is_none_leaves_the_old_one_in_place() -> None:
     second, third = context.report["debate"]["rounds"][1]["positions"][1:]
     for position in (second, third):
         assert (position["answer"], position["unchanged"], position["changed"]) == ("8", True, False)
-        assert position["reason"] == "the new one was no answer to the question"
+        assert position["reason"] == "the new one did not answer the question"
 
 
 @pytest.mark.parametrize(
