@@ -13,7 +13,7 @@ from orchestration.query_analysis.features import Kind
 from orchestration.trust.observation import Observation, VoterAnswer
 from orchestration.trust.run_observations import Flip
 
-BUCKET = "performed"
+BUCKET = "run_feedback"
 
 
 class RunFeedback(Wire):
