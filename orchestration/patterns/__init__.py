@@ -1,7 +1,7 @@
 """How agents answer together: pure async functions over one capability, to perform steps."""
 
 from orchestration.messages import Finish, TextDelta
-from orchestration.patterns.base import GenerationRequest, StepAccepted, StepResult, ToolUse
+from orchestration.patterns.base import GenerationRequest, StepAccepted, StepOptions, StepResult, ToolUse
 from orchestration.patterns.budget_tracker import BudgetTracker
 from orchestration.patterns.catalogue import (
     BUILT_IN,
@@ -41,6 +41,7 @@ __all__ = [
     "StepDone",
     "StepExecutor",
     "StepLimits",
+    "StepOptions",
     "StepRecord",
     "StepRequest",
     "StepResult",

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from orchestration.errors import OrchestraError
 from orchestration.messages import ChatMessage, GuidedDecoding, Sampling, TextDelta
 from orchestration.patterns.answer_check import AnswerCheck, is_echo, problem_of
-from orchestration.patterns.base import StepResult
+from orchestration.patterns.base import StepOptions, StepResult
 from orchestration.patterns.caller_text import CallerText
 from orchestration.patterns.run_context import COORDINATOR, RunContext
 
@@ -55,9 +55,7 @@ class AnswerRepair:
                 self.agent,
                 self.messages,
                 name=self.name,
-                sampling=sampling,
-                guide=self.guide,
-                model=self.model,
+                options=StepOptions(sampling=sampling, guide=self.guide, model=self.model),
             )
             if not problem_of(answer.text, self.caller, self.inside):
                 return answer
@@ -69,7 +67,10 @@ class AnswerRepair:
                 return other
         try:
             answer = await context.ask(
-                COORDINATOR, context.run.messages, name="alone", sampling=sampling, guide=self.guide
+                COORDINATOR,
+                context.run.messages,
+                name="alone",
+                options=StepOptions(sampling=sampling, guide=self.guide),
             )
         except OrchestraError as error:
             await context.warn(f"there is no better answer: {error.message}")

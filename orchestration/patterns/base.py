@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Self
 
@@ -35,6 +35,21 @@ class StepResult:
     def of(cls, step: Step) -> Self:
         finish = Finish(reason=step.finish_reason, usage=step.usage, node=step.node, model=step.model)
         return cls(text=step.text, finish=finish, seconds=step.seconds)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepOptions:
+    """How a step is asked for. `sampling` names only what the step cares about: the role's parameters fill
+    the rest. `model` goes over the run's. `after` are the steps that it builds on, as those who watch are
+    told; None takes those that ended before this one and all at work beside it began."""
+
+    sampling: Sampling | None = None
+    guide: GuidedDecoding | None = None
+    model: str | None = None
+    after: Sequence[str] | None = None
+
+
+NO_OPTIONS = StepOptions()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -19,7 +19,7 @@ from pydantic import Field
 from orchestration.errors import BackendFailed, BudgetExceeded, InvalidGuide
 from orchestration.messages import GuidedDecoding, Run, Sampling, TextDelta
 from orchestration.patterns.answer_check import problem_of
-from orchestration.patterns.base import StepResult
+from orchestration.patterns.base import StepOptions, StepResult
 from orchestration.patterns.caller_text import CallerText, is_of_an_example
 from orchestration.patterns.contributions import contributions
 from orchestration.patterns.conversation import Conversation
@@ -149,9 +149,11 @@ async def _analyse(talk: Conversation, context: RunContext) -> TaskAnalysis:
             COORDINATOR,
             analysis_request(str(talk)),
             name="analysis",
-            model=context.trusted_model(COORDINATOR),
-            sampling=Sampling(max_tokens=limits.verdict_tokens, seed=context.run.sampling.seed),
-            guide=GuidedDecoding(json_schema=analysis_schema(limits.analysis_chars)),
+            options=StepOptions(
+                model=context.trusted_model(COORDINATOR),
+                sampling=Sampling(max_tokens=limits.verdict_tokens, seed=context.run.sampling.seed),
+                guide=GuidedDecoding(json_schema=analysis_schema(limits.analysis_chars)),
+            ),
         )
         analysis = parse_analysis(answer.text)
     except (InvalidGuide, BackendFailed, BudgetExceeded, InvalidAnalysis) as error:

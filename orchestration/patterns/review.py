@@ -7,6 +7,7 @@ from typing import Any
 
 from orchestration.errors import OrchestraError
 from orchestration.messages import GuidedDecoding, Sampling
+from orchestration.patterns.base import StepOptions
 from orchestration.patterns.caller_text import CallerText
 from orchestration.patterns.graph import TaskExecutor, TaskResult, passed_on
 from orchestration.patterns.run_context import CRITIC, RunContext
@@ -86,9 +87,15 @@ class Review:
                 CRITIC,
                 verdict_request(self.question, passed_on(found, tokens), criteria),
                 name="review" if revision == 0 else f"review {revision + 1}",
-                sampling=Sampling(max_tokens=context.limits.verdict_tokens, seed=context.run.sampling.seed),
-                guide=GuidedDecoding(json_schema=verdict_schema(criteria, names, context.limits.fix_chars)),
-                model=context.trusted_model(CRITIC, judged=models),
+                options=StepOptions(
+                    sampling=Sampling(
+                        max_tokens=context.limits.verdict_tokens, seed=context.run.sampling.seed
+                    ),
+                    guide=GuidedDecoding(
+                        json_schema=verdict_schema(criteria, names, context.limits.fix_chars)
+                    ),
+                    model=context.trusted_model(CRITIC, judged=models),
+                ),
             )
             verdict = parse_verdict(answer.text, names, CallerText(context.run.messages))
         except (OrchestraError, InvalidVerdict) as error:

@@ -23,7 +23,7 @@ from orchestration.messages import (
     ToolResult,
     Usage,
 )
-from orchestration.patterns.base import GenerationRequest, StepResult, ToolUse
+from orchestration.patterns.base import NO_OPTIONS, GenerationRequest, StepOptions, StepResult, ToolUse
 from orchestration.patterns.budget_tracker import BudgetTracker
 from orchestration.patterns.clipping import clip, estimate_tokens
 from orchestration.patterns.grounding_context import PLAIN
@@ -241,27 +241,23 @@ class RunContext:
         messages: tuple[ChatMessage, ...],
         *,
         name: str,
-        sampling: Sampling | None = None,
-        guide: GuidedDecoding | None = None,
-        model: str | None = None,
-        after: Sequence[str] | None = None,
-        heard: Callable[[TextDelta], None] | None = None,
+        options: StepOptions = NO_OPTIONS,
+        on_delta: Callable[[TextDelta], None] | None = None,
     ) -> StepResult:
-        """The whole answer of one step. `name` is the step's own in the run; `model` goes over the run's.
-        `after` are the steps that it builds on, for who watches: where it is not said, those that ended
-        before this one and all at work beside it began. `heard` is told each part as it comes.
+        """The whole answer of one model call by `agent`, as a step of that `name`, which no other step of the
+        run has. `on_delta` gets the text as it comes.
 
         Raises the step's error, which is recorded too; `BudgetExceeded` where the run's budget does not reach
         for it, or ended it; `ContentFiltered` where the answer is not whole for that reason."""
         answer: StepResult | None = None
         self.runner.claim(name)
-        request = self._request(agent, messages, name, sampling, guide, model)
-        async with aclosing(self.runner.generate(request, after)) as items:
+        request = self._request(agent, messages, name, options)
+        async with aclosing(self.runner.generate(request, options.after)) as items:
             async for item in items:
                 if isinstance(item, StepResult):
                     answer = item
-                elif heard is not None:
-                    heard(item)
+                elif on_delta is not None:
+                    on_delta(item)
         assert answer is not None
         return answer
 
@@ -271,21 +267,18 @@ class RunContext:
         messages: tuple[ChatMessage, ...],
         *,
         name: str,
-        sampling: Sampling | None = None,
-        guide: GuidedDecoding | None = None,
-        model: str | None = None,
-        after: Sequence[str] | None = None,
+        options: StepOptions = NO_OPTIONS,
     ) -> AsyncGenerator[TextDelta | StepResult, None]:
         """The parts of one step as they come, and its `StepResult` last, for the caller. Where the budget's
         seconds end in its midst, what came is the answer, as one that ran out of tokens. Raises like
         `ask`."""
         self.runner.claim(name)
         request = replace(
-            self._request(agent, messages, name, sampling, guide, model),
+            self._request(agent, messages, name, options),
             prefix=self.resume_filter.rest,
             prefix_tokens=self.resume_filter.rest_tokens,
         )
-        async with aclosing(self.runner.generate(request, after, last=True)) as items:
+        async with aclosing(self.runner.generate(request, options.after, last=True)) as items:
             async for item in items:
                 yield item
 
@@ -318,10 +311,8 @@ class RunContext:
         Raises `NoResponders` when no agent of that name has tools, `BudgetExceeded`, and the step's error."""
         main = None
         if request.kind != "tool":
-            asked = request.sampling or Sampling()
-            main = self._request(
-                request.agent, request.messages, request.name, asked, request.guide, request.model
-            )
+            options = StepOptions(sampling=request.sampling, guide=request.guide, model=request.model)
+            main = self._request(request.agent, request.messages, request.name, options)
         request = request.model_copy(
             update={
                 "models": tuple(self.taking_part),
@@ -342,10 +333,9 @@ class RunContext:
         agent: str,
         messages: tuple[ChatMessage, ...],
         name: str,
-        sampling: Sampling | None,
-        guide: GuidedDecoding | None,
-        model: str | None,
+        options: StepOptions,
     ) -> GenerationRequest:
+        sampling, guide, model = options.sampling, options.guide, options.model
         return GenerationRequest(
             name=name,
             agent=agent,

@@ -6,7 +6,7 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing
 
 from orchestration.messages import Run, TextDelta
-from orchestration.patterns.base import StepResult
+from orchestration.patterns.base import StepOptions, StepResult
 from orchestration.patterns.conversation import last_question_index
 from orchestration.patterns.definition import PatternSettings, pattern
 from orchestration.patterns.run_context import COORDINATOR, RunContext
@@ -21,7 +21,9 @@ async def single(
     last_question_index(run.messages)
     sampling = run.sampling
     async with aclosing(
-        context.stream(COORDINATOR, run.messages, name="answer", sampling=sampling, guide=run.guide)
+        context.stream(
+            COORDINATOR, run.messages, name="answer", options=StepOptions(sampling=sampling, guide=run.guide)
+        )
     ) as items:
         async for item in items:
             yield item

@@ -12,7 +12,7 @@ from dataclasses import replace
 from orchestration.errors import InvalidRequest, NoResponders
 from orchestration.messages import Finish, Run, Sampling, TextDelta
 from orchestration.patterns.answer_repair import AnswerRepair, checked_stream
-from orchestration.patterns.base import StepResult
+from orchestration.patterns.base import StepOptions, StepResult
 from orchestration.patterns.caller_text import CallerText
 from orchestration.patterns.conversation import last_question_index
 from orchestration.patterns.run_context import RunContext
@@ -123,7 +123,9 @@ async def _researched(context: RunContext) -> AsyncGenerator[TextDelta | StepRes
         sampling=sampling,
         guide=run.guide,
     )
-    parts = context.stream(RESEARCH, messages, name=STEP, sampling=sampling, guide=run.guide)
+    parts = context.stream(
+        RESEARCH, messages, name=STEP, options=StepOptions(sampling=sampling, guide=run.guide)
+    )
     async with aclosing(checked_stream(context, parts, repair)) as items:
         async for item in items:
             if isinstance(item, StepResult):
@@ -158,14 +160,18 @@ async def _verified(context: RunContext, agent: str) -> AsyncGenerator[TextDelta
         guide=run.guide,
         whole=True,
     )
-    parts = context.stream(agent, messages, name=STEP, sampling=sampling, guide=run.guide)
+    parts = context.stream(
+        agent, messages, name=STEP, options=StepOptions(sampling=sampling, guide=run.guide)
+    )
     async with aclosing(checked_stream(context, parts, repair)) as items:
         async for item in items:
             if isinstance(item, StepResult):
                 answer = item
     assert answer is not None
     if run.guide is None:
-        answer = await check_and_repair(context, agent, messages, answer, name=STEP, sampling=sampling)
+        answer = await check_and_repair(
+            context, agent, messages, answer, name=STEP, options=StepOptions(sampling=sampling)
+        )
     async with aclosing(context.say(answer)) as items:
         async for item in items:
             yield item

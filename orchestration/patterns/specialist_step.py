@@ -13,8 +13,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from orchestration.errors import InvalidRequest, NoResponders, OrchestraError
-from orchestration.messages import ChatMessage, GuidedDecoding, Sampling
-from orchestration.patterns.base import StepResult
+from orchestration.messages import ChatMessage, Sampling
+from orchestration.patterns.base import NO_OPTIONS, StepOptions, StepResult
 from orchestration.patterns.clipping import clip, estimate_tokens, truncate
 from orchestration.patterns.conversation import last_question_index
 from orchestration.patterns.grounding_check import Claim, claims_of, evidence, judged
@@ -85,9 +85,7 @@ async def run_specialist_step(
     messages: tuple[ChatMessage, ...],
     *,
     name: str,
-    sampling: Sampling | None = None,
-    guide: GuidedDecoding | None = None,
-    model: str | None = None,
+    options: StepOptions = NO_OPTIONS,
     query: str = "",
 ) -> StepResult:
     """The whole answer of a specialist's step, as `context.ask` gives it, and with its errors. `query` is
@@ -103,9 +101,9 @@ async def run_specialist_step(
         name=name,
         agent=agent,
         messages=messages,
-        sampling=sampling,
-        guide=guide,
-        model=model,
+        sampling=options.sampling,
+        guide=options.guide,
+        model=options.model,
         query=query,
         first_source=first_source(context, name),
     )
@@ -130,9 +128,9 @@ async def specialist_step(context: RunContext, request: StepRequest) -> StepResu
         agent,
         material.before(request.messages),
         name=name,
-        sampling=material.sampling(request.sampling),
-        guide=request.guide,
-        model=request.model,
+        options=StepOptions(
+            sampling=material.sampling(request.sampling), guide=request.guide, model=request.model
+        ),
     )
     if request.guide is not None:
         return answer
@@ -142,8 +140,7 @@ async def specialist_step(context: RunContext, request: StepRequest) -> StepResu
         request.messages,
         answer,
         name=name,
-        sampling=request.sampling,
-        model=request.model,
+        options=StepOptions(sampling=request.sampling, model=request.model),
     )
     if not material.sources:
         return answer

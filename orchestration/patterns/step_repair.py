@@ -10,9 +10,9 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from orchestration.errors import OrchestraError
-from orchestration.messages import ChatMessage, Sampling
+from orchestration.messages import ChatMessage
 from orchestration.patterns.arithmetic_check import carried_on, rests_on, right_sums
-from orchestration.patterns.base import StepResult
+from orchestration.patterns.base import NO_OPTIONS, StepOptions, StepResult
 from orchestration.patterns.clipping import clip
 from orchestration.patterns.code_check import (
     ProgramCheck,
@@ -38,8 +38,7 @@ async def check_and_repair(
     answer: StepResult,
     *,
     name: str,
-    sampling: Sampling | None = None,
-    model: str | None = None,
+    options: StepOptions = NO_OPTIONS,
 ) -> StepResult:
     """The answer as it is passed on: of the agents `code` and `reasoning`; another's is left alone. Examples
     are those of the step's question and of the caller's."""
@@ -49,9 +48,7 @@ async def check_and_repair(
             ChatMessage(role="assistant", content=answer.text),
             ChatMessage(role="user", content=request),
         )
-        return await context.ask(
-            agent, (*messages, *said), name=f"{name}: repair", sampling=sampling, model=model
-        )
+        return await context.ask(agent, (*messages, *said), name=f"{name}: repair", options=options)
 
     if agent == REASONING:
         told = " ; ".join(said.content for said in (*messages, *context.run.messages))

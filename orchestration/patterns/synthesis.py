@@ -10,7 +10,7 @@ from orchestration.errors import BudgetExceeded
 from orchestration.messages import ChatMessage, TextDelta
 from orchestration.patterns.answer_check import problem_of
 from orchestration.patterns.answer_repair import AnswerRepair, checked_stream
-from orchestration.patterns.base import StepResult
+from orchestration.patterns.base import StepOptions, StepResult
 from orchestration.patterns.caller_text import CallerText
 from orchestration.patterns.conversation import Conversation
 from orchestration.patterns.prompt_texts import NOTES_HEAD, WRITE_FROM_NOTES
@@ -56,10 +56,7 @@ async def synthesis(
         COORDINATOR,
         messages,
         name="synthesis",
-        sampling=sampling,
-        guide=guide,
-        model=model,
-        after=after,
+        options=StepOptions(sampling=sampling, guide=guide, model=model, after=after),
     )
     try:
         async with aclosing(checked_stream(context, parts, repair)) as items:

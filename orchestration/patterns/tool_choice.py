@@ -12,6 +12,7 @@ from typing import Any
 
 from orchestration.errors import OrchestraError
 from orchestration.messages import ChatMessage, GuidedDecoding, Sampling, Tool
+from orchestration.patterns.base import StepOptions
 from orchestration.patterns.clipping import clip
 from orchestration.patterns.grounding_context import Source, quoted
 from orchestration.patterns.run_context import RunContext
@@ -106,8 +107,7 @@ async def _guided(
         agent,
         (ChatMessage(role="user", content=request),),
         name=name,
-        sampling=sampling,
-        guide=GuidedDecoding(json_schema=dict(schema)),
+        options=StepOptions(sampling=sampling, guide=GuidedDecoding(json_schema=dict(schema))),
     )
     said = json.loads(answer.text)
     if not isinstance(said, dict):

@@ -11,7 +11,7 @@ from typing import Any
 from orchestration.errors import InvalidRequest, OrchestraError
 from orchestration.messages import ChatMessage, TextDelta
 from orchestration.patterns.answer_check import is_echo, problem_of
-from orchestration.patterns.base import StepResult
+from orchestration.patterns.base import StepOptions, StepResult
 from orchestration.patterns.caller_text import CallerText, words_of
 from orchestration.patterns.clipping import clip, truncate
 from orchestration.patterns.consensus import AnswerKind, asked_kind
@@ -255,8 +255,10 @@ class Judge:
             self._agent,
             messages,
             name="synthesis",
-            sampling=run.sampling,
-            guide=run.guide,
-            model=self.context.trusted_model(self._agent, among=self._models),
-            heard=heard,
+            on_delta=heard,
+            options=StepOptions(
+                sampling=run.sampling,
+                guide=run.guide,
+                model=self.context.trusted_model(self._agent, among=self._models),
+            ),
         )

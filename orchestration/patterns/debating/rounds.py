@@ -10,7 +10,7 @@ from typing import Literal
 from orchestration.errors import BackendFailed, BudgetExceeded, InvalidGuide, OrchestraError
 from orchestration.messages import ChatMessage, GuidedDecoding, Sampling
 from orchestration.patterns.answer_check import problem_of
-from orchestration.patterns.base import StepResult
+from orchestration.patterns.base import StepOptions, StepResult
 from orchestration.patterns.caller_text import CallerText
 from orchestration.patterns.clipping import clip
 from orchestration.patterns.consensus import (
@@ -191,9 +191,11 @@ class DebateRounds:
                 debater.agent,
                 (*debater.system(), *messages),
                 name=f"{name}: critique",
-                sampling=sampling,
-                guide=GuidedDecoding(json_schema=critique_schema(self.context.limits.critique_chars)),
-                model=debater.voter.model,
+                options=StepOptions(
+                    sampling=sampling,
+                    guide=GuidedDecoding(json_schema=critique_schema(self.context.limits.critique_chars)),
+                    model=debater.voter.model,
+                ),
             )
             critique = parse_critique(answer.text, self.caller)
         except (InvalidCritique, InvalidGuide, BackendFailed) as error:
@@ -211,9 +213,7 @@ class DebateRounds:
             debater.agent,
             messages,
             name=name,
-            sampling=debater.voter.sampling,
-            guide=run.guide,
-            model=debater.voter.model,
+            options=StepOptions(sampling=debater.voter.sampling, guide=run.guide, model=debater.voter.model),
         )
 
     def _others(self, debater: Debater) -> list[tuple[str, str]]:

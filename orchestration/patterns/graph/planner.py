@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 
 from orchestration.errors import BackendFailed, BudgetExceeded, InvalidGuide, OrchestraError
 from orchestration.messages import ChatMessage, GuidedDecoding, Sampling
+from orchestration.patterns.base import StepOptions
 from orchestration.patterns.caller_text import CallerText
 from orchestration.patterns.clipping import clip
 from orchestration.patterns.graph.plan_forms import INPUTS, InvalidPlan, PlanForm
@@ -103,13 +104,15 @@ class Planner:
             COORDINATOR,
             messages,
             name=name,
-            sampling=Sampling(
-                max_tokens=max(self.context.limits.plan_tokens, per_task * limits.max_tasks),
-                seed=self.context.run.sampling.seed,
-                temperature=None if name == "plan" else 0,
+            options=StepOptions(
+                sampling=Sampling(
+                    max_tokens=max(self.context.limits.plan_tokens, per_task * limits.max_tasks),
+                    seed=self.context.run.sampling.seed,
+                    temperature=None if name == "plan" else 0,
+                ),
+                guide=GuidedDecoding(json_schema=form.schema(limits, first)),
+                model=model,
             ),
-            guide=GuidedDecoding(json_schema=form.schema(limits, first)),
-            model=model,
         )
         return answer.text
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from orchestration.errors import BackendFailed, BudgetExceeded, OrchestraError
 from orchestration.messages import ChatMessage, Sampling
-from orchestration.patterns.base import StepResult
+from orchestration.patterns.base import StepOptions, StepResult
 from orchestration.patterns.graph.planner import Planner
 from orchestration.patterns.graph.results import State, TaskResult, passed_on, step_name, title
 from orchestration.patterns.graph.schedule import Schedule, TaskOrder, execute
@@ -217,11 +217,13 @@ class TaskExecutor:
             task.specialist,
             (ChatMessage(role="user", content=request),),
             name=name,
-            sampling=Sampling(
-                max_tokens=self.context.limits.specialist_tokens, seed=self.context.run.sampling.seed
-            ),
-            model=self.models.get(task.id),
             query=task.task,
+            options=StepOptions(
+                sampling=Sampling(
+                    max_tokens=self.context.limits.specialist_tokens, seed=self.context.run.sampling.seed
+                ),
+                model=self.models.get(task.id),
+            ),
         )
         if not answer.text.strip():
             raise BackendFailed(f"{task.specialist} answered {task.step} with an empty text")

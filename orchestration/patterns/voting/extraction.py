@@ -9,6 +9,7 @@ from collections.abc import Mapping
 
 from orchestration.errors import OrchestraError
 from orchestration.messages import ChatMessage, GuidedDecoding, Sampling
+from orchestration.patterns.base import StepOptions
 from orchestration.patterns.consensus.answer_kind import AnswerKind
 from orchestration.patterns.consensus.choices import choice_of
 from orchestration.patterns.consensus.numbers import numbers
@@ -78,9 +79,11 @@ async def _found(context: RunContext, kind: AnswerKind, question: str, text: str
             COORDINATOR,
             messages,
             name=name,
-            sampling=Sampling(temperature=0, max_tokens=_MOST_TOKENS),
-            guide=guide,
-            model=None if context.run.model else _smallest(context),
+            options=StepOptions(
+                sampling=Sampling(temperature=0, max_tokens=_MOST_TOKENS),
+                guide=guide,
+                model=None if context.run.model else _smallest(context),
+            ),
         )
     except OrchestraError:
         return None

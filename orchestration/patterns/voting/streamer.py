@@ -9,7 +9,7 @@ from dataclasses import replace
 from orchestration.errors import OrchestraError
 from orchestration.messages import ChatMessage, TextDelta
 from orchestration.patterns.answer_repair import AnswerRepair, checked_stream, correction
-from orchestration.patterns.base import StepResult
+from orchestration.patterns.base import StepOptions, StepResult
 from orchestration.patterns.caller_text import CallerText
 from orchestration.patterns.clipping import clip
 from orchestration.patterns.consensus import AnswerGroup, AnswerKind, VoteCount
@@ -123,9 +123,11 @@ class VoteStreamer:
             COORDINATOR,
             messages,
             name="synthesis",
-            sampling=sampling,
-            guide=run.guide,
-            model=self._context.trust.best([answer.finish.model for answer in answers.values()]),
+            options=StepOptions(
+                sampling=sampling,
+                guide=run.guide,
+                model=self._context.trust.best([answer.finish.model for answer in answers.values()]),
+            ),
         )
         async with aclosing(checked_stream(self._context, parts, repair)) as items:
             async for item in items:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from orchestration.errors import OrchestraError
 from orchestration.messages import TextDelta
-from orchestration.patterns.base import StepResult
+from orchestration.patterns.base import StepOptions, StepResult
 from orchestration.patterns.consensus import AnswerKind, VoteCount, asked_kind
 from orchestration.patterns.run_context import COORDINATOR, RunContext
 from orchestration.patterns.voting.answer_pool import AnswerPool
@@ -128,10 +128,8 @@ class Voting:
             COORDINATOR,
             self.messages,
             name=voter.name,
-            sampling=voter.sampling,
-            guide=self.context.run.guide,
-            model=voter.model,
-            heard=heard,
+            on_delta=heard,
+            options=StepOptions(sampling=voter.sampling, guide=self.context.run.guide, model=voter.model),
         )
 
     def _affords(self, voters: int) -> bool:

@@ -17,6 +17,7 @@ from orchestration.patterns import (
     PatternSettings,
     RunContext,
     StepCache,
+    StepOptions,
     StepRecord,
     StepResult,
     pattern,
@@ -61,11 +62,11 @@ async def halting(
         if part.text == "so ":
             speaks.set()
 
-    slow = asyncio.create_task(context.ask("coordinator", run.messages, name="slow", heard=heard))
+    slow = asyncio.create_task(context.ask("coordinator", run.messages, name="slow", on_delta=heard))
     await speaks.wait()
-    await context.ask("coordinator", run.messages, name="quick", model="m-quick")
+    await context.ask("coordinator", run.messages, name="quick", options=StepOptions(model="m-quick"))
     with pytest.raises(BackendFailed):
-        await context.ask("coordinator", run.messages, name="broken", model="m-broken")
+        await context.ask("coordinator", run.messages, name="broken", options=StepOptions(model="m-broken"))
     slow.cancel()
     with pytest.raises(asyncio.CancelledError):
         await slow

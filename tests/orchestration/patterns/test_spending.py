@@ -22,7 +22,14 @@ from orchestration.messages import (
     TextDelta,
     Usage,
 )
-from orchestration.patterns import GenerationRequest, PatternSettings, RunContext, StepResult, pattern
+from orchestration.patterns import (
+    GenerationRequest,
+    PatternSettings,
+    RunContext,
+    StepOptions,
+    StepResult,
+    pattern,
+)
 from orchestration.patterns.base import StepAccepted
 from orchestration.patterns.budget_tracker import Allowance, BudgetTracker
 from orchestration.patterns.maestro import maestro
@@ -263,9 +270,11 @@ async def test_what_happens_in_a_run_is_told_with_what_each_step_came_after() ->
                     tasks.create_task(context.ask("research", run.messages, name=name))
         await context.event("vote", winner="c")
         with pytest.raises(BackendFailed):
-            await context.ask("code", run.messages, name="e", after=("c",))
+            await context.ask("code", run.messages, name="e", options=StepOptions(after=("c",)))
         await context.warn("one voice is missing")
-        async for item in context.stream("coordinator", run.messages, name="answer", model="big"):
+        async for item in context.stream(
+            "coordinator", run.messages, name="answer", options=StepOptions(model="big")
+        ):
             yield item
 
     first_two, next_two = asyncio.Barrier(2), asyncio.Barrier(2)

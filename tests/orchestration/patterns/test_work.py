@@ -9,7 +9,7 @@ import pytest
 
 from orchestration.errors import NodeLost, NoNode, OrchestraError
 from orchestration.messages import ChatMessage, GuidedDecoding, ToolResult
-from orchestration.patterns import RunContext, StepResult
+from orchestration.patterns import RunContext, StepOptions, StepResult
 from orchestration.patterns.clipping import MARK
 from orchestration.patterns.research import research
 from orchestration.patterns.specialist_step import NUMBERS, cited, run_specialist_step
@@ -127,7 +127,7 @@ async def test_tools_that_fail_or_find_nothing_leave_the_answer_as_it_is(
 
 async def test_an_answer_whose_form_is_fixed_is_given_sources_and_left_as_it_is() -> None:
     ask = scripted('{"whales": "sleep in the bay all winter long"}')
-    answer, _ = await find(ask, guide=GuidedDecoding(json_schema={"type": "object"}))
+    answer, _ = await find(ask, options=StepOptions(guide=GuidedDecoding(json_schema={"type": "object"})))
     assert answer.text == '{"whales": "sleep in the bay all winter long"}'
     assert "> The harbour opens" in ask.question("find").messages[-1].content
 
