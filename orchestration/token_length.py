@@ -1,4 +1,4 @@
-"""How many tokens a text is likely to be, without a tokenizer."""
+"""Estimates the tokens of a text without a tokenizer."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ MESSAGE_TOKENS = 4
 
 
 def likely_prompt(generation: Generation) -> int:
-    """Tokens that a model reads, by the text of the conversation or the prompt."""
+    """The estimated tokens that a model reads: of the conversation or the prompt, and of the prefix."""
     texts = [said.content for said in generation.messages] or [generation.prompt]
     read = sum(likely_tokens(text) + MESSAGE_TOKENS for text in (*texts, generation.prefix) if text)
     return len(generation.prompt_ids) + round(read)
 
 
 def likely_tokens(text: str) -> float:
-    """The likeliest number. What must fit is measured by `orchestration.patterns.clipping.estimate_tokens`,
-    which gives rather too many."""
+    """The most likely number. For text that must fit, use `orchestration.patterns.clipping.estimate_tokens`,
+    which estimates rather too many."""
     plain = len(text.encode("ascii", "ignore"))
     return plain / ASCII_PER_TOKEN + (len(text) - plain) / OTHER_PER_TOKEN

@@ -1,8 +1,8 @@
-"""What to load where before it is asked for: the replicas that save the most waiting, within each memory.
+"""Plans which models to load before they are requested: the replicas that save the most waiting.
 
-A replica is worth the seconds of loading that it is expected to save: the chance that at least one generation
-comes for it (a Poisson process), times how long its load takes. Those worth least for their size leave first,
-and only for something worth clearly more.
+The value of a replica is the loading time in seconds that it is expected to save: the probability that at
+least one generation needs it (a Poisson process), times its loading time. The replicas of least value for
+their size are unloaded first, and only for one of clearly higher value.
 
 Pure.
 """
@@ -15,14 +15,15 @@ from dataclasses import dataclass
 
 from orchestration.messages import ModelCard, NodeInfo
 
-MARGIN = 1.5
-"""What comes must be worth so many times what leaves for it, or the two would change places all the time."""
-LEAST_LOAD_S = 0.1
+MIN_GAIN_RATIO = 1.5
+"""A model that is loaded must have this multiple of the value of those unloaded, so that they do not
+alternate."""
+MIN_LOAD_S = 0.1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Warm:
-    """Load `model` on `node`; those `leaving` make room, unless they are in use by then."""
+class WarmUp:
+    """Load `model` on `node`, and unload the models `leaving` for it, unless they are in use then."""
 
     node: str
     model: str
@@ -30,15 +31,17 @@ class Warm:
 
 
 def worth(card: ModelCard, expected: float, others: int) -> float:
-    """Seconds that a replica is expected to save, where so many `others` of the same model are in memory and
-    share what comes."""
-    return -math.expm1(-expected / (others + 1)) * max(card.load_s, LEAST_LOAD_S)
+    """The value of a replica in seconds, if `others` replicas of the same model share the arrivals."""
+    return -math.expm1(-expected / (others + 1)) * max(card.load_s, MIN_LOAD_S)
 
 
-def plan(nodes: Iterable[NodeInfo], expected: Mapping[str, float], *, floor: float) -> list[Warm]:
-    """At most one load for each node, the most valuable first. `floor` is how many generations have to be
-    expected at least. Left alone are nodes that hold all they offer, that leave, or whose room is being
-    fought for: there whoever waits decides."""
+def plan(nodes: Iterable[NodeInfo], expected: Mapping[str, float], *, floor: float) -> list[WarmUp]:
+    """At most one load per node, the most valuable first. A model needs at least `floor` expected
+    generations.
+
+    Nodes are skipped that have room for all their models, that drain, or whose memory is claimed by waiting
+    generations.
+    """
     small = [
         node
         for node in nodes
@@ -50,7 +53,7 @@ def plan(nodes: Iterable[NodeInfo], expected: Mapping[str, float], *, floor: flo
     for node in small:
         for card in node.models:
             held[card.name] = held.get(card.name, 0) + card.loaded
-    found: list[Warm] = []
+    found: list[WarmUp] = []
     while small:
         offers = [(*offer, node) for node in small for offer in _offers(node, expected, floor, held)]
         if not offers:
@@ -66,8 +69,8 @@ def plan(nodes: Iterable[NodeInfo], expected: Mapping[str, float], *, floor: flo
 
 def _offers(
     node: NodeInfo, expected: Mapping[str, float], floor: float, held: Mapping[str, int]
-) -> list[tuple[float, Warm]]:
-    """What may be loaded there, with what that gains."""
+) -> list[tuple[float, WarmUp]]:
+    """The loads that are possible on the node, each with its gain."""
     inside = [card for card in node.models if card.loaded]
     free = node.memory.limit_bytes - sum(card.memory_bytes for card in inside)
     value = {card.name: worth(card, expected.get(card.name, 0.0), held[card.name] - 1) for card in inside}
@@ -86,6 +89,6 @@ def _offers(
                 room += other.memory_bytes
                 lost += value[other.name]
         gained = worth(card, expected[card.name], held[card.name])
-        if room >= card.memory_bytes and gained > MARGIN * lost:
-            found.append((gained - lost, Warm(node=node.id, model=card.name, leaving=tuple(leaving))))
+        if room >= card.memory_bytes and gained > MIN_GAIN_RATIO * lost:
+            found.append((gained - lost, WarmUp(node=node.id, model=card.name, leaving=tuple(leaving))))
     return found

@@ -23,7 +23,7 @@ from actors.runtime.service import ERROR
 from orchestration.errors import ErrorBody, OrchestraError, from_body
 from orchestration.forecast import Forecast, ForecastState
 from orchestration.messages import LoadModel, Wire
-from orchestration.warming import Warm, plan
+from orchestration.warming import WarmUp, plan
 
 log = logging.getLogger(__name__)
 
@@ -146,9 +146,9 @@ class Warmer:
             return
         now = time.time()
         for model, count in seen.arrivals.items():
-            self.forecast.arrived(model, now, count)
+            self.forecast.add_arrivals(model, now, count)
         for step in seen.steps:
-            self.forecast.stepped(step, now)
+            self.forecast.add_call(step, now)
         if seen.steps:
             self._step_came.set()
 
@@ -166,7 +166,7 @@ class Warmer:
     def _loaded(self, task: asyncio.Task[None]) -> None:
         self._loads = {node: each for node, each in self._loads.items() if each is not task}
 
-    async def _load(self, warm: Warm) -> None:
+    async def _load(self, warm: WarmUp) -> None:
         wanted = LoadModel(model=warm.model, ahead=True, leaving=warm.leaving)
         self._not_before[warm.node, warm.model] = time.monotonic() + PAUSE_S
         outcome = "loaded"

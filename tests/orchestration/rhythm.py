@@ -67,8 +67,8 @@ class WarmedNode:
             if each.at >= counted_from:
                 found[outcome] += 1
             if self.forecast is not None:
-                self.forecast.arrived(each.model, each.at)
-                self.forecast.stepped(ModelCall(run=each.run, pattern="work", model=each.model), each.at)
+                self.forecast.add_arrivals(each.model, each.at)
+                self.forecast.add_call(ModelCall(run=each.run, pattern="work", model=each.model), each.at)
                 if each.model == "code":
                     self._warm(each.at)
         return found

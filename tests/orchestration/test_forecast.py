@@ -22,7 +22,7 @@ def test_what_comes_every_morning_is_expected_before_it_comes() -> None:
     forecast = Forecast()
     for day in range(3):
         for minute in range(60):
-            forecast.arrived("m", day * DAY_S + 9 * HOUR_S + 60 * minute)
+            forecast.add_arrivals("m", day * DAY_S + 9 * HOUR_S + 60 * minute)
     assert forecast.expected(3 * DAY_S + 5 * HOUR_S, 600)["m"] < 0.01
     assert forecast.expected(3 * DAY_S + 9 * HOUR_S - 300, 600)["m"] > 1
 
@@ -32,7 +32,7 @@ def test_after_some_weeks_a_day_off_is_known_as_one() -> None:
     for day in range(28):
         if day % 7 < 5:
             for minute in range(0, 60, 2):
-                forecast.arrived("m", day * DAY_S + 9 * HOUR_S + 60 * minute)
+                forecast.add_arrivals("m", day * DAY_S + 9 * HOUR_S + 60 * minute)
     assert forecast.expected(28 * DAY_S + 9 * HOUR_S, 3600)["m"] == pytest.approx(15, rel=0.3)
     assert forecast.expected(33 * DAY_S + 9 * HOUR_S, 3600)["m"] < 0.01
 
@@ -40,7 +40,7 @@ def test_after_some_weeks_a_day_off_is_known_as_one() -> None:
 def test_arrivals_fade_with_the_half_life() -> None:
     forecast = Forecast(half_life_s=600)
     for second in range(0, 1800, 10):
-        forecast.arrived("m", 100 + second)
+        forecast.add_arrivals("m", 100 + second)
     now = forecast.expected(1900, 600)["m"]
     assert now == pytest.approx(60, rel=0.3)
     assert forecast.expected(2500, 600)["m"] == pytest.approx(now / 2, rel=0.1)
@@ -49,14 +49,14 @@ def test_arrivals_fade_with_the_half_life() -> None:
 def test_the_model_that_a_pattern_calls_next_is_expected_while_its_run_goes_on() -> None:
     forecast = Forecast(run_s=60)
     for run, now in zip(range(20), itertools.count(0, 100), strict=False):
-        forecast.stepped(ModelCall(run=str(run), pattern="maestro", model="planner"), now)
+        forecast.add_call(ModelCall(run=str(run), pattern="maestro", model="planner"), now)
         next_ = "writer" if run % 4 else "coder"
-        forecast.stepped(ModelCall(run=str(run), pattern="maestro", model=next_), now + 5)
-    forecast.stepped(ModelCall(run="x", pattern="maestro", model="planner"), 5000)
+        forecast.add_call(ModelCall(run=str(run), pattern="maestro", model=next_), now + 5)
+    forecast.add_call(ModelCall(run="x", pattern="maestro", model="planner"), 5000)
     expected = forecast.expected(5001, 60)
     assert expected["writer"] == pytest.approx(0.75, abs=0.1)
     assert expected["coder"] == pytest.approx(0.25, abs=0.1)
-    forecast.stepped(ModelCall(run="y", pattern="debate", model="planner"), 5000)
+    forecast.add_call(ModelCall(run="y", pattern="debate", model="planner"), 5000)
     assert forecast.expected(5001, 60) == expected, "of this pattern nothing is known"
     assert not any(forecast.expected(5061, 60).values()), "nothing came: the run is over"
 
@@ -64,14 +64,14 @@ def test_the_model_that_a_pattern_calls_next_is_expected_while_its_run_goes_on()
 def test_a_restart_forgets_nothing_but_the_runs_under_way() -> None:
     forecast = Forecast()
     for day in range(8):
-        forecast.arrived("m", day * DAY_S + HOUR_S, 7)
+        forecast.add_arrivals("m", day * DAY_S + HOUR_S, 7)
         for model in ("a", "b"):
-            forecast.stepped(ModelCall(run=str(day), pattern="p", model=model), day * DAY_S)
+            forecast.add_call(ModelCall(run=str(day), pattern="p", model=model), day * DAY_S)
     now = 8 * DAY_S + HOUR_S / 2
     state = ForecastState.model_validate_json(forecast.state(now).model_dump_json())
     restored = Forecast.restored(state)
     assert restored.expected(now, 3600) == forecast.expected(now, 3600)
     for each in (forecast, restored):
-        each.stepped(ModelCall(run="new", pattern="p", model="a"), now)
+        each.add_call(ModelCall(run="new", pattern="p", model="a"), now)
     assert restored.expected(now, 3600) == forecast.expected(now, 3600)
     assert restored.expected(now, 3600)["b"] > 0.5

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from orchestration.messages import Hardware, MemoryUse, ModelCard, NodeInfo
-from orchestration.warming import Warm, plan
+from orchestration.warming import WarmUp, plan
 
 
 def node(
@@ -29,12 +29,12 @@ def node(
 
 def test_the_least_valuable_makes_room_for_what_is_worth_more() -> None:
     found = plan([node("n", "ab", "c")], {"a": 5.0, "b": 0.1, "c": 1.0}, floor=0.2)
-    assert found == [Warm(node="n", model="c", leaving=("b",))]
+    assert found == [WarmUp(node="n", model="c", leaving=("b",))]
 
 
 def test_free_room_is_used_before_anybody_leaves() -> None:
     assert plan([node("n", "a", "bc")], {"a": 0.0, "c": 1.0}, floor=0.2) == [
-        Warm(node="n", model="c", leaving=())
+        WarmUp(node="n", model="c", leaving=())
     ]
 
 
@@ -48,7 +48,9 @@ def test_what_is_hardly_expected_is_not_loaded() -> None:
 
 def test_the_second_replica_counts_less_than_the_first_of_another_model() -> None:
     nodes = [node("one", "a", "bc", limit=10), node("two", "", "abc", limit=10)]
-    assert plan(nodes, {"a": 1.0, "b": 0.8, "c": 0.0}, floor=0.2) == [Warm(node="two", model="b", leaving=())]
+    assert plan(nodes, {"a": 1.0, "b": 0.8, "c": 0.0}, floor=0.2) == [
+        WarmUp(node="two", model="b", leaving=())
+    ]
 
 
 def test_nodes_that_hold_all_or_whose_room_is_fought_for_are_left_alone() -> None:
