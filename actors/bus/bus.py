@@ -64,8 +64,8 @@ class Bus:
         await bus.nats.connect(bus._disconnected, bus._reconnected)
         bus.ready = True
         await bus.subscribe(f"{inbox}.*", bus.reply_inbox.arrived, exclusive=True)
-        await bus.subscribe(StreamAddress.REPLAYS, bus.replay_buffer.asked)
-        bus.on_reconnect.append(bus.replay_buffer.reconnected)
+        await bus.subscribe(StreamAddress.REPLAYS, bus.replay_buffer.on_request)
+        bus.on_reconnect.append(bus.replay_buffer.on_reconnect)
         await bus.flush()
         return bus
 

@@ -61,7 +61,7 @@ class ServerState:
 
     streams: Mapping[str, Config] = field(default_factory=dict)
     consumers: Mapping[str, Mapping[str, Config]] = field(default_factory=dict)
-    """By stream, then by name; durable consumers only."""
+    """Consumers by stream, then by name; only durable ones."""
 
 
 STREAM_FIXED = frozenset({"storage", "retention"})

@@ -147,12 +147,12 @@ class Puller:
         self._extra = 0
         """Number of deliveries in a row that used no room."""
         self._subscription: Subscription | None = None
-        self._asked_at = 0.0
-        self._again: asyncio.TimerHandle | None = None
+        self._requested_at = 0.0
+        self._retry_timer: asyncio.TimerHandle | None = None
         self._stopping = False
 
     async def start(self) -> None:
-        self._subscription = await self.bus.subscribe(self.inbox, self._arrived)
+        self._subscription = await self.bus.subscribe(self.inbox, self._on_message)
         self.bus.on_reconnect.append(self._reset)
 
     async def stop(self) -> None:
@@ -161,8 +161,8 @@ class Puller:
         self.room = 0
         if self._reset in self.bus.on_reconnect:
             self.bus.on_reconnect.remove(self._reset)
-        if self._again is not None:
-            self._again.cancel()
+        if self._retry_timer is not None:
+            self._retry_timer.cancel()
         if self._subscription is not None:
             await self._subscription.drain()
 
@@ -170,28 +170,28 @@ class Puller:
         """Request messages so that up to `room` more come."""
         self.room = room
         now = time.monotonic()
-        if self.outstanding and now - self._asked_at > self.expires_s + 5:
+        if self.outstanding and now - self._requested_at > self.expires_s + 5:
             self.outstanding = 0  # the message that ends it was lost
         wanted = room + self._extra if room else 0
         missing = wanted - self.outstanding
-        if missing > 0 and missing * 2 >= wanted and self._again is None and not self._stopping:
-            self._ask(missing, now)
+        if missing > 0 and missing * 2 >= wanted and self._retry_timer is None and not self._stopping:
+            self._request(missing, now)
 
-    def _ask(self, batch: int, now: float) -> None:
+    def _request(self, batch: int, now: float) -> None:
         body = f'{{"batch":{batch},"expires":{int(self.expires_s * 1e9)}}}'.encode()
         try:
             self.bus.post(self.subject, body, reply=self.inbox)
         except BusUnavailable:
             return  # repeated after the reconnect
         self.outstanding += batch
-        self._asked_at = now
+        self._requested_at = now
 
-    def _arrived(self, message: Message) -> None:
+    def _on_message(self, message: Message) -> None:
         status = message.status
         if not status:
             self.missing = False
             self.outstanding = max(0, self.outstanding - 1)
-            self._taken(Delivery(self.bus, message))
+            self._accept(Delivery(self.bus, message))
         elif status == "408":  # the request ended; the header has the number of messages that did not come
             pending = message.header("Nats-Pending-Messages")
             self.outstanding = max(0, self.outstanding - int(pending)) if pending.isdigit() else 0
@@ -203,7 +203,7 @@ class Puller:
             log.debug("pull on %s: %s %s", self.subject, status, description)
             self._pause()
 
-    def _taken(self, delivery: Delivery) -> None:
+    def _accept(self, delivery: Delivery) -> None:
         if self._stopping:
             with suppress(BusUnavailable):  # it comes back after its ack_wait
                 delivery.settle(b"-NAK")
@@ -218,11 +218,11 @@ class Puller:
 
     def _pause(self) -> None:
         """Request again after a pause: the server refused, and would refuse again at once."""
-        if self._again is None and not self._stopping:
-            self._again = asyncio.get_running_loop().call_later(REFUSED_PAUSE_S, self._retry)
+        if self._retry_timer is None and not self._stopping:
+            self._retry_timer = asyncio.get_running_loop().call_later(REFUSED_PAUSE_S, self._retry)
 
     def _retry(self) -> None:
-        self._again = None
+        self._retry_timer = None
         self.want(self.room)
 
     def _reset(self) -> None:

@@ -164,8 +164,8 @@ class Bucket:
 
     async def _leading(self, subject: str) -> Message:
         """The leader's entry, in the form of a direct answer."""
-        asked = json.dumps({"last_by_subj": subject}).encode()
-        answer = json.loads((await self._request(f"$JS.API.STREAM.MSG.GET.KV_{self.name}", asked)).data)
+        body = json.dumps({"last_by_subj": subject}).encode()
+        answer = json.loads((await self._request(f"$JS.API.STREAM.MSG.GET.KV_{self.name}", body)).data)
         problem = answer.get("error")
         if problem is None:
             found = answer["message"]
@@ -194,7 +194,7 @@ class Bucket:
         """Revisions by subject, while a value that is read may be older than one just received."""
         replayed = False
 
-        def seen(message: Message) -> None:
+        def on_write(message: Message) -> None:
             subject = f"$KV.{message.subject.removeprefix('watch.')}"
             if not replayed:
                 newest[subject] = int(message.header(SEQUENCE, "0"))
@@ -204,7 +204,7 @@ class Bucket:
             if revision > newest.get(subject, 0):
                 changed(value, subject)
 
-        subscription = await self.bus.subscribe(f"watch.{self.name}.*", seen)
+        subscription = await self.bus.subscribe(f"watch.{self.name}.*", on_write)
         await self.bus.flush()
         await self._each(present)
         replayed = True

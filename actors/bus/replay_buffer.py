@@ -87,7 +87,7 @@ class ReplayBuffer:
         if self._tails.get(tail.address.id) is tail:
             del self._tails[tail.address.id]
 
-    def reconnected(self) -> None:
+    def on_reconnect(self) -> None:
         """What was sent last may have died with the server that had it: send each stream's last event again.
 
         Who has read it ignores it; who misses some before it asks for that.
@@ -95,16 +95,16 @@ class ReplayBuffer:
         late = time.monotonic() - self.outage_s
         for tail in list(self._tails.values()):
             if tail.events and (not tail.ended_at or tail.ended_at > late):
-                self.again(tail, tail.events[-1])
+                self.resend(tail, tail.events[-1])
 
-    def asked(self, message: Message) -> None:
+    def on_request(self, message: Message) -> None:
         """Send again, in order, from the event whose number the message says."""
         tail = self._tails.get(StreamAddress.parse(message.subject).id)
         if tail is not None and message.data.isdigit():
             for event in tail.events[max(0, int(message.data) - tail.first_seq) :]:
-                self.again(tail, event)
+                self.resend(tail, event)
 
-    def again(self, tail: StreamTail, event: bytes) -> None:
+    def resend(self, tail: StreamTail, event: bytes) -> None:
         """Send one of its events once more."""
         with suppress(OrchestraError):  # the reader asks again
             self._post(tail.address.subject, event, reply=tail.reply, headers=tail.headers)

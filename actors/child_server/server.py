@@ -38,7 +38,7 @@ class ChildServer(ABC):
     """Supervises one server process between `start` and `stop`.
 
     A server that dies is launched again. When it dies more than `max_restarts` times within
-    `restart_window_s`, it stays down: the log says so and `watch` raises. If this process is killed, the
+    `restart_window_s`, it stays down, which is logged, and `watch` raises. If this process is killed, the
     server is killed too. Call `start` in an event loop whose thread lasts, which the main thread always does.
     """
 
@@ -62,7 +62,7 @@ class ChildServer(ABC):
 
     @abstractmethod
     def log_end(self, pid: int) -> str:
-        """Where the log of process `pid` is, and its last lines, for an error message."""
+        """The path of the log and the last lines of process `pid`, for an error message."""
 
     @property
     def pid(self) -> int | None:

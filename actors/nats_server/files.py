@@ -53,7 +53,7 @@ class ServerFiles:
             ) from error
 
     def log_end(self, pid: int, lines: int = 12) -> str:
-        """Where the log is, and the last `lines` that process `pid` wrote, for an error message."""
+        """The path of the log, and the last `lines` that process `pid` wrote, for an error message."""
         mark = f"[{pid}] "
         found = [line.removeprefix(mark) for line in last_lines(self.log) if line.startswith(mark)]
         tail = "\n".join(found[-lines:] + last_lines(self.stderr)[-lines:])

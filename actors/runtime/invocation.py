@@ -12,7 +12,7 @@ from orchestration.errors import Cancelled, OrchestraError
 
 
 class ResultSink(Protocol):
-    """Where the answer goes. Exactly one of `done` and `failed` is called, once."""
+    """Receives the answer. Exactly one of `done` and `failed` is called, once."""
 
     async def item(self, value: Any) -> None:
         """One value of a stream; it may wait, which slows the handler down (back-pressure)."""

@@ -175,14 +175,14 @@ class Service:
         await asyncio.gather(*(subscription.drain() for subscription in subscriptions))
 
     def _verb(self, answer: Callable[[], dict[str, Any]]) -> Callable[[Message], Any]:
-        def asked(message: Message) -> None:
+        def on_request(message: Message) -> None:
             if message.reply:
                 try:
                     self.bus.post(message.reply, json.dumps(answer()).encode())
                 except OrchestraError as error:
                     log.debug("could not answer %s: %s", message.subject, error)
 
-        return asked
+        return on_request
 
     def _identity(self, kind: str) -> dict[str, Any]:
         return {

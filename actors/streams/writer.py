@@ -107,7 +107,7 @@ class StreamWriter:
         """Whether the reader is back: it reads an event that comes twice only once."""
         self._absence_timer = None
         self._sent_again_at = time.monotonic()
-        self.bus.replay_buffer.again(self._tail, self._tail.events[-1])
+        self.bus.replay_buffer.resend(self._tail, self._tail.events[-1])
 
     async def write(self, delta: TextDelta) -> None:
         """Add text or reasoning. The first delta goes out at once; later ones are joined, and go out at most

@@ -52,6 +52,6 @@ class TritonFiles:
         return self.log.stat().st_size if self.log.exists() else 0
 
     def log_end(self, since: int = 0, lines: int = 12) -> str:
-        """Where the log is, and the last `lines` after `since` bytes without tables, for an error message."""
+        """The log's path and its last `lines` after `since` bytes, without tables, for an error message."""
         logged = [line for line in last_lines(self.log, since=since) if line and line[0] not in "|+"]
         return "\n".join([f"the end of its log {self.log}:", *logged[-lines:]])

@@ -33,20 +33,20 @@ class Posted:
         self.which.end(tail)
         return tail
 
-    def again(self, stream: str, seq: str) -> None:
-        self.which.asked(Message(f"stream_replay.{stream}", "", seq.encode(), None))
+    def resend(self, stream: str, seq: str) -> None:
+        self.which.on_request(Message(f"stream_replay.{stream}", "", seq.encode(), None))
 
 
 def test_a_stream_is_sent_again_from_the_event_that_is_asked_for() -> None:
     posted = Posted()
     posted.end("a.1", b"5", b"6", b"7", first_seq=5)
-    posted.again("a.1", "6")
+    posted.resend("a.1", "6")
     assert posted["a.1"] == [b"6", b"7"]
-    posted.again("a.1", "2")
+    posted.resend("a.1", "2")
     assert posted["a.1"][2:] == [b"5", b"6", b"7"]
-    posted.again("a.1", "8")
-    posted.again("a.1", "nonsense")
-    posted.again("b.1", "0")
+    posted.resend("a.1", "8")
+    posted.resend("a.1", "nonsense")
+    posted.resend("b.1", "0")
     assert len(posted["a.1"]) == 5
     assert not posted["b.1"]
 
@@ -54,9 +54,9 @@ def test_a_stream_is_sent_again_from_the_event_that_is_asked_for() -> None:
 def test_only_a_stream_that_goes_on_hears_that_nobody_reads() -> None:
     posted = Posted()
     tail = posted.open("a.1", b"0")
-    posted.again("a.1", "0")
+    posted.resend("a.1", "0")
     posted.which.end(tail)
-    posted.again("a.1", "0")
+    posted.resend("a.1", "0")
     assert posted.replies == ["probe", ""]
 
 
@@ -64,7 +64,7 @@ def test_a_stream_that_another_writer_took_over_is_not_sent_again() -> None:
     posted = Posted()
     tail = posted.end("a.1", b"0")
     posted.which.drop(tail)
-    posted.again("a.1", "0")
+    posted.resend("a.1", "0")
     assert posted["a.1"] == []
 
 
@@ -74,11 +74,11 @@ def test_ended_streams_are_forgotten_by_size_and_by_age() -> None:
     for number in range(3):
         posted.end(f"a.{number}", b" " * 100)
     for number in range(3):
-        posted.again(f"a.{number}", "0")
+        posted.resend(f"a.{number}", "0")
     assert [len(posted[f"a.{number}"]) for number in range(3)] == [0, 1, 1]
     posted.which.retention_s = 0.0
     posted.end("b.1", b"x")
-    posted.again("a.2", "0")
+    posted.resend("a.2", "0")
     assert len(posted["a.2"]) == 1
 
 
@@ -87,8 +87,8 @@ def test_the_last_event_of_each_stream_is_sent_again_over_a_new_connection() -> 
     posted.end("a.1", b"0", b"1")
     posted.open("b.1", b"x")
     posted.open("c.1")
-    posted.which.reconnected()
+    posted.which.on_reconnect()
     assert (posted["a.1"], posted["b.1"], posted["c.1"]) == ([b"1"], [b"x"], [])
     posted.which.outage_s = 0.0
-    posted.which.reconnected()
+    posted.which.on_reconnect()
     assert (posted["a.1"], posted["b.1"]) == ([b"1"], [b"x", b"x"])
