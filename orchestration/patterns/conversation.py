@@ -31,10 +31,10 @@ class Conversation:
     @classmethod
     def of(cls, messages: Sequence[ChatMessage], limits: StepLimits) -> Conversation:
         """Raises `InvalidRequest` when no message asks anything."""
-        asked = last_question_index(messages)
-        before = [message for message in messages[:asked] if message.role != "system"]
+        last = last_question_index(messages)
+        before = [message for message in messages[:last] if message.role != "system"]
         texts = {
-            "the question": messages[asked].content,
+            "the question": messages[last].content,
             "what was said before the question": "\n".join(
                 f"{message.role}: {message.content.strip()}" for message in before
             ),
@@ -49,26 +49,26 @@ class Conversation:
         ]
         given = [
             share if most is None else min(share, most)
-            for share, most in zip(fair_shares(bounded, limits.talk_tokens), bounds, strict=True)
+            for share, most in zip(fair_shares(bounded, limits.conversation_tokens), bounds, strict=True)
         ]
-        kept = [
+        clipped = [
             clip(text, share, head=head) if share else ""
             for text, share, head in zip(texts.values(), given, _HEADS, strict=True)
         ]
         cuts = tuple(
             (what, need, share) for what, need, share in zip(texts, needs, given, strict=True) if need > share
         )
-        question, history, instructions = kept
+        question, history, instructions = clipped
         return cls(question, history, instructions, cuts)
 
     @classmethod
     async def on(cls, context: RunContext) -> Conversation:
         """The conversation of a run; the caller is warned of what is clipped."""
-        talk = cls.of(context.run.messages, context.limits)
-        await talk.tell(context)
-        return talk
+        conversation = cls.of(context.run.messages, context.limits)
+        await conversation.warn_of_cuts(context)
+        return conversation
 
-    async def tell(self, context: RunContext) -> None:
+    async def warn_of_cuts(self, context: RunContext) -> None:
         """Warn of what is clipped, once in a run."""
         for what, need, share in self.cuts:
             await context.warn_cut(what, need, share)

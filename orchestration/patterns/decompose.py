@@ -62,14 +62,14 @@ async def decompose(
 
     Raises `InvalidRequest` when nothing is asked, and the first error when all subtasks fail.
     """
-    talk = await Conversation.on(context)
+    conversation = await Conversation.on(context)
     limits = PlanLimits(
         specialists=context.specialists,
         max_tasks=settings.max_tasks,
         max_depth=settings.max_depth,
-        task_chars=context.limits.task_chars,
+        task_chars=context.limits.task_chars(settings.max_tasks),
     )
-    planner = Planner(context, str(talk), limits, INPUTS)
+    planner = Planner(context, str(conversation), limits, INPUTS)
     graph = await planner.plan() if limits.specialists else None
     executor = await _executed(graph, planner, settings) if graph is not None else None
     if executor is None or not executor.done:
@@ -77,7 +77,7 @@ async def decompose(
         await context.warn(f"{why}: the coordinator answered alone")
         ending = single.inside(run, context)
     else:
-        ending = _synthesis(context, talk, executor)
+        ending = _synthesis(context, conversation, executor)
     async with aclosing(ending) as items:
         async for item in items:
             yield item
@@ -102,7 +102,7 @@ async def _executed(graph: TaskGraph, planner: Planner, settings: DecomposeSetti
 
 
 def _synthesis(
-    context: RunContext, talk: Conversation, executor: TaskExecutor
+    context: RunContext, conversation: Conversation, executor: TaskExecutor
 ) -> AsyncGenerator[TextDelta | StepResult, None]:
     """The answer, from the results that no other subtask has used; where the synthesis fails, those results
     themselves."""
@@ -113,8 +113,8 @@ def _synthesis(
     alone = [(f"this is the result of {title(each)}", each.answer) for each in reversed(sound) if each.answer]
     together = replace(alone[0][1], text="\n\n".join(result.text for result in sound))
     found = SynthesisInput(
-        question=str(talk),
+        question=str(conversation),
         notes=passed_on((*sound, *executor.missing), executor.tokens),
         answers=[("these are the results of the subtasks themselves", together), *alone],
     )
-    return synthesis(context, talk, found, after=executor.steps_of(ids))
+    return synthesis(context, conversation, found, after=executor.steps_of(ids))

@@ -16,12 +16,14 @@ AROUND_TOKENS = 240
 
 TASK_CHARS, FIX_CHARS, ANALYSIS_CHARS, CRITIQUE_CHARS = 120, 90, 120, 120
 """Maximum characters of texts in guided forms at the default limits."""
+TASK_JSON_TOKENS, CHARS_PER_TOKEN = 35, 2.7
+"""Tokens of a task in JSON beside its text, and characters of that text per token."""
 
 
 class StepLimits(BaseModel):
     """Tokens per step, so that a run is bounded in time and fits the models' context. The defaults are for a
-    small model with a context of `MIN_CONTEXT` tokens; `within` derives those of other models. A limit that a
-    deployment sets stays as it is.
+    small model with a context of `MIN_CONTEXT` tokens; `for_context` derives those of other models. A limit
+    that a deployment sets stays as it is.
 
     Passed texts are measured by `clipping.estimate_tokens`, without a tokenizer.
     """
@@ -36,7 +38,7 @@ class StepLimits(BaseModel):
     final_tokens: int = Field(default=384, ge=16)
     """Maximum tokens of the answer where the caller sets no `max_tokens`. A model that is not known to be
     small gets no limit unless this is set; then it is only the room that is reserved."""
-    talk_tokens: int = Field(default=768, ge=32)
+    conversation_tokens: int = Field(default=768, ge=32)
     """Maximum tokens of the conversation as the agents of a team see it. The question, the history and the
     caller's instructions share them by need."""
     question_tokens: int | None = Field(default=None, ge=32)
@@ -45,17 +47,17 @@ class StepLimits(BaseModel):
     """Maximum tokens of the conversation before the question; None for all the room there is."""
     passed_tokens: int = Field(default=220, ge=16)
     """Maximum tokens of each answer that is passed to other agents."""
-    material_tokens: int = Field(default=720, ge=32)
+    source_tokens: int = Field(default=720, ge=32)
     """Maximum tokens of the sources of a specialist's step, all together."""
     tool_calls: int = Field(default=2, ge=0, le=4)
     """Maximum calls in a step of tools that an agent chooses itself, such as those of MCP servers."""
     max_specialists: int = Field(default=3, ge=1, le=8)
     """Maximum steps of a plan."""
 
-    @property
-    def task_chars(self) -> int:
-        """Maximum characters of each task of a plan."""
-        return self._scaled("plan_tokens", TASK_CHARS)
+    def task_chars(self, max_tasks: int) -> int:
+        """Maximum characters of each of so many tasks of a plan."""
+        room = round((self.plan_tokens / max_tasks - TASK_JSON_TOKENS) * CHARS_PER_TOKEN)
+        return max(TASK_CHARS, min(room, self._scaled("plan_tokens", TASK_CHARS)))
 
     @property
     def fix_chars(self) -> int:
@@ -76,22 +78,24 @@ class StepLimits(BaseModel):
         """`chars` scaled by the limit `name`, whose default gives `chars`; never less."""
         return max(chars, chars * int(getattr(self, name)) // self._default(name))
 
-    def within(self, context: int, talk: float, written: int | None = None, *, small: bool = True) -> Self:
-        """The limits for models with a context of `context` tokens and a conversation of about `talk`;
-        `written` is the caller's `max_tokens`. Tokens that the conversation leaves go to what is passed on.
-        `small` says that the models are known to be small."""
+    def for_context(
+        self, context: int, conversation: float, max_tokens: int | None = None, *, small: bool = True
+    ) -> Self:
+        """The limits for models with a context of `context` tokens and a conversation of about
+        `conversation`; `max_tokens` is the caller's limit. Tokens that the conversation leaves go to what is
+        passed on. `small` says that the models are known to be small."""
         if context < MIN_CONTEXT:
             return self._set({name: self._default(name) * context // MIN_CONTEXT for name in _SCALED})
         final = _between(384, context // 10, 4096) if small else _between(384, context // 4, 4096)
         final = self._set({"final_tokens": final}).final_tokens
-        answer = min(written or final, context // 2)
+        answer = min(max_tokens or final, context // 2)
         passed = self._default("passed_tokens")
         room = context - AROUND_TOKENS - answer - passed * self.max_specialists
-        left = max(0, room - int(talk))
+        left = max(0, room - int(conversation))
         fitted: dict[str, int | None] = {
             "final_tokens": final,
-            "talk_tokens": max(self._default("talk_tokens"), room),
-            "material_tokens": _between(720, context // 3, 12_000),
+            "conversation_tokens": max(self._default("conversation_tokens"), room),
+            "source_tokens": _between(720, context // 3, 12_000),
         }
         if small:
             fitted |= {
@@ -102,7 +106,7 @@ class StepLimits(BaseModel):
             fitted |= {
                 "plan_tokens": _between(self._default("plan_tokens"), context // 8, 4096),
                 "verdict_tokens": _between(self._default("verdict_tokens"), context // 8, 4096),
-                "specialist_tokens": written and max(written, _between(192, context // 24, 1024)),
+                "specialist_tokens": max_tokens and max(max_tokens, _between(192, context // 24, 1024)),
                 "passed_tokens": _between(passed, passed + left // (self.max_specialists + 1), context // 4),
             }
         return self._set(fitted)
@@ -119,8 +123,15 @@ class StepLimits(BaseModel):
 
 
 _SCALED = (
-    *("plan_tokens", "specialist_tokens", "verdict_tokens", "final_tokens", "talk_tokens", "passed_tokens"),
-    "material_tokens",
+    *(
+        "plan_tokens",
+        "specialist_tokens",
+        "verdict_tokens",
+        "final_tokens",
+        "conversation_tokens",
+        "passed_tokens",
+    ),
+    "source_tokens",
 )
 
 

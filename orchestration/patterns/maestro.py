@@ -73,14 +73,15 @@ async def maestro(
 
     Raises `InvalidRequest` when nothing is asked, and the first specialist's error when all fail.
     """
-    talk = await Conversation.on(context)
-    analysis = await _analyse(talk, context) if settings.analysis else TaskAnalysis()
-    question = f"{talk}{analysis}"
+    conversation = await Conversation.on(context)
+    analysis = await _analyse(conversation, context) if settings.analysis else TaskAnalysis()
+    question = f"{conversation}{analysis}"
     most = context.limits.max_specialists
+    max_tasks = min(settings.specialists or most, most)
     limits = PlanLimits(
         specialists=context.specialists,
-        max_tasks=min(settings.specialists or most, most),
-        task_chars=context.limits.task_chars,
+        max_tasks=max_tasks,
+        task_chars=context.limits.task_chars(max_tasks),
     )
     graph = await Planner(context, question, limits, STAGES).plan()
     executor = await _executed(context, question, graph) if graph is not None else None
@@ -96,7 +97,7 @@ async def maestro(
         await review.run(executor)
     results = [executor.results[task.id] for task in executor.graph.tasks]
     async with aclosing(
-        synthesis(context, talk, _synthesis_input(review, results, executor.tokens))
+        synthesis(context, conversation, _synthesis_input(review, results, executor.tokens))
     ) as items:
         async for item in items:
             if isinstance(item, StepResult):
@@ -137,7 +138,7 @@ def _synthesis_input(review: Review, results: Sequence[TaskResult], tokens: int)
     return SynthesisInput(question=review.question, notes=notes, answers=answers, inside=inside)
 
 
-async def _analyse(talk: Conversation, context: RunContext) -> TaskAnalysis:
+async def _analyse(conversation: Conversation, context: RunContext) -> TaskAnalysis:
     """The analysis of the question; the default one where the budget is small or the analysis fails."""
     budget, limits = context.run.budget, context.limits
     if (budget.calls or MIN_ANALYSIS_CALLS) < MIN_ANALYSIS_CALLS or (
@@ -147,7 +148,7 @@ async def _analyse(talk: Conversation, context: RunContext) -> TaskAnalysis:
     try:
         answer = await context.ask(
             COORDINATOR,
-            analysis_request(str(talk)),
+            analysis_request(str(conversation)),
             name="analysis",
             options=StepOptions(
                 model=context.trusted_model(COORDINATOR),

@@ -170,7 +170,7 @@ class RunContext:
         fitted = self._fitted.get((context, small))
         if fitted is None:
             talk = sum(estimate_tokens(said.content) for said in self.run.messages)
-            fitted = self.facts.limits.within(context, talk, self.run.sampling.max_tokens, small=small)
+            fitted = self.facts.limits.for_context(context, talk, self.run.sampling.max_tokens, small=small)
             self._fitted[context, small] = fitted
         return fitted
 

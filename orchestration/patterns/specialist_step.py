@@ -184,7 +184,7 @@ def _room(context: RunContext, messages: Sequence[ChatMessage]) -> int:
     limits = context.limits
     said = sum(estimate_tokens(message.content) for message in messages)
     left = context.context_tokens - AROUND_TOKENS - limits.final_tokens - int(said)
-    return min(limits.material_tokens, max(LEAST_MATERIAL, left))
+    return min(limits.source_tokens, max(LEAST_MATERIAL, left))
 
 
 async def check_grounding(context: RunContext, text: str, material: Grounding) -> GroundingCheck:

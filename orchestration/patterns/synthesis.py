@@ -29,28 +29,34 @@ class SynthesisInput:
 
 
 async def synthesis(
-    context: RunContext, talk: Conversation, brought: SynthesisInput, *, after: Sequence[str] | None = None
+    context: RunContext,
+    conversation: Conversation,
+    found: SynthesisInput,
+    *,
+    after: Sequence[str] | None = None,
 ) -> AsyncGenerator[TextDelta | StepResult, None]:
     """Stream what the coordinator writes from the notes, on the most trusted model. An unusable text is
     written once more, from the best answer alone; where the budget is too small for that, the best answer
     itself is taken."""
     sampling, guide = context.run.sampling, context.run.guide
     caller = CallerText(context.run.messages)
-    sound = [each for each in brought.answers if not problem_of(each[1].text, caller, brought.inside)]
+    sound = [each for each in found.answers if not problem_of(each[1].text, caller, found.inside)]
     caller = CallerText(context.run.messages, also=[answer.text for _, answer in sound])
-    messages = _asked(talk, brought.question, brought.notes)
+    messages = _messages(conversation, found.question, found.notes)
     model = context.trusted_model(COORDINATOR)
     repair = AnswerRepair(
         asked=messages[-1].content,
         caller=caller,
         agent=COORDINATOR,
-        messages=_asked(talk, str(talk), "\n\n".join(answer.text.strip() for _, answer in sound[:1])),
+        messages=_messages(
+            conversation, str(conversation), "\n\n".join(answer.text.strip() for _, answer in sound[:1])
+        ),
         name="synthesis again",
         sampling=sampling,
         guide=guide,
         model=model,
         others=sound,
-        inside=brought.inside,
+        inside=found.inside,
     )
     parts = context.stream(
         COORDINATOR,
@@ -63,13 +69,13 @@ async def synthesis(
             async for item in items:
                 yield item
     except BudgetExceeded as error:
-        what, answer = (sound or brought.answers)[0]
+        what, answer = (sound or found.answers)[0]
         await context.warn(f"{what}: {error.message}")
         async with aclosing(context.say(answer)) as items:
             async for item in items:
                 yield item
 
 
-def _asked(talk: Conversation, question: str, notes: str) -> tuple[ChatMessage, ...]:
+def _messages(conversation: Conversation, question: str, notes: str) -> tuple[ChatMessage, ...]:
     request = f"{question}\n\n{NOTES_HEAD}\n{notes}\n\n{WRITE_FROM_NOTES}"
-    return (*talk.system(), ChatMessage(role="user", content=request))
+    return (*conversation.system(), ChatMessage(role="user", content=request))

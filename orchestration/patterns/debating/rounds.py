@@ -96,7 +96,7 @@ class DebateRounds:
 
     async def run_first_round(self) -> None:
         """Run the first round: all answer at once, and see nothing of each other."""
-        await self.conversation.tell(self.context)
+        await self.conversation.warn_of_cuts(self.context)
         replies = await self._ask_all(self._answer)
         for debater, reply in zip(list(self.debaters), replies, strict=True):
             if isinstance(reply, OrchestraError):

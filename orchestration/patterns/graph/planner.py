@@ -14,15 +14,13 @@ from orchestration.patterns.clipping import clip
 from orchestration.patterns.graph.plan_forms import INPUTS, InvalidPlan, PlanForm
 from orchestration.patterns.graph.task import Task, TaskGraph
 from orchestration.patterns.graph.validation import PlanLimits
+from orchestration.patterns.limits import CHARS_PER_TOKEN, TASK_JSON_TOKENS
 from orchestration.patterns.run_context import COORDINATOR, RunContext
 
 SHOWN_TOKENS = 160
 """Tokens of an invalid plan that its author is shown again, and of its errors, where models are small."""
 ERROR_TOKENS = 40
 """Tokens of the error of a failed task that the coordinator is shown."""
-JSON_TOKENS = 35
-"""Tokens of a task in JSON beside its text."""
-CHARS_PER_TOKEN = 2.7
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +97,7 @@ class Planner:
         *,
         model: str | None,
     ) -> str:
-        per_task = JSON_TOKENS + round(limits.task_chars / CHARS_PER_TOKEN)
+        per_task = TASK_JSON_TOKENS + round(limits.task_chars / CHARS_PER_TOKEN)
         answer = await self.context.ask(
             COORDINATOR,
             messages,

@@ -97,14 +97,14 @@ class VoteStreamer:
     ) -> AsyncGenerator[TextDelta, None]:
         """Stream the synthesis of the most trusted voter."""
         run, limits = self._context.run, self._context.limits
-        talk = await Conversation.on(self._context)
+        conversation = await Conversation.on(self._context)
         texts = [
             f"{clip(answers[group.representative].text, limits.passed_tokens)}\n{self._held_by(group, count)}"
             for group in count.groups
         ]
         others = "\n\n".join(f"Another answer:\n{text}" for text in texts[1:])
-        request = f"{talk}\n\n{AGREED_HEAD}\n{texts[0]}\n\n{others}\n\n{KEEP_TO_MOST_AGREE}"
-        messages = (*talk.system(), ChatMessage(role="user", content=request))
+        request = f"{conversation}\n\n{AGREED_HEAD}\n{texts[0]}\n\n{others}\n\n{KEEP_TO_MOST_AGREE}"
+        messages = (*conversation.system(), ChatMessage(role="user", content=request))
         said, sampling = (
             [answers[group.representative] for group in count.groups],
             run.sampling,

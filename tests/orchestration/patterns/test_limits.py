@@ -9,6 +9,7 @@ import pytest
 from orchestration.messages import Budget, ChatMessage, ModelCard, Sampling
 from orchestration.patterns import BUILT_IN, StepLimits
 from orchestration.patterns.clipping import estimate_tokens
+from orchestration.patterns.limits import CHARS_PER_TOKEN
 from tests.orchestration.patterns.graphs import graph_json
 from tests.orchestration.patterns.scripted import Scripted, make_run, perform, plan_json
 
@@ -168,9 +169,22 @@ async def test_every_step_fits_the_context_however_much_is_said(name: str, conte
 
 def test_what_a_deployment_sets_stays_and_the_rest_follows_the_context() -> None:
     set_ = StepLimits(final_tokens=40, question_tokens=100)
-    fitted = set_.within(32_768, talk=50)
+    fitted = set_.for_context(32_768, conversation=50)
     assert (fitted.final_tokens, fitted.question_tokens) == (40, 100)
     assert fitted.passed_tokens > StepLimits().passed_tokens
-    small = StepLimits().within(1024, talk=50)
-    assert small.talk_tokens + small.passed_tokens * small.max_specialists + small.final_tokens < 1024
-    assert StepLimits().within(2048, talk=10_000) == StepLimits()
+    small = StepLimits().for_context(1024, conversation=50)
+    assert small.conversation_tokens + small.passed_tokens * small.max_specialists + small.final_tokens < 1024
+    assert StepLimits().for_context(2048, conversation=10_000) == StepLimits()
+
+
+@pytest.mark.parametrize("max_tasks", [1, 3, 6, 16])
+def test_texts_in_guided_forms_grow_with_the_context_and_fit_the_tokens_of_their_form(max_tasks: int) -> None:
+    small, large = StepLimits(), StepLimits().for_context(32_768, conversation=50, small=False)
+    known_small = StepLimits().for_context(32_768, conversation=50)
+    for limits in (small, known_small):
+        texts = (limits.fix_chars, limits.analysis_chars, limits.critique_chars)
+        assert (limits.task_chars(max_tasks), *texts) == (120, 90, 120, 120)
+    assert large.task_chars(max_tasks) > 4 * small.task_chars(max_tasks)
+    assert max_tasks * large.task_chars(max_tasks) / CHARS_PER_TOKEN < large.plan_tokens
+    assert large.fix_chars > 4 * small.fix_chars
+    assert 3 * large.critique_chars / CHARS_PER_TOKEN < large.verdict_tokens
