@@ -1,4 +1,4 @@
-"""Sentence vectors in the agents' own process, so that patterns need no node for them."""
+"""Computes sentence vectors in the agents' process, so that patterns need no node for them."""
 
 from __future__ import annotations
 
@@ -28,24 +28,25 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 CACHED_VECTORS = 2048
-"""Vectors remembered, the latest used; one of 384 numbers is 1.5 KB."""
+"""Maximum cached vectors; one of 384 numbers takes 1.5 KB."""
 BATCH = 16
-"""Texts of one call, so that whoever waits behind a long list gets a turn."""
+"""Texts per call, so that other callers need not wait for a long list."""
 MAX_CHARACTERS = 20_000
-"""Of a text that are looked at; the model's context, 512 tokens, ends long before."""
+"""Characters of a text that are read; the model's context of 512 tokens is far shorter."""
 
 IDLE_S = 20.0
-"""Without a text for so long the model leaves the memory, 90 MB; it comes back in 0.3 s."""
+"""Idle time after which the model is unloaded (90 MB); a reload takes 0.3 s."""
 
 Vector = NDArray[np.float32]
 
 
 class Embedder:
-    """The sentence encoder of one model folder, on a thread of its own; loaded when first asked, which takes
-    0.3 s and 90 MB. A text longer than the model's context is cut there. Call `close` at the end.
+    """The sentence encoder of a model folder, in its own thread. It is loaded at the first use (0.3 s, 90 MB)
+    and unloaded after `idle_s` seconds without use. Texts are cut at the model's context. Call `close` at the
+    end.
 
-    Where the folder is not there yet, the first text has `pull` bring it, in the background: until then
-    `vectors` raises `NoNode`. After `idle_s` seconds without a text the model leaves the memory.
+    If the folder is missing, the first use starts `pull` in the background; until it has ended `vectors`
+    raises `NoNode`.
     """
 
     def __init__(
@@ -70,7 +71,7 @@ class Embedder:
 
     @property
     def usable(self) -> bool:
-        """Whether it was not found to be broken."""
+        """False after the model could not be loaded."""
         return not self._broken
 
     @property
@@ -84,7 +85,7 @@ class Embedder:
         return len(self._cache)
 
     async def vectors(self, texts: Sequence[str]) -> Vector:
-        """One row of length 1 for each text. Raises `NoNode` when the model cannot be loaded."""
+        """A unit vector for each text. Raises `NoNode` if the model cannot be loaded."""
         found: dict[str, Vector] = {}
         for text in texts:
             if text in self._cache:
@@ -106,7 +107,7 @@ class Embedder:
         return np.stack([found[text] for text in texts])
 
     def close(self) -> None:
-        """Let go of the thread; what it computes now is finished, what waits is not begun."""
+        """Stop the thread after the current call; waiting calls are cancelled."""
         if self._unloading is not None:
             self._unloading.cancel()
         self._thread.shutdown(wait=False, cancel_futures=True)
@@ -114,7 +115,7 @@ class Embedder:
     def _unload_when_idle(self, loop: asyncio.AbstractEventLoop) -> None:
         if self._unloading is not None:
             self._unloading.cancel()
-        # On its own thread, where nothing is computed meanwhile.
+        # In its own thread, so that nothing is computed meanwhile.
         self._unloading = loop.call_later(self._idle_s, self._thread.submit, self._unload)
 
     def _unload(self) -> None:
@@ -152,14 +153,14 @@ class Embedder:
         return self._model
 
     def _require_folder(self) -> None:
-        """Raises `NoNode` while the model is not there, and has it pulled."""
+        """Raises `NoNode` while the model is missing, and starts its pull."""
         if self._pull is None or ready(self.folder.name, self.folder.parent) is not None:
             return
         if self._pull_failure:
             raise NoNode(self._pull_failure)
         if self._pulling is None:
             log.warning("fetching the agents' own embedding model %s (agents.embedder)", self.folder.name)
-            # No pool's thread: the process must not wait for a download when it ends.
+            # A daemon thread: the process must not wait for a download when it ends.
             self._pulling = threading.Thread(target=self._pull_model, name="embedder-pull", daemon=True)
             self._pulling.start()
         raise NoNode(f"the agents' own embedding model {self.folder.name} is being fetched")

@@ -1,4 +1,4 @@
-"""A document's sections cut into passages that an embedding model takes in whole."""
+"""Splits the sections of a document into passages that fit an embedding model."""
 
 from __future__ import annotations
 
@@ -9,20 +9,22 @@ from actors.knowledge.document import WORD_CHARACTERS, ParsedDocument, Passage, 
 from orchestration.sentences import sentences
 
 MAX_TOKENS = 240
-"""Of a passage with its heading: all-MiniLM-L6-v2 was trained on 256, its two marks included."""
+"""Maximum tokens of a passage with its heading; all-MiniLM-L6-v2 was trained on 256 with two special
+tokens."""
 OVERLAP_TOKENS = 40
-"""Of whole sentences that a passage repeats from the one before, so that no thought is cut in two."""
+"""Maximum tokens of whole sentences that a passage repeats from the previous one."""
 TOKEN_CHARACTERS = 8
-"""Of a token: to a model that does not know a script, all of a word is one."""
+"""Maximum characters counted per token: for unknown scripts the tokenizer counts a whole word as one
+token."""
 HEADING_CHARACTERS = 120
 
 Count = Callable[[str], int]
-"""How many tokens a text has."""
+"""Counts the tokens of a text."""
 
 
 def passages(reading: ParsedDocument, count: Count) -> list[Passage]:
-    """The passages of a document in order. Every word of it is in at least one, and none has more than
-    `MAX_TOKENS` tokens, its heading included."""
+    """The passages of a document in order. Each word is in at least one of them, and none has more than
+    `MAX_TOKENS` tokens including its heading."""
     found: list[Passage] = []
 
     def read(text: str) -> int:
@@ -37,7 +39,7 @@ def passages(reading: ParsedDocument, count: Count) -> list[Passage]:
 
 
 def _units(text: str, room: int, count: Count) -> Iterator[str]:
-    """Sentences, or parts of those that have more than `room` tokens."""
+    """Sentences, split where they have more than `room` tokens."""
     for sentence in sentences(text):
         if count(sentence) <= room:
             yield sentence
@@ -46,7 +48,7 @@ def _units(text: str, room: int, count: Count) -> Iterator[str]:
 
 
 def _parts(text: str, room: int, count: Count) -> Iterator[str]:
-    """Lines of a table or a program, words of a long sentence, pieces of what has no space at all."""
+    """Parts of a long sentence: lines of a table or program, words, or slices of text without spaces."""
     pieces, joint = (text.split("\n"), "\n") if "\n" in text else (text.split(), " ")
     if len(pieces) == 1:
         size = WORD_CHARACTERS if len(text) > WORD_CHARACTERS else max(1, len(text) // 2)
@@ -66,10 +68,10 @@ def _parts(text: str, room: int, count: Count) -> Iterator[str]:
 
 
 def _packed(units: Iterable[tuple[str, int]], room: int) -> Iterator[str]:
-    """As many units as fit in each passage, the last ones of it repeated in the next."""
+    """Passages of as many units as fit; the next passage repeats the last ones."""
     taken: list[tuple[str, int]] = []
     fresh = 0
-    """Units in `taken` that no passage has yet."""
+    """Number of units in `taken` that are in no passage yet."""
     for unit, size in units:
         if fresh and sum(tokens for _, tokens in taken) + size > room:
             yield _joined(taken)
@@ -81,7 +83,7 @@ def _packed(units: Iterable[tuple[str, int]], room: int) -> Iterator[str]:
 
 
 def _tail(taken: list[tuple[str, int]], room: int) -> list[tuple[str, int]]:
-    """The last units, of `OVERLAP_TOKENS` tokens at most, as far as there is room for them."""
+    """The last units with at most `OVERLAP_TOKENS` and `room` tokens."""
     kept: list[tuple[str, int]] = []
     left = min(OVERLAP_TOKENS, room)
     for unit, size in reversed(taken):

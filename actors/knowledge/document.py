@@ -1,4 +1,4 @@
-"""What a document is made of, from its reading to its finding."""
+"""The data types of documents: parsed, stored and found."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from functools import cached_property
 from typing import Any
 
 WORD_CHARACTERS = 64
-"""Of a word that an embedding model reads: what has more than 100 is one unknown token to it, however long it
-is, such as a sequence, Base64, minified code or a line of CSV."""
+"""Maximum characters of a word. An embedding model reads a word of more than 100 characters (a sequence,
+Base64, minified code, a line of CSV) as one unknown token."""
 _LONG = re.compile(rf"\S{{{WORD_CHARACTERS}}}(?=\S)")
 
 
 def split_long_words(text: str) -> str:
-    """The text with spaces in words of more than `WORD_CHARACTERS` characters."""
+    """The text with spaces inserted into words of more than `WORD_CHARACTERS` characters."""
     return _LONG.sub(r"\g<0> ", text)
 
 
 @dataclass(frozen=True, slots=True)
 class Section:
-    """A stretch of a document below one heading; '' where it has none."""
+    """The text below one heading; the heading is '' if there is none."""
 
     heading: str
     text: str
@@ -29,7 +29,7 @@ class Section:
 
 @dataclass(frozen=True, slots=True)
 class ParsedDocument:
-    """The text of a document. `title` is '' where it says none, `encoding` where its format has its own."""
+    """The text of a document. `title` and `encoding` are '' if the format has none."""
 
     title: str
     sections: tuple[Section, ...]
@@ -38,25 +38,26 @@ class ParsedDocument:
 
 @dataclass(frozen=True)
 class Passage:
-    """A piece of a document that an embedding model takes in whole."""
+    """A part of a document that fits an embedding model."""
 
     heading: str
     text: str
 
     @property
     def embedded(self) -> str:
-        """What is embedded: a heading tells what the text is about."""
+        """The text to embed: the heading and the text."""
         return split_long_words(f"{self.heading}\n{self.text}" if self.heading else self.text)
 
     @cached_property
     def digest(self) -> bytes:
-        """Of what is embedded: the same for the same vector."""
+        """SHA-256 of the embedded text, the key of its vector."""
         return hashlib.sha256(self.embedded.encode(errors="replace")).digest()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Document:
-    """What is stored. `source` is an absolute path or a URL, `digest` of the bytes, `added_at` Unix time."""
+    """A stored document. `source`: absolute path or URL; `digest`: SHA-256 of the bytes; `added_at`: Unix
+    time."""
 
     id: int
     source: str
@@ -69,8 +70,8 @@ class Document:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SearchHit:
-    """A passage that a search found. `score` is the fused ranks', which says something within one search
-    only; `similarity` is the cosine of the meanings."""
+    """A passage found by a search. `score` is the fused rank score, comparable within one search only;
+    `similarity` is the cosine similarity of the vectors."""
 
     source: str
     title: str

@@ -1,8 +1,8 @@
-"""In which encoding a text is: by its byte order mark, as UTF-8, by zero bytes, or by its letters.
+"""Detects the encoding of a text: by byte order mark, as UTF-8, by zero bytes, or by its letters.
 
-A short text says little to statistics, which take Spanish for Hungarian. What tells more is the alphabet: in
-the right encoding the words have the letters of one language, signs do not stand inside of words, and no
-capital follows a small letter. Where no other encoding fits clearly better, Windows-1252 is meant.
+Short texts are too little for statistics, which confuse Spanish and Hungarian. The alphabet is a better sign:
+in the right encoding the words have the letters of one language, no symbols inside words, and no capital
+after a small letter. The default is Windows-1252 unless another encoding fits clearly better.
 """
 
 from __future__ import annotations
@@ -34,33 +34,33 @@ _DECLARED = {
     "us-ascii": WINDOWS,
     "ascii": WINDOWS,
 }
-"""What a page means that declares these (WHATWG Encoding Standard, 4.2)."""
+"""The encodings meant by these declarations (WHATWG Encoding Standard, 4.2)."""
 _WORDS = 1_000
-"""Words looked at, of those that are not all ASCII."""
+"""Maximum examined words that are not all ASCII."""
 _SAMPLE_BYTES = 65_536
-"""Looked at of a text without spaces, such as a Chinese one."""
+"""Maximum examined bytes of a text without spaces, such as Chinese."""
 _FITS = 0.1
-"""The share of letters and signs out of place up to which an encoding may be the one."""
+"""Maximum share of misplaced letters and symbols for an encoding to be accepted."""
 _BROKEN = 0.1
-"""The share of broken characters up to which a text that is not UTF-8 throughout is meant to be."""
+"""Maximum share of broken characters for a text to be taken for damaged UTF-8."""
 _NEAR_BYTES = 1 << 19
-"""Looked at on both sides of the first byte that is not UTF-8."""
+"""Bytes examined on both sides of the first invalid UTF-8 byte."""
 _HIGH = re.compile(rb"[\x80-\xff]{1,80}")
 _BREAK = re.compile(rb"[\s\x00-\x1f<>]")
 _WORD_BYTES = 80
-"""Of a word, before and after what is not ASCII in it."""
+"""Maximum bytes of a word before and after its non-ASCII part."""
 _NO_TEXT = re.compile(r"[\x00-\x08\x0e-\x1a\x1c-\x1f\x7f\ufffe\uffff]")
 _WIDE = ((0x4E, 0x9F), (0xAC, 0xD7), (0xD8, 0xDF))
 """First bytes in UTF-16 of Chinese characters, of hangul, and of the halves of pairs."""
 _SCRIPTS = 6
-"""In one text, signs and full-width forms among them."""
+"""Maximum scripts in one text, symbols and full-width forms included."""
 _CONTROL = bytes([*range(9), *range(14, 27), *range(28, 32), 127])
 _IN_WORDS = frozenset("’‘–—…·\xad\xa0")
-"""Signs that stand between two letters."""
+"""Symbols that may stand between two letters."""
 _LETTER_SIGNS = frozenset("ªºµƒ")
 """Signs that count as letters and are in no alphabet."""
 _NO_CURRENCY = "¤"
-"""Nobody writes it; in ISO 8859-15 the euro has its place."""
+"""The currency sign is never written; ISO 8859-15 has the euro in its place."""
 _BEFORE_WORDS = frozenset("¿¡„‚“‘«‹")
 
 _ALPHABETS: tuple[tuple[str, tuple[str, ...]], ...] = (
@@ -127,33 +127,33 @@ _COMMON: tuple[tuple[str, re.Pattern[bytes], float], ...] = (
 
 @dataclass(frozen=True, slots=True)
 class DecodedText:
-    """A text, and the encoding that it was taken to be in."""
+    """A text and its detected encoding."""
 
     text: str
     encoding: str
 
 
 def check_encoding(name: str) -> str:
-    """`name` if it is the name of an encoding. Raises `InvalidRequest` otherwise."""
+    """`name` if it is a known encoding. Raises `InvalidRequest` otherwise."""
     try:
         b"text".decode(name)
     except UnicodeError:
-        pass  # it is known, and this is not it
+        pass  # a known encoding, but not of this text
     except (LookupError, ValueError) as error:
         raise InvalidRequest(
-            f"no encoding {name[:40]!r} is known; write utf-8, utf-16, windows-1252, shift_jis or the like",
+            f"unknown encoding {name[:40]!r}; write utf-8, utf-16, windows-1252, shift_jis or the like",
             param="encoding",
         ) from error
     return name
 
 
 def decode(data: bytes, *, declared: str = "", given: str = "") -> DecodedText:
-    """The text of `data` in the encoding that is `given`; where none is, in the one that it has.
+    """The text of `data` in the encoding `given`, else in the detected one.
 
-    Raises `UnreadableDocument` for what is no text, or none in the encoding that was given.
+    Raises `UnreadableDocument` if it is not text, or not in the given encoding.
     """
     if given:
-        return DecodedText(_strictly(data, given, "the encoding given is"), given)
+        return DecodedText(_strictly(data, given, "the given encoding is"), given)
     for mark, name in _BOMS:
         if data.startswith(mark):
             return DecodedText(_strictly(data, name, "its byte order mark says"), name)
@@ -185,11 +185,11 @@ def _strictly(data: bytes, name: str, why: str) -> str:
         return data.decode(name).removeprefix("\ufeff")
     except UnicodeError as error:
         at = f": {error.reason} at byte {error.start}" if isinstance(error, UnicodeDecodeError) else ""
-        raise UnreadableDocument(f"{why} {name}, and that it is not{at}") from error
+        raise UnreadableDocument(f"{why} {name}, but the text is not{at}") from error
 
 
 def _text(data: bytes, name: str) -> str:
-    """In Windows-1252 five bytes have no character; they are control characters, as in browsers."""
+    """Decode. The five undefined bytes of Windows-1252 become control characters, as in browsers."""
     return data.decode(name, errors="orchestra_c1" if name == WINDOWS else "strict")
 
 
@@ -202,8 +202,8 @@ codecs.register_error("orchestra_c1", _as_control)
 
 
 def _with_zeros(data: bytes) -> DecodedText:
-    """UTF-16 or UTF-32 without a mark: zero bytes are in the same places throughout. A few in what is UTF-8
-    without them are none of UTF-16."""
+    """Decode UTF-16 or UTF-32 without a byte order mark: zero bytes are at regular positions. A few of them
+    in otherwise valid UTF-8 do not count."""
     places = [data[at::4].count(0) for at in range(4)]
     even, odd = places[0] + places[2], places[1] + places[3]
     guesses = []
@@ -224,8 +224,8 @@ def _with_zeros(data: bytes) -> DecodedText:
 
 
 def _utf_16_without_ascii(data: bytes) -> str:
-    """UTF-16 without a mark and without zero bytes: one byte of each two tells the script, so it is one of
-    few. '' where it is none."""
+    """The name of UTF-16 without byte order mark and zero bytes, '' if it is not: every second byte is one of
+    few values, as it selects the script."""
     if len(data) % 2:
         return ""
     sample, ascii_like = data[:_SAMPLE_BYTES], _is_utf_8(data)
@@ -233,7 +233,7 @@ def _utf_16_without_ascii(data: bytes) -> str:
     for name, tops in (("utf-16-le", sample[1::2]), ("utf-16-be", sample[::2])):
         scripts = Counter(next((low for low, high in _WIDE if low <= top <= high), top) for top in tops)
         ((most, _),) = scripts.most_common(1)
-        # ASCII with control characters looks like Chinese, which in turn is no UTF-8.
+        # ASCII with control characters looks like Chinese, which in turn is not valid UTF-8.
         if len(scripts) <= min(_SCRIPTS, len(tops) // 2) and (most < 0x20 or not ascii_like):
             found.append((len(scripts), name))
     for _, name in sorted(found, key=lambda each: each[0]):
@@ -252,16 +252,16 @@ def _is_utf_8(data: bytes) -> bool:
 
 
 def _guess(data: bytes) -> str:
-    """The encoding in which the words look most like a language's; '' where none does clearly."""
+    """The encoding in which the words fit a language best; '' if none fits clearly."""
     words = [*islice(_words(data), _WORDS)]
     count = sum(len(re.findall(rb"[\x80-\xff]", word)) for word in words)
     order = sorted(_ALPHABETS, key=lambda each: each[0] != _HEBREW or count < _HEBREW_LETTERS)
     best, (least, letters) = WINDOWS, _misfits(words, *_ALPHABETS[0])
     for name, alphabets in order:
         misfits, found = _misfits(words, name, alphabets)
-        misfits += max(0, letters - found)  # the right encoding does not make signs of letters
+        misfits += max(0, letters - found)  # the right encoding turns no letters into symbols
         if not found and name not in _LATIN:
-            continue  # a script of its own without a letter of it
+            continue  # an encoding of another script, without letters of it
         if misfits < (least / 2 if best == WINDOWS else least):
             best, least = name, misfits
     if least and (several := _of_several_bytes(data)):
@@ -270,7 +270,7 @@ def _guess(data: bytes) -> str:
 
 
 def _words(data: bytes) -> Iterator[bytes]:
-    """Those that are not all ASCII, with the signs about them."""
+    """Words that are not all ASCII, with adjacent symbols."""
     end = 0
     for found in _HIGH.finditer(data):
         if found.start() >= end:
@@ -281,8 +281,7 @@ def _words(data: bytes) -> Iterator[bytes]:
 
 
 def _misfits(words: Iterable[bytes], name: str, alphabets: Iterable[str]) -> tuple[float, int]:
-    """Letters and signs out of place in these words, for the language that fits best; and the letters beyond
-    ASCII that there are."""
+    """The number of misplaced letters and symbols for the best fitting language, and of non-ASCII letters."""
     try:
         texts = [word.decode(name) for word in words]
     except UnicodeDecodeError:
@@ -295,7 +294,7 @@ def _misfits(words: Iterable[bytes], name: str, alphabets: Iterable[str]) -> tup
 
 
 def _strange(text: str, *, latin: bool) -> Iterator[str]:
-    """The letters beyond ASCII, small; '' for one that is out of place, and for such a sign."""
+    """Non-ASCII letters in lower case; '' for each misplaced letter or symbol."""
     around = f" {text} "
     for before, char, after in zip(around, text, around[2:], strict=False):
         if char.isascii():
@@ -325,13 +324,13 @@ def _strange(text: str, *, latin: bool) -> Iterator[str]:
 
 
 def _of_several_bytes(data: bytes) -> str:
-    """An East Asian encoding with several bytes for a character; '' where the text is in none."""
+    """A multi-byte East Asian encoding; '' if none fits."""
     first = re.search(rb"[\x80-\xff]", data)
     start = 0 if first is None else data.rfind(b"\n", 0, first.start()) + 1
     sample = data[start : start + _SAMPLE_BYTES]
     for name, common, share in _COMMON:
         try:
-            text = codecs.getincrementaldecoder(name)().decode(sample)  # which may end within a character
+            text = codecs.getincrementaldecoder(name)().decode(sample)  # it may end within a character
         except UnicodeDecodeError:
             continue
         foreign = sum(1 for char in text if not char.isascii())

@@ -21,7 +21,7 @@ _ACCEPTED = "text/html, text/plain, text/markdown, application/pdf, application/
 
 @dataclass(frozen=True, slots=True)
 class WebPage:
-    """What a server gave. `content_type` is without its parameters."""
+    """A fetched document. `content_type` has no parameters."""
 
     data: bytes
     name: str
@@ -29,20 +29,20 @@ class WebPage:
 
 
 def is_url(source: str) -> bool:
-    """Whether it names something on the web, rather than a file."""
+    """Whether it is a web address, not a file."""
     return source.lower().startswith(("http://", "https://"))
 
 
 class Fetcher:
-    """Follows redirects by itself, and looks at each as at the first."""
+    """Fetches documents; checks each redirect like the first URL."""
 
     def __init__(self, settings: KnowledgeSettings) -> None:
         self.settings = settings
 
     async def fetch(self, source: str) -> WebPage:
-        """Raises `NotAllowed`, `DocumentTooLarge`, and `FetchFailed` saying what the server did."""
+        """Raises `NotAllowed`, `DocumentTooLarge`, and `FetchFailed` with the reason."""
         if not self.settings.allow_urls:
-            raise NotAllowed("knowledge.allow_urls is false: nothing is fetched from the web")
+            raise NotAllowed("web pages are not allowed: set knowledge.allow_urls")
         resolver = None if self.settings.private_addresses else PublicResolver()
         try:
             async with (
@@ -59,11 +59,11 @@ class Fetcher:
                 return await self._followed(session, source)
         except TimeoutError as error:
             limit = self.settings.fetch_timeout_s
-            raise FetchFailed(f"it was not there after fetch_timeout_s {limit:g}") from error
+            raise FetchFailed(f"not fetched within {limit:g} s (knowledge.fetch_timeout_s)") from error
         except (ClientError, OSError, ValueError) as error:
             if isinstance(error.__cause__ or error, PrivateAddress):
                 raise NotAllowed(self._not_public(str(error.__cause__ or error))) from error
-            raise FetchFailed(f"it cannot be fetched: {error}") from error
+            raise FetchFailed(f"cannot fetch it: {error}") from error
 
     async def _followed(self, session: ClientSession, source: str) -> WebPage:
         url = self._checked(URL(source))
@@ -76,9 +76,11 @@ class Fetcher:
                 if answer.status != 200:
                     raise FetchFailed(f"the server answered {answer.status} {answer.reason or ''}".rstrip())
                 if answer.headers.get("Content-Encoding", "identity") != "identity":
-                    raise FetchFailed("the server packs what was asked for unpacked")
+                    raise FetchFailed(
+                        "the server sent compressed content although uncompressed was requested"
+                    )
                 return WebPage(await self._body(answer), PurePosixPath(url.path).name, answer.content_type)
-        raise FetchFailed(f"it was moved more than {REDIRECTS} times")
+        raise FetchFailed(f"more than {REDIRECTS} redirects")
 
     async def _body(self, answer: ClientResponse) -> bytes:
         limit = self.settings.max_document_mb * MB
@@ -87,17 +89,19 @@ class Fetcher:
             data += part
             if len(data) > limit:
                 raise DocumentTooLarge(
-                    f"it has more than knowledge.max_document_mb {self.settings.max_document_mb:g} MB"
+                    f"it exceeds {self.settings.max_document_mb:g} MB (knowledge.max_document_mb)"
                 )
         return bytes(data)
 
     def _checked(self, url: URL) -> URL:
-        """A URL that may be asked. A name is looked at again when it is looked up, by `PublicResolver`, whose
-        addresses are the ones that are connected to."""
+        """The URL if it may be fetched. `PublicResolver` checks the addresses of a host name again when it
+        resolves it for the connection."""
         if url.scheme not in ("http", "https") or not url.host:
-            raise NotAllowed(f"{url.scheme or 'no'} is not a scheme to fetch documents by")
+            raise NotAllowed(
+                f"cannot fetch documents by the scheme {url.scheme or ''!r}: write http or https"
+            )
         if url.user or url.password:
-            raise NotAllowed("a URL with a password is kept in the knowledge base: leave it out")
+            raise NotAllowed("leave out user and password: the URL is stored in the knowledge base")
         private = is_private(url.host) or url.host.lower().rstrip(".") == "localhost"
         if private and not self.settings.private_addresses:
             raise NotAllowed(self._not_public(f"it leads to {url.host}, which is not public"))

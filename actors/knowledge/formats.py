@@ -1,6 +1,6 @@
-"""The text of a document by its kind: plain text, Markdown, HTML, PDF. For a child process: see `reader.py`.
+"""Extracts text from plain text, Markdown, HTML and PDF. Runs in a child process: see `reader.py`.
 
-Libraries of a kind are imported when one of it comes: a child that reads text starts in 50 ms.
+Libraries are imported when they are needed: a child that reads plain text starts in 50 ms.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ SUFFIXES: dict[str, Kind] = {
     ".xhtml": "html",
     ".pdf": "pdf",
 }
-"""What is taken of a folder. A file that is named itself is read as text where its suffix is another."""
+"""Suffixes of files that are read from a folder. A file that is named directly is read as text by default."""
 
 _META = re.compile(rb"<meta[^>]+charset\s*=\s*[\"']?\s*([A-Za-z0-9_.:-]{2,40})", re.IGNORECASE)
 _HEADINGS = ("h1", "h2", "h3", "h4", "h5", "h6")
@@ -41,7 +41,7 @@ _CELLS = frozenset(["td", "th", "br"])
 
 
 def kind_of(name: str, data: bytes, content_type: str = "") -> Kind:
-    """By what the data begins with, what a server says of it, then by the name."""
+    """The kind, from the beginning of the data, the content type, then the name."""
     head = data[:1024].lstrip().lower()
     if head.startswith(b"%pdf-"):
         return "pdf"
@@ -54,8 +54,8 @@ def kind_of(name: str, data: bytes, content_type: str = "") -> Kind:
 
 
 def read(data: bytes, kind: Kind, encoding: str = "") -> ParsedDocument:
-    """`encoding` is that of the text, where it is not to be found out; a PDF says its own. Raises
-    `UnreadableDocument` saying why there is no text."""
+    """Extract the text. `encoding`: of the text, if it must not be detected; ignored for PDF. Raises
+    `UnreadableDocument` with the reason."""
     if not data.strip():
         raise UnreadableDocument("it is empty")
     if kind == "pdf":
@@ -66,8 +66,8 @@ def read(data: bytes, kind: Kind, encoding: str = "") -> ParsedDocument:
         reading = {"text": _text, "markdown": _markdown, "html": _html}[kind](found.text)
         reading = replace(reading, encoding=found.encoding)
     if not any(section.text.strip() for section in reading.sections):
-        hint = ": pages that are pictures would need text recognition" if kind == "pdf" else ""
-        raise UnreadableDocument(f"it holds no text{hint}")
+        hint = "; scanned pages would need text recognition" if kind == "pdf" else ""
+        raise UnreadableDocument(f"it has no text{hint}")
     return reading
 
 
@@ -76,7 +76,7 @@ def _text(text: str) -> ParsedDocument:
 
 
 def _markdown(text: str) -> ParsedDocument:
-    """By its headings, which a parser tells from `#` in a program; the rest stays as it is written."""
+    """Split by headings (found by a parser, as code may have `#`); the text is unchanged."""
     from markdown_it import MarkdownIt
 
     lines = text.splitlines()
@@ -95,7 +95,7 @@ def _markdown(text: str) -> ParsedDocument:
 
 
 def _html(markup: str) -> ParsedDocument:
-    """What a reader of the page sees of its body, by its headings."""
+    """The visible text of the body, split by headings."""
     from selectolax.lexbor import LexborHTMLParser
 
     page = LexborHTMLParser(markup)
@@ -123,7 +123,7 @@ def _html(markup: str) -> ParsedDocument:
 
 
 def _inside_heading(node: object) -> bool:
-    """Whether one of the elements around a text is a heading."""
+    """Whether the text is inside a heading."""
     parent = getattr(node, "parent", None)
     while parent is not None:
         if parent.tag in _HEADINGS:
@@ -138,7 +138,7 @@ def _plain(parts: list[str]) -> str:
 
 
 def _pdf(data: bytes) -> ParsedDocument:
-    """Page by page."""
+    """One section per page."""
     from io import BytesIO
 
     from pypdf import PdfReader
@@ -147,7 +147,7 @@ def _pdf(data: bytes) -> ParsedDocument:
     try:
         document = PdfReader(BytesIO(data))
         if document.is_encrypted and not document.decrypt(""):
-            raise UnreadableDocument("it is encrypted, and a password would be needed")
+            raise UnreadableDocument("it is encrypted with a password")
         title = document.metadata.title if document.metadata else None
         sections = tuple(_pages(document))
     except PyPdfError as error:

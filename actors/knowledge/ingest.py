@@ -1,4 +1,4 @@
-"""Brings documents into the store: read, cut into passages, embedded, put."""
+"""Adds documents to the store: reads, splits, embeds and stores them."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from actors.knowledge.sources import read_source
 from actors.knowledge.store import Store, Vector
 
 BATCH = 32
-"""Passages between two signs of progress, and what a kill costs at most."""
+"""Passages per batch: between two progress reports, and the maximum loss when the process is killed."""
 
 Status = Literal["added", "changed", "unchanged"]
 OnProgress = Callable[[int, int], None]
-"""Passages done, of how many."""
+"""Called with the number of finished passages and of all."""
 
 
 @dataclass(frozen=True, slots=True)
 class IngestResult:
-    """What became of a document. `embedded` of its passages had no vector yet; `encoding` is what its text
-    was read as, '' where it was not read or says so itself."""
+    """The result for a document. `embedded`: passages that had no vector yet; `encoding`: the detected
+    encoding, '' if it was not read or its format defines it."""
 
     status: Status
     passages: int
@@ -35,7 +35,7 @@ class IngestResult:
 
 
 class Ingest:
-    """Adds one document after another."""
+    """Adds documents to the store."""
 
     def __init__(
         self,
@@ -54,10 +54,10 @@ class Ingest:
     async def add(
         self, source: str, on_progress: OnProgress = lambda done, total: None, *, encoding: str = ""
     ) -> IngestResult:
-        """Store the document at `source`, unless it is there and has not changed. With an `encoding` it is
-        read in that one, whatever is there.
+        """Store the document at `source` unless it is stored and unchanged. With an `encoding` it is always
+        read again.
 
-        Raises a `KnowledgeError` that says why it cannot be; the store is as it was then.
+        Raises a `KnowledgeError` with the reason; the store is unchanged then.
         """
         known = self.store.find(source)
         found = await read_source(source, self.settings)
@@ -73,8 +73,8 @@ class Ingest:
         return IngestResult(status, len(cut), embedded, reading.encoding)
 
     async def _embed(self, cut: list[Passage], on_progress: OnProgress) -> tuple[dict[bytes, Vector], int]:
-        """A vector for each passage's digest, and how many had to be made. Each is kept in the store as soon
-        as it is there, so that who is killed begins where it was."""
+        """A vector for each passage's digest, and the number of new ones. Each batch is stored at once, so
+        that an interrupted run can continue."""
         known = self.store.known([passage.digest for passage in cut])
         missing = list({each.digest: each for each in cut if each.digest not in known}.values())
         for at in range(0, len(missing), BATCH):

@@ -1,8 +1,8 @@
-"""Takes the text out of documents in a process apart, so that a malicious one can do no harm here.
+"""Extracts the text of documents in a separate process, so that malicious documents do no harm.
 
-The child reads one document after another from its stdin, and answers each with a line of JSON. It may take
-`read_memory_mb` of memory and, for each document, `read_timeout_s`; one that breaks it or holds it up costs
-that document alone, and the next gets a new child. It writes no file, and dies with its parent.
+The child reads documents from its stdin, one after another, and answers each with a line of JSON. It may use
+`read_memory_mb` of memory and `read_timeout_s` per document. A document that breaks these limits or crashes
+the child fails alone; the next one gets a new child. The child writes no files and dies with its parent.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _KILL_S = 5.0
 
 
 class DocumentReader:
-    """Use as a context manager, from a thread that lasts: the child ends with the thread that started it."""
+    """A context manager. Use it in one thread: the child ends with the thread that started it."""
 
     def __init__(self, settings: KnowledgeSettings) -> None:
         self.settings = settings
@@ -48,8 +48,8 @@ class DocumentReader:
         self._end()
 
     def read(self, data: bytes, kind: Kind, encoding: str = "") -> ParsedDocument:
-        """As `formats.read`, and blocks. Raises `UnreadableDocument` for a document without text, or that is
-        too much for the child; `DocumentTooLarge` for one with too much text."""
+        """As `formats.read`; blocks. Raises `UnreadableDocument` for a document without text or beyond the
+        child's limits, and `DocumentTooLarge` for too much text."""
         child = self._started()
         assert child.stdin is not None
         try:
@@ -85,30 +85,31 @@ class DocumentReader:
         return self._child
 
     def _answer(self, child: subprocess.Popen[bytes]) -> bytes:
-        """Its next line. Raises EOFError when it ends first."""
+        """The child's next line. Raises EOFError if it ends first."""
         assert child.stdout is not None
-        limit = 2 * self.settings.max_text_mb * MB + _CHUNK  # JSON takes up to twice as much for a text
-        until = time.monotonic() + self.settings.read_timeout_s
+        max_bytes = 2 * self.settings.max_text_mb * MB + _CHUNK  # JSON takes up to twice as much for a text
+        limit = self.settings.read_timeout_s
+        until = time.monotonic() + limit
         line = bytearray()
         while not line.endswith(b"\n"):
             ready, _, _ = select.select([child.stdout], [], [], max(0.0, until - time.monotonic()))
             if not ready:
                 raise UnreadableDocument(
-                    f"its text was not out after read_timeout_s {self.settings.read_timeout_s:g}"
+                    f"its text was not extracted within {limit:g} s (knowledge.read_timeout_s)"
                 )
             part = os.read(child.stdout.fileno(), _CHUNK)
             if not part:
                 raise EOFError
             line += part
-            if len(line) > limit:
+            if len(line) > max_bytes:
                 raise self._too_long()
         return bytes(line)
 
     def _too_long(self) -> DocumentTooLarge:
-        return DocumentTooLarge(f"it holds more text than max_text_mb {self.settings.max_text_mb:g}")
+        return DocumentTooLarge(f"its text exceeds {self.settings.max_text_mb:g} MB (knowledge.max_text_mb)")
 
     def _why(self, child: subprocess.Popen[bytes]) -> str:
-        """What ended the child, as it said itself."""
+        """Why the child ended, from its stderr."""
         child.wait()
         assert self._errors is not None
         self._errors.seek(0)
@@ -116,7 +117,7 @@ class DocumentReader:
         code = child.returncode
         self._end()
         if "MemoryError" in said:
-            return f"it needs more than read_memory_mb {self.settings.read_memory_mb} to be read"
+            return f"reading it needs more than {self.settings.read_memory_mb} MB (knowledge.read_memory_mb)"
         return f"its reader failed: {said or f'ended with {code}'}"[:300]
 
     def _end(self) -> None:
@@ -126,7 +127,7 @@ class DocumentReader:
             child.wait(_KILL_S)
             for stream in (child.stdin, child.stdout, self._errors):
                 if stream is not None:
-                    with suppress(BrokenPipeError):  # what was not written yet goes with it
+                    with suppress(BrokenPipeError):  # unwritten data is dropped
                         stream.close()
 
 
@@ -145,7 +146,7 @@ def main() -> None:
     if sys.platform == "linux":
         die_with_parent.use_kernel(parent)
     resource.setrlimit(resource.RLIMIT_AS, (memory_mb * MB, memory_mb * MB))
-    resource.setrlimit(resource.RLIMIT_FSIZE, (MB, MB))  # its stderr is a file, and nothing else
+    resource.setrlimit(resource.RLIMIT_FSIZE, (MB, MB))  # only its stderr is a file
     logging.disable(logging.CRITICAL)  # libraries complain of each oddity of a document
     while header := sys.stdin.buffer.readline():
         asked = json.loads(header)

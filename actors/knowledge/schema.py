@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 
 VERSION = 1
 DIMENSIONS = 384
-"""Of all-MiniLM-L6-v2's vectors."""
+"""Dimensions of all-MiniLM-L6-v2's vectors."""
 BUSY_MS = 30_000
-"""How long a writer waits for another one."""
+"""How long a writer waits for another writer."""
 
 _TABLES = """
 CREATE TABLE about (model TEXT NOT NULL);
@@ -48,7 +48,7 @@ END;
 
 
 def connect(file: Path, *, write: bool) -> apsw.Connection:
-    """A connection to the database, which is made first where a writer finds none.
+    """Connect to the database; a writer creates it if missing.
 
     Raises `StoreBroken`, and `ExtraMissing`.
     """
@@ -61,23 +61,25 @@ def connect(file: Path, *, write: bool) -> apsw.Connection:
         mode = apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE if write else apsw.SQLITE_OPEN_READWRITE
         connection = apsw.Connection(str(file), flags=mode)
         connection.set_busy_timeout(BUSY_MS)
-        connection.transaction_mode = "IMMEDIATE"  # one that reads first could not wait for another writer
+        connection.transaction_mode = "IMMEDIATE"  # a deferred transaction could not wait for another writer
         connection.enable_load_extension(True)
         connection.load_extension(sqlite_vec.loadable_path())
         connection.enable_load_extension(False)
         connection.pragma("journal_mode", "wal")
-        connection.pragma("synchronous", "normal")  # a power cut may take the last documents, never the rest
+        connection.pragma("synchronous", "normal")  # a power failure may lose the last documents only
         if not write:
             connection.pragma("query_only", True)
         version = connection.pragma("user_version")
     if version > VERSION or (version == 0 and not write):
         connection.close()
-        raise StoreBroken(f"{file} is no knowledge base of this version of Orchestra (it has {version})")
+        raise StoreBroken(
+            f"{file} is not a knowledge base of this Orchestra: its version is {version}, not {VERSION}"
+        )
     return connection
 
 
 def create(connection: apsw.Connection, model: str) -> None:
-    """Make the tables where there are none yet. Call it within a transaction."""
+    """Create the tables if missing. Call it within a transaction."""
     if connection.pragma("user_version") == VERSION:
         return
     connection.execute(_TABLES)
@@ -90,7 +92,7 @@ def create(connection: apsw.Connection, model: str) -> None:
 
 
 def _is_full(folder: Path) -> bool:
-    """SQLite often says no more than that a read or write failed."""
+    """Whether the disk is full; SQLite often reports only a failed read or write."""
     while not folder.exists():
         folder = folder.parent
     return shutil.disk_usage(folder).free < 65_536
@@ -98,19 +100,21 @@ def _is_full(folder: Path) -> bool:
 
 @contextmanager
 def store_errors(file: Path) -> Iterator[None]:
-    """SQLite's errors as ours."""
+    """Convert SQLite's errors to Orchestra's."""
     import apsw
 
     try:
         yield
     except apsw.FullError as error:
         raise StoreFull(
-            f"no room in {file}: the disk is full, or knowledge.max_store_mb is reached; what was stored "
-            "before is whole"
+            f"no space in {file}: the disk is full, or knowledge.max_store_mb is reached; documents stored "
+            "before are intact"
         ) from error
     except apsw.BusyError as error:
-        raise Unavailable(f"{file} was being written for more than {BUSY_MS / 1000:g} s") from error
+        raise Unavailable(
+            f"another process has been writing {file} for more than {BUSY_MS / 1000:g} s; try again"
+        ) from error
     except (apsw.Error, OSError) as error:
         if _is_full(file.parent):
-            raise StoreFull(f"no room for {file}: the disk is full") from error
-        raise StoreBroken(f"the knowledge base {file} cannot be used: {error}") from error
+            raise StoreFull(f"no space for {file}: the disk is full") from error
+        raise StoreBroken(f"cannot use the knowledge base {file}: {error}") from error

@@ -1,6 +1,6 @@
-"""Finds passages by meaning and by words, and fuses the two rankings.
+"""Searches passages by vectors and by words, and fuses the two rankings.
 
-The vectors are compared one by one: exact, and fast enough up to some 100,000 passages.
+Vectors are compared one by one: exact, and fast enough up to about 100,000 passages.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ from actors.knowledge.document import SearchHit
 from actors.knowledge.schema import connect, store_errors
 
 CANDIDATES = 50
-"""Of each ranking that are fused."""
+"""Passages of each ranking that are fused."""
 RRF_K = 60
 """The constant of reciprocal rank fusion: Cormack, Clarke and Büttcher, SIGIR 2009."""
 MAX_WORDS = 48
-"""Of a question that are looked for."""
+"""Maximum words of a question in the word search."""
 _WORD = re.compile(r"\w+")
 
 
 class Search:
-    """Reads one database, from one thread at a time. Close it at the end."""
+    """Searches one database. Use it from one thread at a time; close it at the end."""
 
     def __init__(self, file: Path) -> None:
         """Raises `StoreBroken`."""
@@ -48,8 +48,8 @@ class Search:
             return not self._db.execute("SELECT 1 FROM passages LIMIT 1").fetchall()
 
     def find(self, text: str, vector: NDArray[np.float32], most: int, least: float = -1.0) -> list[SearchHit]:
-        """The best passages for `text`, whose meaning is `vector`, best first; none less similar to it
-        than `least`. Raises `StoreBroken`."""
+        """The best passages for `text` with the vector `vector`, best first, with at least the similarity
+        `least`. Raises `StoreBroken`."""
         with store_errors(self.file):
             by_meaning = self._by_meaning(vector)
             scores = fuse([id for id, _ in by_meaning], self._by_words(text))
@@ -67,9 +67,9 @@ class Search:
         return rows
 
     def _by_words(self, text: str) -> list[int]:
-        """BM25 over passages that have any of the words; rare words count most."""
+        """Passages with any of the words, ranked by BM25."""
         said = _WORD.findall(text)
-        # Short words are in every passage, and each has to be scored; codes and abbreviations are not.
+        # Short words are in every passage, which is slow to score; codes and abbreviations are kept.
         rare = [word for word in said if len(word) > 3 or word.isupper() or not word.isalpha()]
         words = dict.fromkeys(word.lower() for word in rare or said)
         asked = " OR ".join(f'"{word}"' for word in list(words)[:MAX_WORDS])

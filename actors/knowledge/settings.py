@@ -15,17 +15,17 @@ class KnowledgeSettings(BaseModel):
     private_addresses: bool = False
     """Whether a URL may lead to loopback, link-local and private addresses: to whatever is in the network."""
     fetch_timeout_s: float = Field(default=30, gt=0, le=600)
-    """For one URL, its redirects and its body."""
+    """Timeout for one URL, including redirects and body."""
     max_document_mb: float = Field(default=32, gt=0, le=1_000)
-    """Of a file or a web page; more is refused."""
+    """Maximum size of a file or web page; larger ones are refused."""
     max_text_mb: float = Field(default=16, gt=0, le=200)
-    """Of the text in a document; more is refused."""
+    """Maximum size of a document's text; larger ones are refused."""
     read_timeout_s: float = Field(default=60, gt=0, le=3_600)
-    """For the text of one document to be taken out; its reader is killed then."""
+    """Timeout to extract the text of one document; its reader is killed then."""
     read_memory_mb: int = Field(default=1_024, ge=256)
-    """Of the process that reads documents."""
+    """Maximum memory of the process that reads documents."""
     max_store_mb: float = Field(default=4_000, ge=1)
-    """Of the database; what does not fit is refused. A passage takes about 4 KB."""
+    """Maximum size of the database; documents beyond it are refused. A passage takes about 4 KB."""
     passages: int = Field(default=5, ge=1, le=20)
     """Given to the research agent for a question, at most."""
     min_similarity: float = Field(default=0.25, ge=-1, le=1)

@@ -1,4 +1,4 @@
-"""Where documents come from: files, folders and, where it is allowed, the web."""
+"""Reads documents from files, folders and, if allowed, the web."""
 
 from __future__ import annotations
 

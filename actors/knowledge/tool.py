@@ -41,8 +41,8 @@ TOOL = Tool(
 
 
 class KnowledgeTool:
-    """A box that holds the tool while the data folder has documents. They may be added, changed and removed
-    meanwhile. Searching takes a thread, of which there is one."""
+    """Provides the tool `knowledge` while the data folder has documents, which may change at any time.
+    Searches run in one thread."""
 
     def __init__(self, data: Path, embedder: Embedder, settings: KnowledgeSettings) -> None:
         self.file = store_file(data)
@@ -60,14 +60,14 @@ class KnowledgeTool:
         try:
             empty = await self._run(self._is_empty)
         except OrchestraError as error:
-            if error.message != self._told:  # once, and not with every question
+            if error.message != self._told:  # only once
                 self._told = error.message
-                log.warning("the research agent goes on without its documents: %s", error.message)
+                log.warning("the research agent continues without its documents: %s", error.message)
             return ()
         return () if empty else (TOOL,)
 
     async def use(self, tool: str, arguments: dict[str, Any]) -> ToolResult:
-        """`data` is a list of what `SearchHit.as_json` gives."""
+        """Search. The result's `data` is a list of `SearchHit.as_json`."""
         try:
             asked = Query.model_validate(arguments)
         except ValidationError as error:
@@ -97,7 +97,7 @@ class KnowledgeTool:
         return search.find(text, vector, most, self.settings.min_similarity)
 
     def _search(self) -> Search | None:
-        """The database as it is now: it may have been made, or made anew, since the last time."""
+        """The current database; it may have been created or replaced since the last search."""
         try:
             file = self.file.stat().st_ino
         except FileNotFoundError:

@@ -71,7 +71,7 @@ def test_a_web_page_is_read_in_the_encoding_it_declares() -> None:
         (b" \n\t ", "markdown", "it is empty"),
         (b"\x00\x01\x02" * 50, "text", "it is not text"),
         (bytes(range(256)) * 20, "text", "it is not text"),
-        (b"<html><body><script>1</script></body></html>", "html", "it holds no text"),
+        (b"<html><body><script>1</script></body></html>", "html", "it has no text"),
         (pdf(""), "pdf", "text recognition"),
         (b"%PDF-1.7 and then nothing", "pdf", "it is a damaged PDF"),
         (encrypted(pdf("secret plans"), "swordfish"), "pdf", "it is encrypted"),

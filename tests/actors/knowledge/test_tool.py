@@ -82,7 +82,7 @@ async def test_a_store_that_was_made_anew_is_read_anew_and_a_broken_one_offers_n
     assert await hand.tools() == ()
     assert await hand.tools() == ()
     assert (
-        len([record for record in caplog.records if "goes on without its documents" in record.message]) == 1
+        len([record for record in caplog.records if "continues without its documents" in record.message]) == 1
     )
     await hand.close()
 
