@@ -119,7 +119,7 @@ class _SentStep:
         self._joined = JoinedText()
 
     def request(self) -> StepRequest:
-        """What is sent now: with all that an agent before has done."""
+        """The request as it is sent now, with the parts that a lost agent has finished."""
         if not self.begun:
             return self._request
         update: dict[str, Any] = {"records": tuple(self._records.values())}

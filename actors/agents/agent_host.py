@@ -143,7 +143,7 @@ class AgentHost:
             self._opening.append(asyncio.get_running_loop().create_task(self._open(role, ref)))
 
     async def _open(self, role: str, ref: ActorRef) -> None:
-        while not self.tools.ready(role):  # noqa: ASYNC110 - a file tells nobody that it has come
+        while not self.tools.ready(role):  # noqa: ASYNC110 - a new file raises no event
             await asyncio.sleep(READY_POLL_S)
         await self.steps.add(
             Endpoint(

@@ -1,4 +1,4 @@
-"""What agents are told, and what they say, beside generations and runs."""
+"""Messages of the Synadia Agent Protocol: prompts, status requests and heartbeats."""
 
 from __future__ import annotations
 

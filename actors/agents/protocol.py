@@ -69,7 +69,7 @@ def service_info(cluster: str, name: str, description: str) -> ServiceInfo:
 
 
 def prompt_metadata(max_payload_bytes: int) -> dict[str, str]:
-    """Of the `prompt` endpoint; sizes as the protocol writes them."""
+    """Metadata of the `prompt` endpoint; sizes as the protocol writes them."""
     mebibytes = max_payload_bytes // 2**20
     size = f"{mebibytes}MB" if mebibytes else f"{max_payload_bytes}B"
     return {"max_payload": size, "attachments_ok": "false"}

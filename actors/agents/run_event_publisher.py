@@ -1,4 +1,4 @@
-"""What happens in a run, told on NATS to whoever watches."""
+"""Publishes the events of a run on NATS."""
 
 from __future__ import annotations
 
@@ -25,7 +25,8 @@ MAX_BYTES = 128 * 1024
 MAX_TEXT = 16 * 1024
 """Characters of one event of text."""
 KEPT_BYTES = 256 * 1024
-"""Of the events of a run: dozens of steps with their texts, and below what one message may hold."""
+"""Maximum size of the events kept for a run: dozens of steps with their texts, and less than one message may
+hold."""
 ATTEMPT_SEQS = 1_000_000
 """Numbers that a coordinator has for a run, so that those of the next one are higher."""
 

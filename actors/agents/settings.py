@@ -1,4 +1,4 @@
-"""What can be set of the agents of a process."""
+"""Settings of the agents of a process."""
 
 from __future__ import annotations
 
@@ -42,11 +42,11 @@ class AgentsSettings(BaseModel):
     """Embedding model that the agents run themselves, pulled where it is missing; "" for none: a node's is
     used then, where one serves any."""
     tools: ToolSettings = ToolSettings()
-    """Of the tools that agents use."""
+    """Limits of the tools that agents use."""
     mcp: dict[Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,32}$")], McpServerSettings] = {}
     """MCP servers by name, whose tools the agents here use."""
     sandbox: SandboxSettings = SandboxSettings()
-    """Where the code agent runs programs."""
+    """The sandbox in which the code agent runs programs."""
     auto: LearningSettings = LearningSettings()
     roles: dict[str, RoleOverride] = {}
     patterns: dict[str, dict[str, Any]] = {}

@@ -157,7 +157,7 @@ class StepEventClient(ModelClient):
         self.events.put_nowait(StepRunEvent(event=type, data=to_jsonable_python(data, exclude_none=True)))
 
     async def keep(self, kept: StepRecord) -> StepRecord:
-        """Have the coordinator record a finished part. What was used in vain it records by itself."""
+        """Have the coordinator record a finished part. It records the tokens of failed parts by itself."""
         if kept.asked:
             self.events.put_nowait(StepRecorded(record=kept))
         return kept

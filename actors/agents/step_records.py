@@ -64,7 +64,7 @@ class StepRecords:
             if first is not None and first.asked == kept.asked:
                 _TAKEN.inc()
                 return first
-            await self.folder.put(name, value, last=present.revision)  # asked anew, of something else
+            await self.folder.put(name, value, last=present.revision)  # the same name, another request
         _RECORDED.inc()
         return kept
 

@@ -1,4 +1,4 @@
-"""What a hand is, for whoever makes one.
+"""The interface of a tool, for those who write one.
 
 class Dice:
     tool = Tool(name="dice", description="throw a dice", parameters={"type": "object", "properties": {}})
@@ -6,7 +6,7 @@ class Dice:
     async def use(self, arguments: dict[str, Any]) -> ToolResult:
         return ToolResult(text=str(randint(1, 6)))
 
-hands.give("reasoning", Dice())
+tools.register("reasoning", Dice())
 """
 
 from __future__ import annotations
@@ -17,29 +17,29 @@ from orchestration.messages import Tool, ToolResult
 
 
 class LocalTool(Protocol):
-    """One tool of ours. It may be used by several at once."""
+    """One tool of this process. It may be used several times at once."""
 
     @property
     def tool(self) -> Tool: ...
 
     async def use(self, arguments: dict[str, Any]) -> ToolResult:
-        """What is wrong with the arguments, or goes wrong in the work, is the result's `error`. It is
+        """Use the tool. Wrong arguments, and failures of the work, are the result's `error`. The use is
         cancelled after `HandsSettings.timeout_s`, and must leave nothing behind then."""
 
 
 class ToolProvider(Protocol):
-    """Tools that somebody else defines, such as those of an MCP server; they may come and go."""
+    """A source of tools that are defined elsewhere, such as an MCP server. Tools may come and go."""
 
     @property
     def ready(self) -> bool:
-        """Whether there can be tools in it. Until then others are asked, on other machines perhaps; once it
-        is, it is asked for good."""
+        """Whether it can have tools. Until then steps go to agents of other processes; once it is, it
+        stays so."""
 
     async def tools(self) -> tuple[Tool, ...]:
-        """Those that can be used now: none while they are out of reach. Never raises."""
+        """The tools that can be used now: none while their source is unreachable. Never raises."""
 
     async def use(self, tool: str, arguments: dict[str, Any]) -> ToolResult:
-        """As `LocalTool.use`; what is out of reach is an `error` too."""
+        """As `LocalTool.use`; an unreachable source is an `error` too."""
 
     async def close(self) -> None:
-        """Let go of what the tools run on."""
+        """Release what the tools run on."""

@@ -15,9 +15,9 @@ from orchestration.messages import Tool, ToolResult
 log = logging.getLogger(__name__)
 
 AWAITED_S = 3.0
-"""How long whoever asks for the tools waits for a server that is being started; it goes on without them."""
+"""How long a step waits for the tools of a server that is being started; it goes on without them."""
 FIRST_PAUSE_S = 1.0
-"""Before a server that was lost is started again; twice as long before each next time it fails."""
+"""Pause before a lost server is started again; it doubles with each failure."""
 LONGEST_PAUSE_S = 60.0
 CLOSED_S = 10.0
 MOST_TOOLS = 64

@@ -1,4 +1,4 @@
-"""What can be set of an MCP server whose tools agents use."""
+"""Settings of an MCP server whose tools agents use."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ class McpServerSettings(BaseModel):
     command: str = ""
     args: tuple[str, ...] = ()
     env: dict[str, SecretStr] = {}
-    """Beside PATH, HOME and the like; of the rest of our environment it sees nothing."""
+    """Variables for the server, beside PATH, HOME and the like. It sees no other variable of ours."""
     url: str = ""
     roles: tuple[str, ...] = ("research",)
     """The agents that may use its tools."""
     tools: tuple[str, ...] = ()
     """The tools that may be used; empty: all of them."""
     start_timeout_s: float = Field(default=20, gt=0, le=300)
-    """From its start until it has said what tools it has."""
+    """Seconds that the server has from its start until it has listed its tools."""
 
     @model_validator(mode="after")
     def _one_of_two(self) -> Self:
         if bool(self.command) == bool(self.url):
-            raise ValueError("say either command or url")
+            raise ValueError("set either command or url, not both and not neither")
         for role in self.roles:
             if role not in built_in_roles():
                 raise ValueError(f"no role {role!r}; the roles are {', '.join(built_in_roles())}")

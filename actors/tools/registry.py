@@ -113,7 +113,7 @@ class ToolRegistry:
     async def _use(self, provider: ToolProvider, tool: str, arguments: dict[str, Any]) -> ToolResult:
         try:
             async with asyncio.timeout(self.settings.timeout_s):
-                with wrap_unexpected_errors(tool, "tool"):  # it is somebody's plug-in
+                with wrap_unexpected_errors(tool, "tool"):  # it may be a plug-in
                     result = self._bounded(tool, await provider.use(tool, arguments))
             return result
         except TimeoutError:

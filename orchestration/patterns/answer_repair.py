@@ -15,9 +15,9 @@ from orchestration.patterns.caller_text import CallerText
 from orchestration.patterns.run_context import COORDINATOR, RunContext
 
 CORRECTION = "\n\nCorrection: "
-"""Between what was said and what replaces it."""
+"""Separates streamed text from the text that replaces it."""
 PENALTY = 1.15
-"""On repetition, where a small model writes an answer again."""
+"""Repetition penalty for a small model that writes an answer again."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,8 +44,8 @@ class AnswerRepair:
         return AnswerCheck(self.caller, self.inside)
 
     async def mended(self, context: RunContext, problem: str) -> StepResult | None:
-        """Another answer. Where nothing else stands the check either, it is what one model says alone; None
-        where nobody can be asked."""
+        """Another answer. Where no other passes the check either, it is that of the coordinator alone; None
+        where that fails too."""
         await context.warn(f"an answer was left out: it {problem}")
         sampling = self.sampling
         if context.is_small():
@@ -80,7 +80,7 @@ class AnswerRepair:
 
 
 def correction(answer: StepResult) -> TextDelta:
-    """What is said where another answer was said before, which it replaces."""
+    """The text that replaces another answer, which was streamed before."""
     text = CORRECTION + answer.text.strip()
     return TextDelta(text=text, tokens=answer.finish.usage.completion_tokens, replaces=len(CORRECTION))
 

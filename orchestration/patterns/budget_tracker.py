@@ -45,7 +45,7 @@ class BudgetShare:
 
 
 class BudgetTracker:
-    """Of one run. `clock` gives seconds, and `final_tokens` are those that the last step writes at most.
+    """The budget of one run. `clock` gives seconds; the last step writes at most `final_tokens`.
 
     Until the last step begins, a part of the budget is kept for it: one call, a third of the time, and twice
     `final_tokens` up to half of all tokens (as much to read as to write). A pattern without such a step, one
@@ -67,7 +67,7 @@ class BudgetTracker:
     ) -> None:
         self.budget = budget
         self.deadline_s = deadline_s
-        """When the run has to be over, in seconds from its beginning."""
+        """Seconds from the beginning of the run to its deadline."""
         self.keeps = keeps
         self.tokens = 0
         """Used by steps that are over, read and written."""
@@ -83,7 +83,7 @@ class BudgetTracker:
         self._held_calls = 0
         self._around: dict[str, int] = {}
         self._read: dict[tuple[str, ...], int] = {}
-        """What was read by those that said so, by agent and texts."""
+        """Prompt tokens that models reported, by agent and texts."""
 
     @property
     def seconds(self) -> float:
@@ -272,12 +272,12 @@ class BudgetTracker:
         return left if last and asked is None else min(wanted, left)
 
     def _kept_tokens(self, keeps: bool) -> int:
-        """For the last step, of a budget of tokens."""
+        """Tokens reserved for the last step."""
         limit = self.budget.tokens
         return min(2 * self._final_tokens, limit // 2) if keeps and limit is not None else 0
 
     def _seconds_for(self, name: str, keeps: bool) -> float | None:
-        """The deadline ends the last step by itself, with an error: half an answer nobody asked for."""
+        """The deadline ends the last step by itself, with an error: half an answer is of no use."""
         limits = [limit for limit in (self.budget.seconds, self.deadline_s if keeps else None) if limit]
         if not limits:
             return None

@@ -1,4 +1,4 @@
-"""A step at work: what it has said so far, and the step that it becomes, however it ends."""
+"""A step in progress: its text so far, and the finished step that it becomes, however it ends."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class PartialStep:
 
     @property
     def model(self) -> str:
-        """Who writes it; '' until anybody says so."""
+        """The model that writes it; '' until that is known."""
         return (self.finish.model if self.finish else "") or self.accepted_by or self.question.model or ""
 
     @property

@@ -1,4 +1,4 @@
-"""Where a run's text goes out to its caller, who may have some of it already."""
+"""Leaves out the text of a run that its caller has already."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from dataclasses import replace
 from orchestration.messages import TextDelta
 
 ANEW = "\n\n"
-"""Between what the caller has and an answer that does not go on from it, and takes its place."""
+"""Separates the text that the caller has from an answer that replaces it."""
 
 
 class ResumeFilter:
-    """Of one run. The caller has `had`, of `tokens` tokens, from a coordinator that had the run before; a
-    pattern says it again from the start, and only what is new goes out."""
+    """The filter of one run. The caller has the text `had`, of `tokens` tokens, from an earlier coordinator.
+    A pattern writes its text from the start, and only what is new goes out."""
 
     def __init__(self, had: str = "", tokens: int = 0) -> None:
         self.had = had
@@ -23,12 +23,12 @@ class ResumeFilter:
 
     @property
     def rest(self) -> str:
-        """What the caller has beyond what was said again so far."""
+        """The text that the caller has beyond what was written again so far."""
         return self.had[self._again :]
 
     @property
     def rest_tokens(self) -> int:
-        """Of `rest`, about."""
+        """Number of tokens in `rest`, approximately."""
         return round(self.tokens * len(self.rest) / len(self.had)) if self.had else 0
 
     def new(self, part: TextDelta) -> TextDelta | None:

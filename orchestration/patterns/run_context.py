@@ -42,7 +42,8 @@ from orchestration.trust.trust import Trust
 COORDINATOR = "coordinator"
 CRITIC = "critic"
 TEXT_TOKENS = 400
-"""Of a message that is more than a question: it brings a text, whose words the answer must be free to say."""
+"""A message of so many tokens is more than a question: it brings a text, whose words the answer may
+repeat."""
 
 
 class InnerPattern(Protocol):
@@ -54,8 +55,9 @@ class InnerPattern(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunFacts:
-    """What is known when a run begins. `agents` maps each agent's name to what it is good for; `models` are
-    the chat models that live; `defaults` are a deployment's settings of patterns, by their names."""
+    """The facts that are known when a run begins. `agents` maps each agent's name to what it is good for;
+    `models` are the chat models that live; `defaults` are a deployment's settings of patterns, by their
+    names."""
 
     agents: Mapping[str, str]
     models: Sequence[ModelCard] = ()
@@ -70,7 +72,7 @@ class RunFacts:
     trust_of: Callable[[Kind | None], Trust] = lambda kind: Trust()
     """How often each model is right at a kind of question; None is the kind of this run's."""
     question_kind: Kind = "factual"
-    """Of the run's question: see `orchestration.query_analysis.features`."""
+    """The kind of the run's question: see `orchestration.query_analysis.features`."""
     lengths: AnswerLengths = field(default_factory=AnswerLengths)
     """How much models write, from earlier runs of the process too."""
     durations: Durations = field(default_factory=Durations)
@@ -98,7 +100,7 @@ class RunContext:
         self.taking_part = set(facts.taking_part)
         self._clipped: set[str] = set()
         self.source_numbers: dict[str, int] = {}
-        """By step: the number of its first source. See `specialist_step.first_source`."""
+        """The number of the first source of each step, by name: see `specialist_step.first_source`."""
         self._fitted: dict[tuple[int, bool], StepLimits] = {}
 
     @property
@@ -119,7 +121,7 @@ class RunContext:
 
     @property
     def steps(self) -> list[Step]:
-        """Those that are over."""
+        """The finished steps."""
         return self.runner.report.steps
 
     @property
@@ -147,13 +149,13 @@ class RunContext:
         self.runner.builds_on[name] = tuple(after)
 
     def _cards(self, model: str | None = None) -> Sequence[ModelCard]:
-        """Of `model`, else of those that may be asked; of all where they are not known."""
+        """The card of `model`, else those of the models that take part; all where these are not known."""
         names = {model} if model else self.taking_part | {self.run.model or ""}
         return [card for card in self.models if card.name in names] or self.models
 
     @property
     def context_tokens(self) -> int:
-        """Of the models that may be asked, the least."""
+        """The smallest context of the models that take part."""
         return _least_context(self._cards())
 
     def is_small(self, model: str | None = None) -> bool:
@@ -189,7 +191,7 @@ class RunContext:
         return sampling.over(PLAIN.over(most) if guide is None and self.brings_text else most)
 
     def panel(self, most: int) -> list[str]:
-        """At most so many of the models that live, which are expected to do best together; the most trusted
+        """At most `most` of the live models, those that are expected to do best together; the most trusted
         first, of equals the largest."""
         length = partial(self.facts.lengths.expected, self.facts.question_kind)
         return choose_panel(self.trust, self.ranked(), most, length)
@@ -353,7 +355,7 @@ class RunContext:
         return await self.runner.executor.embed(texts)
 
     async def say(self, answer: StepResult) -> AsyncGenerator[TextDelta | StepResult, None]:
-        """Give the caller an answer that a step has already, all at once."""
+        """Give the caller the answer of a finished step, all at once."""
         if answer.text:
             yield TextDelta(text=answer.text, tokens=answer.finish.usage.completion_tokens)
         yield answer
@@ -363,14 +365,13 @@ class RunContext:
         await self.runner.progress(text)
 
     async def warn(self, text: str) -> None:
-        """Tell who watches, and the caller with the answer."""
+        """Tell those who watch, and add a note for the caller to the answer."""
         self.notes.append(text)
         await self.event("warning", text=text)
         await self.progress(text)
 
     async def clipped(self, what: str, text: str, tokens: int) -> str:
-        """`text` as it is passed on, of about so many tokens. Where it had to be cut, the caller is told,
-        once of each `what`."""
+        """`text` cut to about `tokens` tokens. The caller is warned of a cut, once for each `what`."""
         kept = clip(text, tokens)
         if kept != text.strip():
             await self.warn_cut(what, estimate_tokens(text), tokens)
@@ -391,7 +392,7 @@ class RunContext:
         await self.runner.event(type, **data)
 
     async def settle(self) -> None:
-        """Say what the budget cut. Call it once, when the pattern has ended."""
+        """Warn of what the budget cut. Call it once, when the pattern has ended."""
         await self.runner.tell_stopped()
         note = self.budget.note()
         if note:

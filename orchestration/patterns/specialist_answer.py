@@ -145,7 +145,7 @@ async def _researched(context: RunContext) -> AsyncGenerator[TextDelta | StepRes
 
 
 async def _verified(context: RunContext, agent: str) -> AsyncGenerator[TextDelta | StepResult, None]:
-    """The text comes when it has been checked, all at once: what was said cannot be taken back."""
+    """The text comes when it has been checked, all at once: streamed text cannot be taken back."""
     run = context.run
     material = await gather_sources(context, agent, run.messages, name=STEP)
     messages, sampling = material.before(run.messages), run.sampling

@@ -27,16 +27,16 @@ from orchestration.patterns.tool_choice import call_tools
 
 KNOWLEDGE = "knowledge"
 PASSAGES = 5
-"""Asked of the knowledge base."""
+"""Passages that are asked of the knowledge base."""
 CLAIM_TOKENS = 40
-"""Of each unsupported claim that a reader is told."""
+"""Maximum length of an unsupported claim below an answer."""
 QUERY_TOKENS = 512
-"""Of what is looked up; an embedding model reads no more."""
+"""Maximum length of a query; an embedding model reads no more."""
 LEAST_MATERIAL = 240
 """Tokens that sources may have however long the conversation is."""
 NUMBERS = 10
-"""Of sources, kept for each step, so that those of two steps at once differ, and are the same when a run is
-performed again."""
+"""Source numbers reserved for each step, so that those of parallel steps differ, and are the same when a run
+is performed again."""
 _CITED = re.compile(r"\[(\d+(?:\s*,\s*\d+)*)\]")
 
 
@@ -52,7 +52,7 @@ class Grounding:
         return before(messages, self.sources)
 
     def sampling(self, said: Sampling | None) -> Sampling | None:
-        """What was said, over what suits an answer from sources."""
+        """`said`, over the parameters that suit an answer from sources."""
         return (said or Sampling()).over(PLAIN) if self.sources and self.small else said
 
 

@@ -1,4 +1,4 @@
-"""The finished steps of a run that are recorded, so that nobody pays for them twice.
+"""Records the finished steps of a run, so that they are not paid for twice.
 
 A run that is taken up by another coordinator performs its pattern again from the start, and every step that
 asks what was asked before is answered from the record. Steps that failed, or were stopped, are tried again:
@@ -38,7 +38,7 @@ class StepRecord(Wire):
 
 
 class StepStore(Protocol):
-    """Where steps are recorded."""
+    """A store of step records."""
 
     async def keep(self, kept: StepRecord) -> StepRecord:
         """Record a step under its name. Returns the one that counts: where another coordinator was first
@@ -58,16 +58,15 @@ def fingerprint(asked: GenerationRequest | ToolUse) -> str:
 
 
 class StepCache:
-    """Of one run. `known` are the steps by name that were recorded before; without a `keeper` no more are.
+    """The step records of one run. `known` are those of earlier coordinators, by step name; without a `store`
+    no more are recorded.
 
     A step whose text the caller gets is the run's last, mostly, and what was said of it is with the caller:
     it is recorded only when another step follows, so that a run of one step records nothing.
     """
 
-    def __init__(
-        self, keeper: StepStore | None = None, known: Mapping[str, StepRecord] | None = None
-    ) -> None:
-        self._keeper = keeper
+    def __init__(self, store: StepStore | None = None, known: Mapping[str, StepRecord] | None = None) -> None:
+        self._store = store
         self._known = known or {}
         self._last: tuple[GenerationRequest | ToolUse, StepRecord] | None = None
         self._spent = [kept.step for kept in self._known.values() if kept.step.discarded]
@@ -98,8 +97,8 @@ class StepCache:
 
     async def keep_record(self, record: StepRecord) -> None:
         """Record a step that an agent did."""
-        if self._keeper is not None:
-            await self._keeper.keep(record)
+        if self._store is not None:
+            await self._store.keep(record)
 
     async def keep(self, asked: GenerationRequest | ToolUse, kept: StepRecord, *, last: bool) -> StepRecord:
         """Record a step before anybody sees it, or when the `next` one begins. Returns the one that
@@ -113,13 +112,13 @@ class StepCache:
         """Another step begins, or the run ends here and may be taken up elsewhere."""
         spent, self._new_spent = self._new_spent, []
         for kept in spent:
-            if self._keeper is not None:
-                await self._keeper.keep(kept)
+            if self._store is not None:
+                await self._store.keep(kept)
         if self._last is not None:
             (asked, kept), self._last = self._last, None
             await self._keep(asked, kept)
 
     async def _keep(self, asked: GenerationRequest | ToolUse, kept: StepRecord) -> StepRecord:
-        if self._keeper is None:
+        if self._store is None:
             return kept
-        return await self._keeper.keep(kept.model_copy(update={"asked": fingerprint(asked)}))
+        return await self._store.keep(kept.model_copy(update={"asked": fingerprint(asked)}))

@@ -1,4 +1,4 @@
-"""What is done to a specialist's answer before it is passed on: programs are tried, sums are checked.
+"""Checks a specialist's answer before it is passed on: programs are tested, sums are recalculated.
 
 A program that does not parse, or fails an example of the request, goes back once with what is wrong.
 """
@@ -28,7 +28,7 @@ CODE = "code"
 REASONING = "reasoning"
 PYTHON = "python"
 MOST_SAID = 3
-"""Failures that are told to the agent, and below the answer."""
+"""Maximum failures in the repair request, and below the answer."""
 
 
 async def check_and_repair(

@@ -32,7 +32,7 @@ class StepRequest(Wire):
     guide: GuidedDecoding | None = None
     model: str | None = None
     query: str = ""
-    """What is looked up; '' for the last question of `messages`."""
+    """The text that is looked up; '' for the last question of `messages`."""
     first_source: int = 1
     """The number of the first source that is found."""
     tool: str = ""

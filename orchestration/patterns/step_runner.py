@@ -92,7 +92,7 @@ class StepRunner:
         self.report = report or RunReport()
         self.step_cache = step_cache or StepCache()
         self.builds_on: dict[str, tuple[str, ...]] = {}
-        """By step: the steps that it builds on, where a pattern knows that before it begins."""
+        """The steps that a step builds on, by its name, where a pattern knows them before it begins."""
         self._clock = clock
         self._names: set[str] = set()
         self._at_work = 0
@@ -218,7 +218,7 @@ class StepRunner:
             remote.stop()
 
     async def tell_stopped(self) -> None:
-        """Tell those who watch of steps that were stopped, where nobody did."""
+        """Report stopped steps that were not reported yet."""
         while self._unreported:
             step = self._unreported.popleft()
             await self.executor.event("step_ended", {"step": step})
@@ -267,7 +267,7 @@ class StepRunner:
         await self.executor.progress(text, step)
 
     def _stop(self, step: Step) -> None:
-        """Record a step that its pattern stopped. A cancelled task must not wait, so those who watch are told
+        """Record a step that its pattern stopped. A cancelled task must not wait, so the step is reported
         with the next event."""
         self.step_cache.spent(step, self.budget.seconds)
         self.report.steps.append(step)
@@ -280,7 +280,7 @@ class StepRunner:
         """Record the step before anything follows from it. Returns the record that counts."""
         try:
             record = await self.step_cache.keep(asked, record, last=last)
-        except asyncio.CancelledError:  # its tokens count, whoever wanted its text
+        except asyncio.CancelledError:  # its tokens count, though its text is not wanted
             self._stop(record.step.model_copy(update={"finish_reason": "cancelled"}))
             raise
         step = record.step
@@ -302,8 +302,7 @@ class StepRunner:
     async def _recalled(
         self, asked: GenerationRequest | ToolUse, after: Sequence[str] | None
     ) -> StepRecord | None:
-        """The step from the record, if it was done before. People were told of it then, programs are told
-        again."""
+        """The step from the record, if it was done before. Its events are sent again, its progress is not."""
         await self._settle_earlier()
         known = self.step_cache.find(asked)
         if known is None:

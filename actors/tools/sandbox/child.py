@@ -20,7 +20,7 @@ from actors.tools.sandbox.lockdown import NoWalls, put_up
 
 _PR_SET_PDEATHSIG, _SIGKILL = 1, 9
 MOST_CHARS = 4_000
-"""Of a value's `repr`, and of an error."""
+"""Maximum characters of a value's `repr`, and of an error."""
 
 
 def main() -> None:

@@ -122,7 +122,7 @@ def _limit(cpu_s: int, memory_mb: int, files_mb: int) -> None:
 
 
 def _see_only(paths: Iterable[str], own: str, version: int) -> None:
-    """By Landlock: read below `paths`, do anything below `own`, and nothing anywhere else."""
+    """Restrict files by Landlock: read below `paths`, anything below `own`, nothing elsewhere."""
     every = (1 << _RIGHTS.get(version, 16)) - 1
     rules = _Ruleset(every, 0b11 if version >= 4 else 0, 0b11 if version >= 6 else 0)
     size = 24 if version >= 6 else 16 if version >= 4 else 8

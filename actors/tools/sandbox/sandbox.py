@@ -1,4 +1,4 @@
-"""Runs a Python program that nobody has read, such as a model's, where it can do nothing but compute.
+"""Runs an untrusted Python program, such as a model's, in a process that can only compute.
 
 It is one process, which shuts itself in before the program's first line (`walls`, `inside`):
 
@@ -65,7 +65,7 @@ class Ran:
 
 @dataclass(slots=True)
 class _Heard:
-    """What a process has said so far."""
+    """The output of a process so far."""
 
     lines: list[dict[str, Any]] = field(default_factory=list)
     output: bytearray = field(default_factory=bytearray)

@@ -12,12 +12,12 @@ class SandboxSettings(BaseModel):
 
     enabled: bool = False
     wall_s: float = Field(default=5, gt=0, le=60)
-    """From its start to its end, whatever it does."""
+    """Seconds from the start of the program to its end."""
     cpu_s: int = Field(default=4, ge=1, le=60)
     memory_mb: int = Field(default=256, ge=64, le=16_384)
-    """Of address space."""
+    """Address space of the program."""
     files_mb: int = Field(default=8, ge=1, le=1_024)
-    """Of all the files in its own folder, which are held in memory beside `memory_mb`."""
+    """Size of all files in the program's own folder, which are held in memory beside `memory_mb`."""
     output_bytes: int = Field(default=16_384, ge=256, le=262_144)
     """That it prints."""
     at_once: int = Field(default=2, ge=1, le=64)
