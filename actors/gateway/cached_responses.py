@@ -94,7 +94,7 @@ class CachedResponses:
         self, response: Response, work: Generation | Run, options: CacheOptions, envelope: Envelope
     ) -> AsyncGenerator[StreamEvent, None]:
         key = fingerprint(work, self.authenticator.namespace(envelope.caller))
-        cached = self.cache.here(key, options.ttl)
+        cached = self.cache.local(key, options.ttl)
         if cached is not None:
             response.origin = "hit"
             _COUNTERS["hit"].inc()
@@ -133,7 +133,7 @@ class CachedResponses:
         longest = Envelope.within(settings.request_timeout_s, trace=envelope.trace, caller=envelope.caller)
 
         async def source(shared: SharedStream) -> AsyncGenerator[StreamEvent, None]:
-            cached = await self.cache.elsewhere(key, options.ttl)
+            cached = await self.cache.shared(key, options.ttl)
             if cached is not None:
                 shared.cached = True
                 for event in cached:
@@ -145,6 +145,6 @@ class CachedResponses:
                     yield event
             complete = shared.buffer.items()
             if complete is not None:
-                self.cache.keep(key, complete, ttl_s)
+                self.cache.store(key, complete, ttl_s)
 
         return self.coalescer.begin(stream_key, source, reservation.settle)

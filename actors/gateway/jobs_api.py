@@ -101,7 +101,7 @@ class JobsApi:
         """Return the accepted job, and whether it is new. `key` is the Idempotency-Key, or ''.
 
         Reserves the tokens that the job may use: see `JobQuota`. Raises `InvalidRequest`, `UnknownModel`,
-        `NoNode`, `KeyReused`, `OverLimit`, `TooManyTokens`, `TooManyJobs`, `QueueFull`, `Unavailable`.
+        `NoNode`, `KeyReused`, `LimitExceeded`, `TooManyTokens`, `TooManyJobs`, `QueueFull`, `Unavailable`.
         """
         self.gateway.check_available()
         submission = self._submission(raw, key, envelope.caller)

@@ -1,4 +1,4 @@
-"""This gateway's share of one account, and the account's book in the bucket `limits`."""
+"""This gateway's part of the quota of one account, as the account's ledger in the bucket `limits` has it."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from orchestration.limits.quota_ledger import BLOCK
 
 log = logging.getLogger(__name__)
 
-PATIENCE_S = 0.15
-"""For other gateways to give up what they do not use; they hear of it within milliseconds."""
+DRAW_TIMEOUT_S = 0.15
+"""How long to wait for other gateways to return unused permits."""
 REFUSED_S = 0.25
-"""After a refusal the next ones are told so at once for this long, without another look."""
+"""How long requests are refused without reading the ledger again, after it had no quota."""
 IDLE_S = 5.0
-"""Tokens of an account that nobody uses go back after this."""
+"""Tokens of an account without requests are returned after this time."""
 RENEW_S = 30.0
-"""A book that is in use is written anew, before the bucket's TTL forgets it."""
+"""A ledger in use is rewritten at this interval, before the bucket's TTL removes it."""
 FORGET_S = 60.0
-"""An account that nobody uses is given up."""
+"""The lease of an account without requests ends after this time."""
 
 
 class QuotaLease:
-    """`ledger` is as it was last seen, at `revision`; the account has what the book gives this gateway."""
+    """`ledger` is the ledger as last seen, at `revision`. It decides the quota of the account here."""
 
     def __init__(self, account: QuotaAccount, bucket: Bucket, peers: PeerGroup) -> None:
         self.account = account
@@ -38,17 +38,17 @@ class QuotaLease:
         self.ledger = QuotaLedger()
         self.revision = 0
         self.closed = False
-        """Whether the account has all of its limit again."""
+        """Whether the account has the whole limit again, because this gateway is alone."""
         self._updated_at = self._used_at = time.monotonic()
         self._permits_freed = asyncio.Event()
         self._drawing = asyncio.Lock()
         self._write_lock = asyncio.Lock()
         self._refused: dict[bool, tuple[float, int]] = {}
-        """Until when, and how many tokens, were refused; by whether it was about tokens."""
+        """The end of `REFUSED_S`, and the tokens that were refused. Key: whether tokens or a permit."""
 
     async def draw(self, tokens: int) -> bool:
-        """Whether there is room now for that many tokens, or (0) for one request more. Whoever waits for
-        its turn finds what another has drawn."""
+        """Draw quota for that many tokens, or with 0 for one request. Returns whether there is room now.
+        Calls run one after another, so that one may find what another has drawn."""
         async with self._drawing:
             if self.account.has_room(tokens, time.monotonic()):
                 return True
@@ -65,7 +65,7 @@ class QuotaLease:
             return False
 
     async def contribute(self, tokens: float) -> None:
-        """Put into the book what a gateway that was alone knows: its requests, and the tokens left."""
+        """Enter the requests in flight and the tokens left of a gateway that was alone until now."""
         limit = self.account.limit
 
         def contributed(ledger: QuotaLedger) -> QuotaLedger:
@@ -79,10 +79,10 @@ class QuotaLease:
         try:
             await self._change(contributed)
         except OrchestraError as error:
-            log.warning("other gateways do not learn of %s: %s", self.account.name, error)
+            log.warning("cannot enter the use of %s into its ledger: %s", self.account.name, error)
 
     def close(self) -> None:
-        """No other gateway is there: the account has all that nobody has taken."""
+        """End the lease because no other gateway is left: the account gets the whole limit."""
         self.closed = True
         self.account.quota = None
         bucket = self.account.bucket
@@ -91,7 +91,7 @@ class QuotaLease:
             bucket.refill(left, time.monotonic())
 
     async def on_written(self, ledger: QuotaLedger, revision: int, *, by_me: bool) -> None:
-        """The book was written by somebody."""
+        """The ledger was written, by this gateway or another."""
         if revision > self.revision:
             self._update(ledger, revision)
         if by_me:
@@ -104,7 +104,7 @@ class QuotaLease:
             await self.release_unused()
 
     async def release_unused(self, *, everything: bool = False) -> bool:
-        """Give up what is not needed here. True once the account is given up, for nobody uses it."""
+        """Return unused quota to the ledger. Returns True once the lease can end, as the account is idle."""
         account, now = self.account, time.monotonic()
         if account.recently_used or account.in_flight:
             account.recently_used, self._used_at = False, now
@@ -123,21 +123,23 @@ class QuotaLease:
 
         renew = now - self._updated_at > RENEW_S
         if not renew and released(self.ledger) == self.ledger:
-            self._apply(self.ledger, grow=not self._write_lock.locked())  # others' wants end with time alone
+            self._apply(
+                self.ledger, grow=not self._write_lock.locked()
+            )  # a peer's shortage ends without a write
             return leave
         if bucket is not None:
             bucket.take(back, now)
         try:
             await self._change(released, anyway=renew)
         except OrchestraError as error:
-            log.debug("cannot give up %s: %s", account.name, error)
+            log.debug("cannot return quota of %s: %s", account.name, error)
             if bucket is not None:
                 bucket.give_back(back, now)
             return False
         return leave and not account.in_flight
 
     def _spare_tokens(self, now: float, *, everything: bool) -> float:
-        """What lies here and is not needed; a debt, below 0, is for all to pay."""
+        """Return the tokens to give back. They are negative for a debt, which all gateways share."""
         bucket = self.account.bucket
         if bucket is None:
             return 0.0
@@ -149,7 +151,7 @@ class QuotaLease:
     async def _draw_permits(self) -> None:
         limit = self.account.limit.requests_in_flight
         assert limit is not None
-        until = time.monotonic() + PATIENCE_S
+        until = time.monotonic() + DRAW_TIMEOUT_S
         while True:
             self._permits_freed.clear()
             ledger = await self._change(
@@ -182,8 +184,8 @@ class QuotaLease:
     async def _change(
         self, edit: Callable[[QuotaLedger], QuotaLedger], *, anyway: bool = False
     ) -> QuotaLedger:
-        """Write what `edit` makes of the book, which may be called several times; `anyway` also where it
-        changes nothing. Returns the book. Raises what the bus raises."""
+        """Write the ledger that `edit` returns; with `anyway` also if it is unchanged. `edit` may be called
+        several times. Returns the ledger. Raises what the bus raises."""
         ledger = QuotaLedger()
 
         def edit_entry(entry: Entry) -> bytes | None:
@@ -194,7 +196,7 @@ class QuotaLease:
             ledger = edit(present)
             if ledger == present and not anyway:
                 return None
-            self._apply(ledger)  # before it is written, so that nobody takes here what is given up
+            self._apply(ledger)  # before the write, so that no request here takes what is given back
             return ledger.model_dump_json().encode()
 
         async with self._write_lock:

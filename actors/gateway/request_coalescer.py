@@ -1,4 +1,4 @@
-"""Generations at work that more than one request follows."""
+"""Runs one generation for equal requests that are in progress at the same time."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from orchestration.response_cache import BroadcastBuffer, Follower
 log = logging.getLogger(__name__)
 
 _EVENT_BYTES = 1000
-"""Of one event beyond its text: a pydantic object and its fields (measured on CPython 3.11)."""
+"""Memory of one event without its text: a pydantic object and its fields (measured on CPython 3.11)."""
 _LOGPROB_BYTES = 700
-"""Of one token's log probability, and of each alternative beside it."""
+"""Memory of one token's log probability, and of each alternative."""
 
 Source = AsyncGenerator[StreamEvent, None]
 
 
 @dataclass(slots=True, eq=False)
 class SharedStream:
-    """One generation at work. `cached` says that it turned out to be in the shared bucket."""
+    """One generation in progress. `cached`: whether its events came from the shared bucket."""
 
     key: str
     buffer: BroadcastBuffer[StreamEvent]
@@ -34,13 +34,13 @@ class SharedStream:
 
 
 class RequestCoalescer:
-    """At most one generation for each key, read by a task of its own as long as somebody follows."""
+    """Runs at most one generation per key. A task reads it until the last follower has left."""
 
     def __init__(self, *, max_stream_bytes: int, max_total_bytes: int) -> None:
         self.max_stream_bytes = max_stream_bytes
         self.max_total_bytes = max_total_bytes
         self.size = 0
-        """Bytes that all of them hold."""
+        """Bytes buffered of all streams."""
         self._open: dict[str, SharedStream] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -48,16 +48,16 @@ class RequestCoalescer:
         return len(self._tasks)
 
     def find(self, key: str) -> SharedStream | None:
-        """The one at work that can still be joined."""
+        """Return the stream of that key that can still be joined, if any."""
         shared = self._open.get(key)
         return shared if shared is not None and shared.buffer.open else None
 
     def begin(
         self, key: str, source: Callable[[SharedStream], Source], finished: Callable[[], None]
     ) -> SharedStream:
-        """A new one, which says what `source` yields. Follow it at once.
+        """Start a stream of the events that `source` yields. Follow it at once.
 
-        `finished` is called in any case; a source that was cancelled before it began never runs.
+        `finished` is called in any case; a source that is cancelled before it starts never runs.
         """
         shared = SharedStream(key, BroadcastBuffer(self.max_stream_bytes))
         task = asyncio.get_running_loop().create_task(self._read(shared, source(shared)))
@@ -70,7 +70,8 @@ class RequestCoalescer:
         return shared
 
     async def follow(self, shared: SharedStream, remaining_s: float) -> AsyncGenerator[StreamEvent, None]:
-        """Everything it said and says. Who leaves last cancels it, so close this iterator.
+        """Yield all events of the stream, from its first one. Close it at the end: when the last follower has
+        left, the generation is cancelled.
 
         Raises what the generation ended with, `DeadlineExceeded` after `remaining_s` seconds, `TooSlow`.
         """
@@ -91,7 +92,7 @@ class RequestCoalescer:
                 if follower.done:
                     break
                 if late:
-                    raise DeadlineExceeded(f"no complete answer within {remaining_s:.1f} s")
+                    raise DeadlineExceeded(f"no complete response within {remaining_s:.1f} s")
                 await news.wait()
             if shared.buffer.error is not None:
                 raise from_body(shared.buffer.error.body())
@@ -100,7 +101,7 @@ class RequestCoalescer:
             self._leave(shared, follower)
 
     async def stop(self) -> None:
-        """Cancel what is still at work; whoever follows hears `ShuttingDown`."""
+        """Cancel all streams; their followers get `ShuttingDown`."""
         tasks = list(self._tasks)
         for task in tasks:
             task.cancel()
@@ -131,7 +132,7 @@ class RequestCoalescer:
                     unread += size
                     if unread > self.max_stream_bytes // 4:
                         unread = 0
-                        await asyncio.sleep(0)  # followers read now, or what they need may be let go of
+                        await asyncio.sleep(0)  # let the followers read before unread events are dropped
             buffer.end()
         except OrchestraError as error:
             buffer.end(error)
@@ -153,13 +154,13 @@ class RequestCoalescer:
             return
         if not task.cancelled() and (error := task.exception()) is not None:
             log.error("a shared generation failed", exc_info=error)
-            shared.buffer.end(InternalError("the gateway failed on this request; its log says why"))
+            shared.buffer.end(InternalError("the gateway failed on this request; see its log"))
         else:
-            shared.buffer.end(ShuttingDown("the gateway was told to stop before the answer was complete"))
+            shared.buffer.end(ShuttingDown("the gateway shut down before the response was complete"))
 
 
 def event_bytes(event: StreamEvent) -> int:
-    """About what it takes in memory."""
+    """The approximate memory of an event."""
     if isinstance(event, TextDelta):
         tokens = event.logprobs or ()
         entries = sum(1 + len(token.top_logprobs) for token in tokens)

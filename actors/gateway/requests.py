@@ -1,4 +1,4 @@
-"""From the bytes of a request to the work it asks for and the shape of its answer."""
+"""Parses and admits requests: from the bytes of a body to the work and the encoder of the response."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ DEFAULT_CACHE = CacheOptions()
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AdmittedRequest:
-    """One admitted request: what is to be done, how the answer looks, and whether a kept one will do."""
+    """A request that was admitted: its work, the encoder of its response, and its cache options."""
 
     work: Generation | Run
     encoder: ResponseEncoder
@@ -46,11 +46,11 @@ class AdmittedRequest:
     cache: CacheOptions = DEFAULT_CACHE
     notes: tuple[str, ...] = ()
     others: tuple[Generation, ...] = ()
-    """The work of further answers to the same request."""
+    """The work of the further choices of the same request."""
 
 
 class _CommonParams(TypedDict):
-    """What a body asks for of any work that makes text."""
+    """The fields of a body that any text work has."""
 
     sampling: Sampling
     guide: GuidedDecoding | None
@@ -60,13 +60,13 @@ class _CommonParams(TypedDict):
 
 
 def parse_chat(raw: bytes, resolver: ModelResolver) -> ChatBody:
-    """Raises what `parse` does."""
+    """Parse a chat body. Raises what `parse` raises."""
     return parse(ChatBody, raw, resolver)
 
 
 def parse(kind: type[B], raw: bytes, resolver: ModelResolver) -> B:
-    """A body of that kind. Raises `InvalidRequest` naming the field at fault, and `UnknownModel` before it
-    complains of anything else."""
+    """Parse a body of that class. Raises `UnknownModel` first, else `InvalidRequest` naming the invalid
+    field."""
     try:
         return kind.model_validate_json(raw)
     except ValidationError as error:
@@ -75,7 +75,7 @@ def parse(kind: type[B], raw: bytes, resolver: ModelResolver) -> B:
 
 
 def _look_up(raw: bytes, kind: ModelKind, resolver: ModelResolver) -> None:
-    """Raises `UnknownModel`, or `InvalidRequest` for one of another kind, if the body names such a model."""
+    """Raise `UnknownModel` if the body names an unknown model, `InvalidRequest` for one of another kind."""
     try:
         body = from_json(raw)
     except ValueError:
@@ -88,7 +88,7 @@ def _look_up(raw: bytes, kind: ModelKind, resolver: ModelResolver) -> None:
 
 
 def admit_chat(body: ChatBody, work_id: str, resolver: ModelResolver) -> AdmittedRequest:
-    """Raises `InvalidRequest`, `UnknownModel`, `NoNode`."""
+    """Admit a body. Raises `InvalidRequest`, `UnknownModel`, `NoNode`."""
     pattern = resolver.pattern(body.model)
     work: Generation | Run
     if pattern is None:
@@ -115,13 +115,13 @@ def admit_chat(body: ChatBody, work_id: str, resolver: ModelResolver) -> Admitte
     fields = _fields(body, extension.model, resolver)
     offer = offer_of(body.tools, body.tool_choice, body.parallel_tool_calls)
     if offer is not None and offer.choice != "auto":
-        raise InvalidRequest(f"tools: {body.model} calls no tools of yours; name a model", param="tools")
+        raise InvalidRequest(f"tools: {body.model} cannot call your tools; use a model", param="tools")
     if offer is not None:
-        note = f"tools: {body.model} answers in text and calls none of yours; a model may"
+        note = f"tools: {body.model} answers in text and cannot call your tools; a model can"
         fields = replace(fields, notes=(*fields.notes, note))
     _refuse_special(fields, body.model)
     if (body.n or 1) > 1:
-        raise InvalidRequest(f"n: {body.model!r} gives one answer; name a model", param="n")
+        raise InvalidRequest(f"n: {body.model!r} returns one choice; use a model", param="n")
     work = Run(
         id=work_id,
         pattern=pattern.name,
@@ -135,21 +135,23 @@ def admit_chat(body: ChatBody, work_id: str, resolver: ModelResolver) -> Admitte
 
 
 def _refuse_of_patterns(body: ChatBody) -> None:
-    """Raise `InvalidRequest` for what only a pattern follows."""
+    """Raise `InvalidRequest` for options that only patterns have."""
     extension = body.orchestra or OrchestraOptions()
     for name in ("settings", "budget"):
         if getattr(extension, name) != getattr(OrchestraOptions(), name):
             field = f"orchestra.{name}"
-            raise InvalidRequest(f"{field}: {body.model!r} is a model; only a pattern has it", param=field)
+            raise InvalidRequest(
+                f"{field}: only patterns have it, and {body.model!r} is a model", param=field
+            )
     if extension.model not in (None, body.model):
         raise InvalidRequest(
-            f"orchestra.model: the model is {body.model!r}; only a pattern takes another",
+            f"orchestra.model: only a pattern takes another model, and {body.model!r} is a model",
             param="orchestra.model",
         )
 
 
 def _messages_and_prefill(body: ChatBody, fields: Fields) -> tuple[tuple[ChatMessage, ...], str]:
-    """The messages, and what the answer begins with where the caller has the last message continued."""
+    """Return the messages, and the beginning of the answer if the last message is to be continued."""
     if "continue_final_message" in fields.options:
         last = body.messages[-1]
         if last.role != "assistant" or last.tool_calls:
@@ -163,40 +165,42 @@ def _messages_and_prefill(body: ChatBody, fields: Fields) -> tuple[tuple[ChatMes
                 param="add_generation_prompt",
             )
         if len(body.messages) == 1:
-            raise InvalidRequest("messages: one before the last is needed", param="messages")
+            raise InvalidRequest("messages: at least one before the last is required", param="messages")
         return body.messages[:-1], last.content
     if "add_generation_prompt" in fields.options:
         raise InvalidRequest(
-            f"add_generation_prompt: {body.model!r} answers in a new message, or with "
-            "continue_final_message goes on with the last one",
+            f"add_generation_prompt: {body.model!r} always answers in a new message; continue_final_message "
+            "continues the last one",
             param="add_generation_prompt",
         )
     return body.messages, ""
 
 
 def admit_completion(raw: bytes, work_id: str, resolver: ModelResolver) -> AdmittedRequest:
-    """Raises `InvalidRequest`, `UnknownModel`, `NoNode`."""
+    """Admit a body. Raises `InvalidRequest`, `UnknownModel`, `NoNode`."""
     body = parse(CompletionBody, raw, resolver)
     if resolver.pattern(body.model) is not None:
-        raise InvalidRequest(f"{body.model!r} answers chats: use /v1/chat/completions", param="model")
+        raise InvalidRequest(
+            f"{body.model!r} is a pattern and answers chats: use /v1/chat/completions", param="model"
+        )
     resolver.need_model(body.model, "chat")
     fields = _fields(body, body.model, resolver)
-    said = _common_params(body, fields)
-    works = [_completion(work_id, prompt, body.model, said) for prompt in body.prompt]
+    params = _common_params(body, fields)
+    works = [_completion(work_id, prompt, body.model, params) for prompt in body.prompt]
     request = _admit(works, CompletionEncoder, body, fields)
     if "echo" in fields.options:
-        _echo(request.encoder, body, said["sampling"])
+        _echo(request.encoder, body, params["sampling"])
     return request
 
 
-def _completion(work_id: str, prompt: str | tuple[int, ...], model: str, said: _CommonParams) -> Generation:
+def _completion(work_id: str, prompt: str | tuple[int, ...], model: str, params: _CommonParams) -> Generation:
     if isinstance(prompt, str):
-        return Generation(id=work_id, kind="completion", model=model, prompt=prompt, **said)
-    return Generation(id=work_id, kind="completion", model=model, prompt_ids=prompt, **said)
+        return Generation(id=work_id, kind="completion", model=model, prompt=prompt, **params)
+    return Generation(id=work_id, kind="completion", model=model, prompt_ids=prompt, **params)
 
 
 def _echo(encoder: ResponseEncoder, body: CompletionBody, sampling: Sampling) -> None:
-    """Have each answer begin with its prompt."""
+    """Make each choice begin with its prompt."""
     if sampling.logprobs:
         raise InvalidRequest(
             "echo: the log probabilities of a prompt are not supported; leave logprobs or echo out",
@@ -207,16 +211,18 @@ def _echo(encoder: ResponseEncoder, body: CompletionBody, sampling: Sampling) ->
     for index, each in enumerate(encoders):
         prompt = body.prompt[index // repeats]
         if not isinstance(prompt, str):
-            raise InvalidRequest("echo: needs prompts that are texts, not token ids", param="echo")
+            raise InvalidRequest("echo: prompts must be texts, not token ids", param="echo")
         assert isinstance(each, CompletionEncoder)
         each.echo = prompt
 
 
 def admit_embedding(raw: bytes, work_id: str, resolver: ModelResolver) -> AdmittedRequest:
-    """Raises `InvalidRequest`, `UnknownModel`, `NoNode`."""
+    """Admit a body. Raises `InvalidRequest`, `UnknownModel`, `NoNode`."""
     body = parse(EmbeddingBody, raw, resolver)
     if resolver.pattern(body.model) is not None:
-        raise InvalidRequest(f"{body.model!r} answers chats, it makes no embeddings", param="model")
+        raise InvalidRequest(
+            f"{body.model!r} is a pattern and answers chats: it has no embeddings", param="model"
+        )
     resolver.need_model(body.model, "embedding")
     fields = _fields(body, body.model, resolver)
     _refuse_special(fields, body.model)
@@ -237,7 +243,7 @@ def admit_embedding(raw: bytes, work_id: str, resolver: ModelResolver) -> Admitt
 
 
 def _refuse_special(fields: Fields, model: str) -> None:
-    """Raise `InvalidRequest` for a field that only a model's own text follows."""
+    """Raise `InvalidRequest` for fields that only text generation by a model supports."""
     for name in (*fields.options, *(name for name in fields.sampling if name in SAMPLING_FIELDS)):
         raise InvalidRequest(f"{name}: not supported by {model!r}", param=name)
 
@@ -245,7 +251,7 @@ def _refuse_special(fields: Fields, model: str) -> None:
 def _fields(
     body: ChatBody | CompletionBody | EmbeddingBody, model: str | None, resolver: ModelResolver
 ) -> Fields:
-    """What becomes of the fields that are not the body's own, where `model` answers, or with None any.
+    """Sort the unknown fields of a body for `model`; None means any model.
 
     Raises `InvalidRequest` naming one.
     """
@@ -255,12 +261,14 @@ def _fields(
     if not extra and not foreign:
         return NO_FIELDS
     if isinstance(body, CompletionBody) and extra.get("best_of") == (body.n or 1):
-        extra = {name: value for name, value in extra.items() if name != "best_of"}  # of which all are given
+        extra = {
+            name: value for name, value in extra.items() if name != "best_of"
+        }  # all of them are returned
     upstreams = resolver.upstreams(model)
     if outputs is not None and foreign:
         if upstreams is Upstreams.NONE:
             name = f"structured_outputs.{foreign[0][:60]}"
-            raise InvalidRequest(f"{name}: {body.model!r} cannot follow it", param=name)
+            raise InvalidRequest(f"{name}: not supported by {body.model!r}", param=name)
         extra = extra | {"structured_outputs": outputs.model_dump(by_alias=True, exclude_unset=True)}
     return sort_fields(extra, upstreams, model=body.model, own=type(body).model_fields)
 
@@ -286,7 +294,7 @@ def _common_params(body: ChatBody | CompletionBody, fields: Fields) -> _CommonPa
 
 
 def _with_caller_name(error: InvalidRequest, body: ChatBody | CompletionBody) -> InvalidRequest:
-    """The error with the field's name as the caller has it."""
+    """Return the error with the caller's name of the field."""
     names = {ours: theirs for theirs, ours in ALIASES.items() if theirs in body.extra} | body.names
     ours = error.param or ""
     if ours not in names or getattr(body, ours, None) is not None:
@@ -300,12 +308,12 @@ def _admit(
     body: ChatBody | CompletionBody,
     fields: Fields,
 ) -> AdmittedRequest:
-    """With the shape of a text's answer; for several answers, those of all prompts one after another."""
+    """Make the request of text work; its choices are those of all prompts, one after another."""
     repeats = body.n or 1
     count = len(prompts) * repeats
     if count > MAX_CHOICES:
         raise InvalidRequest(
-            f"n: {repeats} answers to {len(prompts)} prompts are {count}; up to {MAX_CHOICES} are given",
+            f"n: {repeats} choices for {len(prompts)} prompts are {count}; the limit is {MAX_CHOICES}",
             param="n",
         )
     first, created = prompts[0], int(time.time())
@@ -339,7 +347,7 @@ def _admit(
 
 
 def _choice(work: Generation | Run, index: int, repeat: int) -> Generation:
-    """The work of another answer. The seed rises by one with each answer to a prompt: they are to differ."""
+    """Return the work of another choice. Each choice of a prompt has the next seed, so that they differ."""
     assert isinstance(work, Generation)
     sampling = work.sampling
     if sampling.seed is not None and repeat:

@@ -1,4 +1,4 @@
-"""Answers that are kept: in this process, and in a bucket that all gateways share."""
+"""Cached responses: in this process, and in a bucket that all gateways share."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ from orchestration.response_cache import LruCache
 log = logging.getLogger(__name__)
 
 BUCKET = "response_cache"
-PATIENCE_S = 0.25
-"""For the shared bucket; who waits longer than that would rather have the model answer."""
+LOOKUP_TIMEOUT_S = 0.25
+"""Timeout of a look-up in the shared bucket; after it the model answers."""
 
 _EVENTS: TypeAdapter[tuple[StreamEvent, ...]] = TypeAdapter(tuple[StreamEvent, ...])
 
@@ -43,7 +43,7 @@ class CachedResponse(Wire):
 
 
 class ResponseCache:
-    """Look `here`, then `elsewhere`; `keep` writes to both. Nothing here fails: at worst nothing is found."""
+    """Look up `local`, then `shared`; `store` writes to both. An error counts as a miss."""
 
     def __init__(self, bus: Bus, settings: CacheSettings) -> None:
         self.bus = bus
@@ -51,21 +51,21 @@ class ResponseCache:
         self.bucket = Bucket(bus, BUCKET)
         self.cache = LruCache(max_entries=settings.max_entries, max_bytes=settings.max_bytes)
 
-    def here(self, key: str, max_age_s: float | None) -> tuple[StreamEvent, ...] | None:
-        """The events of an answer that this process holds."""
+    def local(self, key: str, max_age_s: float | None) -> tuple[StreamEvent, ...] | None:
+        """Return the events of a response that this process has cached."""
         found = self.cache.get(key, time.monotonic(), max_age_s=max_age_s)
         return None if found is None else _EVENTS.validate_json(found)
 
-    async def elsewhere(self, key: str, max_age_s: float | None) -> tuple[StreamEvent, ...] | None:
-        """The events of an answer that another gateway, or an earlier one, kept."""
+    async def shared(self, key: str, max_age_s: float | None) -> tuple[StreamEvent, ...] | None:
+        """Return the events of a response from the bucket, which any gateway may have stored."""
         if not self.settings.shared:
             return None
         try:
-            async with asyncio.timeout(PATIENCE_S):
+            async with asyncio.timeout(LOOKUP_TIMEOUT_S):
                 entry = await self.bucket.get(key)
             record = None if entry is None else CachedResponse.model_validate_json(entry.value or b"")
         except (OrchestraError, TimeoutError, ValidationError) as error:
-            log.debug("no look into the bucket %s: %s", BUCKET, error)
+            log.debug("cannot look into the bucket %s: %s", BUCKET, error)
             return None
         now = time.time()
         if record is None or now >= record.expires_at:
@@ -76,8 +76,8 @@ class ResponseCache:
         self._put(key, _EVENTS.dump_json(record.events), age_s, record.expires_at - record.stored_at)
         return record.events
 
-    def keep(self, key: str, events: Sequence[StreamEvent], ttl_s: float) -> None:
-        """Keep a complete answer, if it is one worth keeping."""
+    def store(self, key: str, events: Sequence[StreamEvent], ttl_s: float) -> None:
+        """Store a complete response, if it is cacheable."""
         whole = cacheable_events(events)
         if whole is None:
             return
@@ -88,10 +88,10 @@ class ResponseCache:
         if self.settings.shared:
             now = time.time()
             record = CachedResponse(stored_at=now, expires_at=now + ttl_s, events=whole)
-            try:  # not waited for: who asked has the answer already
+            try:  # without waiting: the client has its response already
                 self.bus.post(self.bucket.subject(key), record.model_dump_json().encode())
             except OrchestraError as error:
-                log.debug("an answer was not shared: %s", error)
+                log.debug("a response was not stored in the bucket: %s", error)
 
     def _put(self, key: str, value: bytes, age_s: float, ttl_s: float) -> None:
         evicted = self.cache.evicted
@@ -102,11 +102,11 @@ class ResponseCache:
 
 
 def cacheable_events(events: Sequence[StreamEvent]) -> tuple[StreamEvent, ...] | None:
-    """The answer as few events, or None for one that should not be given again.
+    """Return the response as few events, or None if it must not be cached.
 
-    Deltas are joined, for they tell how fast a model spoke and nothing else; what was replaced is left out,
-    as is news of the progress, for the work will not be done again. An answer that ended early for a reason
-    outside of it, or a run with a failed step, would be better if it were asked for again.
+    Text deltas are joined: their boundaries only show how fast the model was. Replaced text and progress are
+    dropped. A response that ended early for an outside reason, and a run with a failed step, are not cached:
+    asking again may give a better one.
     """
     joined = JoinedText()
     kept: list[StreamEvent] = []

@@ -1,4 +1,4 @@
-"""`GET /v1/runs/{id}/events`: what happens in a run, as server-sent events."""
+"""`GET /v1/runs/{id}/events`: the events of a run, as server-sent events."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from orchestration.messages import Wire
 log = logging.getLogger(__name__)
 
 LIMIT_S = 3_600.0
-"""The longest that one stream is open: a client goes on from the last event's id."""
+"""Maximum duration of one stream; a client continues with the id of the last event."""
 
 
 class RunId(Wire):
@@ -29,7 +29,8 @@ class RunId(Wire):
 
 
 class RunEvents:
-    """Also tells other gateways which runs are held here, while no coordinator has them."""
+    """Also answers other gateways that ask for a run whose response is streamed here, while it waits for a
+    coordinator."""
 
     def __init__(self, api: JobsApi) -> None:
         self.api = api
@@ -41,14 +42,14 @@ class RunEvents:
         self._subscription = await self.gateway.bus.subscribe(RunAddress.REPLAYS, self._asked)
 
     async def stop(self) -> None:
-        """Nobody may watch on: call it when the gateway begins to drain."""
+        """End all streams. Call it when the gateway starts to drain."""
         if self._subscription is not None:
             await self._subscription.unsubscribe()
         for watch in self._open:
             watch.end(Unavailable("the gateway is shutting down", retry_after_s=1))
 
     async def stream(self, context: HttpContext) -> None:
-        """From the beginning, or after the header `Last-Event-ID`; 204 where no more will come.
+        """Stream from the first event, or after the header `Last-Event-ID`; 204 if there are no more.
 
         Raises `NoSuchRun` for a run that nobody knows or that is another caller's, `Overloaded`.
         """
@@ -56,7 +57,10 @@ class RunEvents:
         after = _after(context)
         most = self.gateway.settings.max_run_event_streams
         if len(self._open) >= most:
-            raise Overloaded(f"max_run_event_streams {most} streams of runs are open", retry_after_s=1)
+            raise Overloaded(
+                f"limit reached: {most} of {most} streams of run events (max_run_event_streams)",
+                retry_after_s=1,
+            )
         watch = RunEventReader(self.gateway.bus, run_id, after)
         self._open.add(watch)
         RUN_EVENT_STREAMS.set(len(self._open))
@@ -69,7 +73,7 @@ class RunEvents:
             RUN_EVENT_STREAMS.set(len(self._open))
 
     async def _check(self, watch: RunEventReader, run_id: str, caller: str) -> None:
-        """Raises `NoSuchRun`."""
+        """Raise `NoSuchRun` unless the caller may read the run."""
         viewer = self.api.viewer(caller)
         if watch.owner is None:
             known = await self._waits(run_id, viewer)
@@ -79,7 +83,7 @@ class RunEvents:
             raise NoSuchRun.of(run_id)
 
     async def _waits(self, run_id: str, viewer: str | None = None) -> bool:
-        """Whether a coordinator is to have the run yet: it is a job that has not ended."""
+        """Whether the run is a job that has not ended, so that a coordinator may still take it."""
         try:
             job = await self.api.service.get(run_id, viewer)
         except NoSuchJob:
@@ -89,16 +93,16 @@ class RunEvents:
     async def _stream(self, context: HttpContext, watch: RunEventReader, run_id: str) -> None:
         async with DisconnectMonitor(context, self.gateway.settings, stream=True, limit_s=LIMIT_S):
             async with aclosing(watch.events(lambda: self._waits(run_id))) as events:
-                async for told in events:
-                    type_ = told.type if told.type.isprintable() else "event"
-                    await context.event(told.data, f"id: {told.seq}\nevent: {type_}\n".encode())
+                async for event in events:
+                    type_ = event.type if event.type.isprintable() else "event"
+                    await context.event(event.data, f"id: {event.seq}\nevent: {type_}\n".encode())
         if context.status:
             await context.end_stream()
         else:
             await context.answer(204, b"")
 
     def _asked(self, message: Message) -> None:
-        """Another asks for the events of a run: it waits in the queue, perhaps."""
+        """Another gateway asks for the events of a run, which may still wait in the queue."""
         caller = self.gateway.runs.get(RunAddress.of_replay(message.subject).id)
         if caller is None:
             return
@@ -109,9 +113,9 @@ class RunEvents:
 
 
 def _after(context: HttpContext) -> int:
-    said = context.header(b"last-event-id")
-    if not said:
+    value = context.header(b"last-event-id")
+    if not value:
         return -1
-    if not (said.isascii() and said.isdecimal() and len(said) < 16):
-        raise InvalidRequest(f"Last-Event-ID {said[:40]!r} is not the id of an event", param="Last-Event-ID")
-    return int(said)
+    if not (value.isascii() and value.isdecimal() and len(value) < 16):
+        raise InvalidRequest(f"Last-Event-ID {value[:40]!r} is not the id of an event", param="Last-Event-ID")
+    return int(value)

@@ -28,7 +28,7 @@ MAX_TRIES = 8
 
 
 class SharedLimits:
-    """Ask `acquire` for what a limit may refuse."""
+    """Call `acquire` for everything that a limit may refuse."""
 
     def __init__(self, bus: Bus, limits: RateLimiter) -> None:
         self.bus = bus
@@ -37,12 +37,12 @@ class SharedLimits:
         self.peers = PeerGroup(bus, "gateway", on_change=self._peers_changed)
         self._sharing = False
         self._leases: dict[str, QuotaLease] = {}
-        """Of accounts that were drawn on lately, by name."""
+        """The leases of accounts in use, by the account's name."""
         self._subscription: Subscription | None = None
         self._ticking: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
-        """Where nothing is limited, nothing is shared."""
+        """Join the other gateways. Does nothing without limits."""
         if not self.limits.shared:
             return
         self.limits.on_account = self._account_made
@@ -51,7 +51,7 @@ class SharedLimits:
         self._ticking = asyncio.get_running_loop().create_task(self._tick())
 
     async def stop(self) -> None:
-        """Leave everything to the others."""
+        """Return all quota, and leave the other gateways."""
         if self._ticking is None:
             return
         self._ticking.cancel()
@@ -78,7 +78,7 @@ class SharedLimits:
         return take()
 
     def _lease_of(self, account: QuotaAccount | None) -> QuotaLease | None:
-        """None for what no other gateway has a part of."""
+        """Return the lease of an account, or None for a limit that gateways do not share."""
         if account is None or not self._sharing or not account.limit.shared:
             return None
         lease = self._leases.get(account.name)
@@ -87,7 +87,7 @@ class SharedLimits:
         return lease
 
     def _account_made(self, account: QuotaAccount) -> None:
-        """A new account has nothing of what is shared until it draws."""
+        """A new account has no quota until it draws some."""
         if self._sharing:
             account.detach(time.monotonic())
 
@@ -111,7 +111,7 @@ class SharedLimits:
             self._leases.clear()
 
     async def _written(self, message: Message) -> None:
-        """A book was written by somebody."""
+        """A ledger was written, by this gateway or another."""
         lease = self._leases.get(decode_token(message.subject.rsplit(".", 1)[-1]))
         if lease is not None:
             revision = int(message.header(SEQUENCE, "0"))

@@ -1,4 +1,4 @@
-"""Tokens of one request: reserved before it begins, settled when it has ended."""
+"""The tokens of one request: reserved before it starts, settled when it has ended."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from orchestration.messages import Generation, Progress, Run, StreamEnd, StreamE
 
 
 class TokenReservation:
-    """Reserves at once. Raises `OverLimit` or `TooManyTokens`."""
+    """Reserves the tokens when it is constructed. Raises `LimitExceeded` or `TooManyTokens`."""
 
     __slots__ = ("_ended", "_estimates", "_limits", "_prompt", "_reservation", "_seen", "_steps", "_work")
 
@@ -38,11 +38,11 @@ class TokenReservation:
 
     @property
     def limited(self) -> bool:
-        """Whether anybody counts; if not, `observe` and `settle` need not be called."""
+        """Whether a limit applies. If not, `observe` and `settle` need not be called."""
         return self._reservation is not None
 
     def observe(self, event: StreamEvent) -> None:
-        """Note one event of the answer."""
+        """Count one event of the response."""
         if isinstance(event, TextDelta):
             self._seen += event.tokens
         elif isinstance(event, Progress) and event.step is not None:
@@ -53,8 +53,8 @@ class TokenReservation:
                 self._estimates.learn(self._work, event.finish.usage)
 
     def settle(self) -> None:
-        """Count what the node reported, or what was seen of an answer that was cut short: of a run, its steps
-        that were over."""
+        """Charge the tokens that the node reported. For a response that was cut, charge those observed; for a
+        run, those of its finished steps."""
         if self._reservation is not None:
             partly = max(self._steps, self._prompt + self._seen if self._seen else 0)
             self._reservation.settle(partly if self._ended is None else self._ended, time.monotonic())

@@ -1,4 +1,4 @@
-"""`tools` and what belongs to them in a chat body, checked and made into what travels on."""
+"""`tools` and related fields of a chat body: validated and converted."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from orchestration.messages import ChatMessage, Tool, ToolCall, ToolOffer
 
 MAX_TOOLS = 128
 MAX_TOOLS_BYTES = 131_072
-"""Of all tools of a request as JSON."""
+"""Maximum size of all tools of a request as JSON."""
 _NAME = r"^[A-Za-z0-9_-]{1,64}$"
 
 
-def _parameters_of(said: Any) -> Any:
-    if isinstance(said, dict) and said.get("type", "object") not in ("object", ["object"]):
-        raise ValueError("the parameters of a function are of type 'object'")
-    return said
+def _parameters_of(parameters: Any) -> Any:
+    if isinstance(parameters, dict) and parameters.get("type", "object") not in ("object", ["object"]):
+        raise ValueError("the parameters of a function must be of type 'object'")
+    return parameters
 
 
 class FunctionBody(BaseModel):
@@ -41,41 +41,41 @@ class ToolBody(BaseModel):
 
 
 def _choice_of(choice: Any) -> Any:
-    """As the word, or as `{"name": …}` of a function."""
+    """Return the word, or `{"name": …}` of a function."""
     if choice is None or choice in ("none", "auto", "required"):
         return choice
     function = choice.get("function") if isinstance(choice, dict) else None
     name = function.get("name") if isinstance(function, dict) else None
     if not isinstance(name, str) or choice.get("type") != "function":
         raise ValueError(
-            'tool_choice is "none", "auto", "required" or {"type": "function", "function": {"name": …}}'
+            'tool_choice must be "none", "auto", "required" or {"type": "function", "function": {"name": …}}'
         )
     return {"name": name}
 
 
-def _arguments_of(said: Any) -> Any:
-    """As the text of a JSON object, which some clients send as the object itself, or as null where empty."""
-    if said is None:
+def _arguments_of(arguments: Any) -> Any:
+    """Return the arguments as JSON text. Some clients send the object itself, or null for none."""
+    if arguments is None:
         return "{}"
-    return json.dumps(said, ensure_ascii=False) if isinstance(said, dict) else said
+    return json.dumps(arguments, ensure_ascii=False) if isinstance(arguments, dict) else arguments
 
 
 def _calls_of(calls: Any, info: ValidationInfo) -> Any:
-    """The tool calls of an assistant's message."""
+    """Validate the tool calls of an assistant's message."""
     if not calls:
         return ()
     if info.data.get("role") != "assistant":
-        raise ValueError("only a message of the assistant has tool_calls")
+        raise ValueError("only a message of the assistant can have tool_calls")
     if not isinstance(calls, list) or len(calls) > MAX_TOOLS:
-        raise ValueError(f"tool_calls is a list of up to {MAX_TOOLS}")
+        raise ValueError(f"tool_calls must be a list of at most {MAX_TOOLS}")
     made = []
     for number, call in enumerate(calls):
         function = call.get("function") if isinstance(call, dict) else None
         if not isinstance(function, dict) or call.get("type") not in (None, "function"):
-            raise ValueError(f"tool call {number} is no call of a function")
+            raise ValueError(f"tool call {number} is not a call of a function")
         arguments = _arguments_of(function.get("arguments", ...))
         if isinstance(call.get("id"), str) and not isinstance(arguments, str):
-            raise ValueError(f"tool call {number} has function.arguments that are no text")
+            raise ValueError(f"tool call {number}: function.arguments must be a text")
         made.append({"id": call.get("id"), "name": function.get("name"), "arguments": arguments})
     return made
 
@@ -86,7 +86,7 @@ Calls = Annotated[tuple[ToolCall, ...], BeforeValidator(_calls_of)]
 
 
 def offer_of(tools: Sequence[ToolBody] | None, choice: Any, parallel: bool | None) -> ToolOffer | None:
-    """What the model may call; None where it may call nothing, whatever `choice` says then.
+    """Return the tools that the model may call, or None if there are none or `choice` is "none".
 
     Raises `InvalidRequest`.
     """
@@ -94,7 +94,7 @@ def offer_of(tools: Sequence[ToolBody] | None, choice: Any, parallel: bool | Non
         return None
     size = len(to_json(tools))
     if size > MAX_TOOLS_BYTES:
-        raise InvalidRequest(f"tools: {size} bytes exceed {MAX_TOOLS_BYTES}", param="tools")
+        raise InvalidRequest(f"tools: {size} bytes; the limit is {MAX_TOOLS_BYTES}", param="tools")
     names = [tool.function.name for tool in tools]
     if len(set(names)) < len(names):
         raise InvalidRequest("tools: two functions have the same name", param="tools")
@@ -111,17 +111,17 @@ def offer_of(tools: Sequence[ToolBody] | None, choice: Any, parallel: bool | Non
 
 
 def check_answers(messages: Sequence[ChatMessage]) -> None:
-    """Every message of role `tool` answers a call that the assistant made before it. Raises `ValueError`."""
+    """Raise `ValueError` unless each message of role `tool` answers an earlier call of the assistant."""
     made: set[str] = set()
     for number, message in enumerate(messages):
         made.update(call.id for call in message.tool_calls)
         if message.role == "tool" and message.tool_call_id not in made:
-            said = json.dumps(message.tool_call_id)[:80]
-            raise ValueError(f"message {number}: tool_call_id {said} names no call before it")
+            call_id = json.dumps(message.tool_call_id)[:80]
+            raise ValueError(f"message {number}: tool_call_id {call_id} is not the id of an earlier call")
 
 
 def _tool(function: FunctionBody) -> Tool:
-    said: dict[str, Any] = {"name": function.name, "description": function.description or ""}
+    fields: dict[str, Any] = {"name": function.name, "description": function.description or ""}
     if function.parameters is not None:
-        said["parameters"] = function.parameters
-    return Tool(**said, strict=function.strict)
+        fields["parameters"] = function.parameters
+    return Tool(**fields, strict=function.strict)

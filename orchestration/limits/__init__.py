@@ -1,4 +1,4 @@
-"""How much callers may ask: requests in flight, requests and tokens per minute.
+"""Limits of callers: requests in flight, requests without a first event, and tokens per minute.
 
 Pure: time comes in as an argument, in seconds on any clock that never goes back.
 """

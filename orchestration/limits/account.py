@@ -1,4 +1,4 @@
-"""What one caller, or all together, have at work of what their limit allows."""
+"""The use of one limit: by one caller, or by all callers together."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from orchestration.errors import InvalidRequest, Overloaded
 from orchestration.limits.token_bucket import TokenBucket
 
 RETRY_S = 1.0
-"""When to come back after a limit that frees up as answers end, which nobody can foretell."""
+"""`Retry-After` at a limit that frees up when responses end, which cannot be predicted."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QuotaLimit:
-    """None is no limit. `queue_depth` counts requests at work whose answer has not begun."""
+    """None means unlimited. `queue_depth` counts requests in flight without a first event."""
 
     requests_in_flight: int | None = None
     queue_depth: int | None = None
@@ -23,19 +23,19 @@ class QuotaLimit:
 
     @property
     def shared(self) -> bool:
-        """Whether gateways have anything to share out of it; those that wait are counted by each alone."""
+        """Whether gateways divide it among themselves; each counts `queue_depth` alone."""
         return self.requests_in_flight is not None or self.tokens_per_minute is not None
 
 
 class TooManyTokens(InvalidRequest):
-    """The request may take more tokens than its caller's limit ever allows at once."""
+    """The request may use more tokens than its caller may ever use at once."""
 
     code = "too_many_tokens"
 
 
 class LimitExceeded(Overloaded):
-    """`limit` is the name of the setting that was reached. Where gateways share it, `account` is the one it
-    was reached in, and `tokens` those that were asked for, 0 for a place."""
+    """`limit` is the name of the setting. If gateways divide the limit, `account` is the account that reached
+    it, and `tokens` the number requested, 0 for a permit."""
 
     def __init__(
         self,
@@ -53,10 +53,10 @@ class LimitExceeded(Overloaded):
 
 
 class QuotaAccount:
-    """`name` tells it from others, `owner` completes the message of a refusal.
+    """`name` identifies the account; `owner` is a part of error messages.
 
-    While other gateways are there too, `quota` is how many of the requests in flight this one may have, and
-    the bucket holds what this one has drawn of the tokens; None is all of them, for one gateway alone.
+    With several gateways, `quota` is this gateway's part of the requests in flight, and the bucket holds the
+    tokens that it has drawn. A single gateway has the whole limit, and a `quota` of None.
     """
 
     __slots__ = (
@@ -82,12 +82,12 @@ class QuotaAccount:
         self.waiting = 0
         self.quota: int | None = None
         self.recently_used = False
-        """Whether anybody came since it was set to False."""
+        """Whether a request came since it was last set to False."""
         per_minute = limit.tokens_per_minute
         self.bucket = None if per_minute is None else TokenBucket(per_minute, now)
 
     def has_room(self, tokens: int, now: float) -> bool:
-        """Whether there is room here for one request more (0 tokens), or for that many tokens."""
+        """Whether there is room here for that many tokens, or with 0 for one request."""
         if tokens:
             return self.bucket is None or self.bucket.wait_s(tokens, now) == 0
         most = self.max_in_flight
@@ -98,7 +98,8 @@ class QuotaAccount:
         return self.limit.requests_in_flight if self.quota is None else self.quota
 
     def detach(self, now: float) -> float:
-        """From now on this has what is drawn for it, and at first what it uses. Returns the tokens it had."""
+        """Begin to share the limit: the quota is the use at present, and grows by drawing. Returns the tokens
+        that the account had."""
         if self.limit.requests_in_flight is not None:
             self.quota = self.in_flight
         return 0.0 if self.bucket is None else self.bucket.drain(now)

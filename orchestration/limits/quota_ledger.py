@@ -1,9 +1,9 @@
-"""What the gateways of a cluster have shared out of one limit, and how they share it.
+"""How the gateways of a cluster divide one limit.
 
-Each change is written by compare-and-set, so what was given to one is not given to another. Places (requests
-in flight) are held until another wants them; tokens are drawn in blocks and spent. Who is short says so, and
-whoever has more than it uses gives it up; one that has more than its fair part shrinks to it as its requests
-end, while another has less.
+Each change is written by compare-and-set, so that no quota is given twice. A gateway keeps its permits (for
+requests in flight) until another needs them; it draws tokens in blocks and spends them. A gateway that is
+short is recorded as such, and the others return the permits that they do not use. One with more than its fair
+share shrinks to it as its requests end, while another has less.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ from pydantic import Field, ValidationError
 from orchestration.messages import Wire
 
 BLOCK = 32
-"""Gateways draw tokens in blocks of this part of a minute's, so that at most that much lies at each."""
+"""Gateways draw tokens in blocks of 1/32 of a minute's tokens, which is the most that each has unused."""
 WANT_S = 2.0
-"""How long a gateway counts as short of places after it said so."""
+"""How long a gateway counts as short of permits after it recorded that."""
 
 
 class QuotaLedger(Wire):
-    """`permits` are those each gateway may use, `short_at` when a gateway last said that it has too few,
-    `tokens` what nobody has drawn, as it was at `at`. Times are Unix seconds, from clocks that agree to a
-    second or so: what a clock is wrong by flows in once too early or too late."""
+    """`permits` of each gateway, `short_at` is when a gateway last was short of them, `tokens` were not drawn
+    at the time `at`. Times are Unix seconds of clocks that agree to about a second: tokens of the difference
+    come too early or too late, once."""
 
     permits: dict[str, int] = Field(default_factory=dict)
     short_at: dict[str, float] = Field(default_factory=dict)
@@ -32,14 +32,14 @@ class QuotaLedger(Wire):
 
     @classmethod
     def read(cls, value: bytes | None) -> QuotaLedger:
-        """A new one for None, and for what cannot be read: another version of Orchestra wrote it."""
+        """Parse an entry. None, and an entry that another version wrote differently, give a new ledger."""
         try:
             return cls() if value is None else cls.model_validate_json(value)
         except ValidationError:
             return cls()
 
     def only(self, live: Set[str]) -> QuotaLedger:
-        """Without gateways that are gone."""
+        """Return the ledger without gateways that are gone."""
         return self.model_copy(
             update={
                 "permits": {
@@ -50,35 +50,35 @@ class QuotaLedger(Wire):
         )
 
     def free(self, limit: int) -> int:
-        """Places that no gateway has."""
+        """The permits that no gateway has."""
         return limit - sum(self.permits.values())
 
     def short_peers(self, me: str, now: float) -> set[str]:
-        """Others that are short of places."""
+        """The other gateways that are short of permits."""
         return {name for name in self.short_at if name != me and self.is_short(name, now)}
 
     def is_short(self, name: str, now: float) -> bool:
-        """Whether a gateway is short of places."""
+        """Whether a gateway is short of permits."""
         return now - self.short_at.get(name, -WANT_S) < WANT_S
 
     def fair_share(self, me: str, limit: int, now: float) -> int:
-        """The part of one of those who have or want places, when each gets the same. Where there are fewer
-        places than gateways, whoever has one keeps it until it is not used for a moment."""
+        """The permits of each gateway that has or needs some, if all get the same number; at least 1. With
+        fewer permits than gateways, a gateway keeps its one until it is unused."""
         return max(1, limit // len({me} | self.permits.keys() | self.short_peers(me, now)))
 
     def usable(self, me: str, limit: int, now: float) -> int:
-        """How many places `me` may have in use now: what it holds, or the fair part while another has less
-        than that and is short."""
+        """The permits that `me` may use now: those it has, but only its fair share while another gateway with
+        less is short."""
         count, fair_share = self.permits.get(me, 0), self.fair_share(me, limit, now)
-        poor = any(self.permits.get(rival, 0) < fair_share for rival in self.short_peers(me, now))
-        return min(count, fair_share) if poor else count
+        is_unfair = any(self.permits.get(peer, 0) < fair_share for peer in self.short_peers(me, now))
+        return min(count, fair_share) if is_unfair else count
 
     def with_permits(self, me: str, count: int) -> QuotaLedger:
         return self.model_copy(update={"permits": self.permits | {me: count}})
 
     def draw_permits(self, me: str, used: int, limit: int, now: float) -> QuotaLedger:
-        """With a place for one more than `used`, where there is one: all that are free, or no more than the
-        fair part where others are short too. Where there is no place for it, `me` is short."""
+        """Give `me` the free permits, but not more than its fair share if others are short too. If it has no
+        more than `used` then, it is recorded as short."""
         count = self.permits.get(me, 0)
         most = max(count, self.fair_share(me, limit, now)) if self.short_peers(me, now) else limit
         got = max(count, min(count + max(0, self.free(limit)), most))
@@ -88,8 +88,8 @@ class QuotaLedger(Wire):
         return self.with_permits(me, got).model_copy(update={"short_at": short_at})
 
     def yield_permits(self, me: str, used: int, limit: int, now: float) -> QuotaLedger:
-        """With what `me` gives up because others are short: what it does not use, or, when it is short
-        itself, what is beyond its fair part, as far as it is not used."""
+        """If others are short, take unused permits from `me`: all, or those beyond its fair share if it is
+        short too."""
         count = self.permits.get(me, 0)
         if not self.short_peers(me, now):
             return self
@@ -97,7 +97,7 @@ class QuotaLedger(Wire):
         return self.with_permits(me, min(count, keep))
 
     def refilled(self, per_minute: int, now: float) -> QuotaLedger:
-        """With the tokens that came in until now; a book that is new has a minute's."""
+        """Add the tokens that have flowed in until now; a new ledger has those of one minute."""
         if not self.at:
             return self.model_copy(update={"tokens": float(per_minute), "at": now})
         if now <= self.at:
@@ -106,15 +106,15 @@ class QuotaLedger(Wire):
         return self.model_copy(update={"tokens": tokens, "at": now})
 
     def draw_tokens(self, needed: float, per_minute: int, now: float) -> tuple[QuotaLedger, float]:
-        """Take `needed` and a block beside it, or as much of that block as there is; nothing where there is
-        less than `needed`. Returns what was taken."""
-        book = self.refilled(per_minute, now)
-        if book.tokens < needed:
-            return book, 0.0
-        taken = min(book.tokens, needed + per_minute / BLOCK)
-        return book.model_copy(update={"tokens": book.tokens - taken}), taken
+        """Take `needed` tokens and up to a block more, or nothing if there are fewer than `needed`. Returns
+        the number taken."""
+        ledger = self.refilled(per_minute, now)
+        if ledger.tokens < needed:
+            return ledger, 0.0
+        taken = min(ledger.tokens, needed + per_minute / BLOCK)
+        return ledger.model_copy(update={"tokens": ledger.tokens - taken}), taken
 
     def give_tokens(self, tokens: float, per_minute: int, now: float) -> QuotaLedger:
-        """Return what was drawn and is not needed; a negative number takes what was spent beyond it."""
-        book = self.refilled(per_minute, now)
-        return book.model_copy(update={"tokens": min(float(per_minute), book.tokens + tokens)})
+        """Return unused tokens; a negative number takes the tokens that were spent beyond those drawn."""
+        ledger = self.refilled(per_minute, now)
+        return ledger.model_copy(update={"tokens": min(float(per_minute), ledger.tokens + tokens)})

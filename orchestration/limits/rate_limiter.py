@@ -1,7 +1,7 @@
-"""How much each caller, and all of them together, may ask of a gateway.
+"""Checks and counts the limits of each caller, and of all callers together.
 
-Everything is taken before the work begins and given back after it, in one step that nobody can come
-between, so callers that ask at once cannot get more together than one of them could alone.
+Permits and tokens are taken before the work starts and returned after it, each in one step without an await,
+so that concurrent requests cannot exceed a limit together.
 """
 
 from __future__ import annotations
@@ -13,17 +13,17 @@ from collections.abc import Callable, Mapping
 from orchestration.limits.account import QuotaAccount, QuotaLimit
 from orchestration.limits.token_bucket import TokenBucket
 
-REMEMBERED = 10_000
-"""Callers without a request at work whose tokens are remembered."""
+MAX_IDLE_ACCOUNTS = 10_000
+"""Maximum accounts; beyond it, one without requests is removed, the least recently used first."""
 ALL = "all"
 NOTHING = QuotaLimit()
 
 
 class RateLimiter:
-    """`each` holds for every caller that has no limits of its own in `named`; `total` for all together;
-    `here` for this gateway alone, however many there are.
+    """`named` has the limits of single callers, `each` those of every other caller. `total` limits all
+    callers together, `here` this gateway alone.
 
-    `here_names` says how a limit of `here` is called where it is set.
+    `here_names` has the setting's name of a limit in `here`, for errors.
     """
 
     def __init__(
@@ -39,44 +39,44 @@ class RateLimiter:
         self.each = each
         self.named = named
         self.on_account: Callable[[QuotaAccount], None] | None = None
-        """Hears of each account that is opened, before it is used."""
+        """Called with each new account before its first use."""
         self.total = QuotaAccount(total, ALL, "", {}, now)
         self._here = QuotaAccount(here, "", "", here_names or {}, now)
         self._accounts: OrderedDict[str, QuotaAccount] = OrderedDict()
 
     @property
     def in_flight(self) -> int:
-        """Requests at work now."""
+        """The number of requests in flight."""
         return self._here.in_flight
 
     @property
     def waiting(self) -> int:
-        """Those of them whose answer has not begun."""
+        """The number of requests in flight without a first event."""
         return self._here.waiting
 
     @property
     def callers(self) -> int:
-        """How many are remembered."""
+        """The number of callers with an account."""
         return len(self._accounts)
 
     @property
     def accounts(self) -> list[QuotaAccount]:
-        """Those that gateways share."""
+        """The accounts whose limits gateways divide."""
         return [each for each in (self.total, *self._accounts.values()) if each.limit.shared]
 
     @property
     def shared(self) -> bool:
-        """Whether there is any limit that gateways would share."""
+        """Whether any limit is one that gateways divide."""
         limits = (self.total.limit, self.each, *self.named.values())
         return any(limit.shared for limit in limits)
 
     def tokens_left(self, caller: str, now: float) -> float:
-        """What `caller` could spend at once; infinity without a limit."""
+        """The tokens that `caller` could use at once; infinity without a limit."""
         buckets = [account.bucket for account in (self.total, self._account(caller, now))]
         return min((bucket.level(now) for bucket in buckets if bucket is not None), default=math.inf)
 
     def acquire(self, caller: str, now: float) -> Permit:
-        """One request more at work. Raises `OverLimit`, and then nothing was taken."""
+        """Take a permit for one request. Raises `LimitExceeded`, without taking anything then."""
         accounts = (self._here, self.total, self._account(caller, now))
         for account in accounts:
             account.check_permit()
@@ -87,13 +87,13 @@ class RateLimiter:
         return Permit(accounts)
 
     def most_tokens(self, caller: str, now: float) -> int | None:
-        """What one request of `caller` can take at most; None without a limit."""
+        """The maximum tokens of one request of `caller`; None without a limit."""
         accounts = (self.total, self._account(caller, now))
         sizes = [account.bucket.per_minute for account in accounts if account.bucket is not None]
         return min(sizes, default=None)
 
     def reserve(self, caller: str, tokens: int, now: float) -> Reservation:
-        """Take `tokens`. Raises `OverLimit` saying when they will be there, or `TooManyTokens`."""
+        """Take `tokens`. Raises `LimitExceeded` with the time until they are there, or `TooManyTokens`."""
         accounts = (self.total, self._account(caller, now))
         for account in accounts:
             account.check_tokens(tokens, now)
@@ -119,8 +119,8 @@ class RateLimiter:
         return account
 
     def _forget_idle(self) -> None:
-        """Names may be made up by whoever asks, so those that nobody used for longest go first."""
-        if len(self._accounts) <= REMEMBERED:
+        """Remove the longest unused account without requests: clients may invent names of callers."""
+        if len(self._accounts) <= MAX_IDLE_ACCOUNTS:
             return
         for caller, account in self._accounts.items():
             if not account.in_flight:
@@ -129,7 +129,7 @@ class RateLimiter:
 
 
 class Permit:
-    """One request at work; leave it exactly once, or more often."""
+    """The permit of one request in flight. Release it at the end; further releases do nothing."""
 
     __slots__ = ("_accounts", "_began", "_left")
 
@@ -140,18 +140,18 @@ class Permit:
 
     @property
     def waiting_for_first(self) -> bool:
-        """Whether its answer has not begun."""
+        """Whether the request has no first event."""
         return not self._began
 
     def mark_started(self) -> None:
-        """Its answer has begun: it waits no more."""
+        """The first event came: count the request as waiting no longer."""
         if not self._began:
             self._began = True
             for account in self._accounts:
                 account.waiting -= 1
 
     def release(self) -> None:
-        """It is no more at work."""
+        """Return the permit."""
         if not self._left:
             self.mark_started()
             self._left = True
@@ -160,7 +160,7 @@ class Permit:
 
 
 class Reservation:
-    """Tokens taken for one request; settle it once, when they are known."""
+    """The tokens taken for one request. Settle it once the number used is known."""
 
     __slots__ = ("_buckets", "_settled", "tokens")
 
@@ -170,7 +170,7 @@ class Reservation:
         self.tokens = tokens
 
     def settle(self, used: int, now: float) -> None:
-        """Give back what was not used, or owe what was used beyond it. Later calls do nothing."""
+        """Return the unused tokens, or take those used beyond them as a debt. Later calls do nothing."""
         if not self._settled:
             self._settled = True
             for bucket in self._buckets:

@@ -1,4 +1,4 @@
-"""Tokens per minute: a bucket that fills steadily and is drawn from before the work begins."""
+"""Tokens per minute: a bucket that refills steadily, and pays before the work starts."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from __future__ import annotations
 class TokenBucket:
     """Holds up to `per_minute` tokens, full at first, and regains them over one minute.
 
-    As long as nobody settles for more than was reserved, `level` never falls below 0: what is spent between
-    two moments is at most `per_minute` plus what flowed in between them (the leaky bucket of ITU-T I.371).
-    Whoever does settle for more leaves a debt, which those who come next wait out.
+    Between two moments at most `per_minute` tokens are spent, plus those that flowed in (the leaky bucket of
+    ITU-T I.371). If a request uses more than it reserved, `level` falls below 0: that debt delays the next
+    requests.
 
-    One of several buckets that are filled out of a common one does not fill by itself (`refills` is False);
-    `unclaimed` is what was left in the common one when it was last seen.
+    A gateway that shares a limit fills its bucket from the common ledger (`refills` is False); `unclaimed` is
+    what the ledger had left when it was last read.
     """
 
     __slots__ = ("_level", "_then", "per_minute", "refills", "unclaimed")
@@ -24,7 +24,7 @@ class TokenBucket:
         self.unclaimed = 0.0
 
     def level(self, now: float) -> float:
-        """Tokens there now; negative while a debt is paid off."""
+        """The tokens in the bucket now; negative for a debt."""
         if now > self._then:
             if self.refills:
                 flowed = (now - self._then) * self.per_minute / 60
@@ -33,16 +33,16 @@ class TokenBucket:
         return self._level
 
     def with_unclaimed(self, now: float) -> float:
-        """Tokens there now, and those that were seen elsewhere."""
+        """The tokens in the bucket now, and the unclaimed ones in the ledger."""
         return self.level(now) + self.unclaimed
 
     def drain(self, now: float) -> float:
-        """Take all that is there, also a debt, and have it filled by hand from now on. Returns it."""
+        """Take all tokens, or the debt, and stop refilling. Returns them."""
         level, self._level, self.refills = self.level(now), 0.0, False
         return level
 
     def refill(self, tokens: float, now: float) -> None:
-        """Put `tokens` to what is there, and have it fill by itself from now on."""
+        """Add `tokens`, and refill from now on."""
         self.give_back(tokens, now)
         self.refills, self.unclaimed = True, 0.0
 
@@ -56,9 +56,9 @@ class TokenBucket:
         return max(1e-3, short - self.unclaimed) * 60 / self.per_minute
 
     def take(self, tokens: float, now: float) -> None:
-        """Take what `wait_s` said was there."""
+        """Take tokens; call it when `wait_s` returned 0."""
         self._level = self.level(now) - tokens
 
     def give_back(self, tokens: float, now: float) -> None:
-        """Return what was taken and not used; a negative number takes what was used beyond it."""
+        """Return unused tokens; a negative number takes those used beyond the reservation."""
         self._level = min(float(self.per_minute), self.level(now) + tokens)

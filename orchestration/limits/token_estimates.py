@@ -1,4 +1,4 @@
-"""How many tokens a request will take, learnt from those before it."""
+"""Estimates the tokens of a request, from the requests before it."""
 
 from __future__ import annotations
 
@@ -8,37 +8,37 @@ from dataclasses import dataclass
 from orchestration.messages import Generation, Run, Usage
 
 BYTES_A_TOKEN = 4
-"""Of English text. What counts in the end is what the node reports."""
+"""Bytes per token of English text. The node's report replaces the estimate in the end."""
 MESSAGE_TOKENS = 4
-"""The chat template around each message."""
+"""Tokens of the chat template per message."""
 TEMPLATE_TOKENS = 32
-"""What a chat template adds to a conversation (a system prompt of its own, the opening of the answer), until
-the model's own share is known."""
+"""Assumed tokens that a chat template adds to a conversation (a system prompt, the opening of the answer),
+until the model's mean is known."""
 WEIGHT = 0.2
-"""Of the latest request in a mean."""
+"""Weight of the latest request in a mean."""
 MAX_NAMES = 1_024
 """Models and patterns remembered; the least recently used is forgotten."""
 
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """`prompt` and `total` in tokens; the total holds the longest answer that is allowed."""
+    """In tokens. `total` includes the longest answer that the request allows."""
 
     prompt: int
     total: int
 
 
 class TokenEstimates:
-    """Means by model of what the template adds, and by pattern of what a whole run takes."""
+    """Mean tokens of the chat template per model, and of a whole run per pattern."""
 
     def __init__(self) -> None:
         self._means: OrderedDict[str, float] = OrderedDict()
 
     def of(self, work: Generation | Run, assumed_answer: int, most: int) -> Estimate:
-        """What `work` will take, with `assumed_answer` where the caller does not limit its answer.
+        """Estimate the tokens of `work`; its answer has `assumed_answer` if the caller does not limit it.
 
-        `most` is what one request can take: what is only estimated takes no more than that, so that a small
-        limit refuses nothing that would have fitted.
+        `most` is the limit of one request. Parts that are only estimated do not exceed it, so that a small
+        limit refuses no request that fits.
         """
         text = text_tokens(work)
         answer = answer_tokens(work, min(assumed_answer, max(1, most - text)))
@@ -53,9 +53,9 @@ class TokenEstimates:
         return Estimate(max(1, text + (0 if isinstance(work, Run) else extra)), total)
 
     def learn(self, work: Generation | Run, usage: Usage) -> None:
-        """Take what a request has taken."""
+        """Update the means with the tokens that a request has used."""
         if not usage.prompt_tokens or (usage.estimated and not isinstance(work, Run)):
-            return  # of a run, only what its stopped steps used is an estimate
+            return  # in a run, only the usage of stopped steps is estimated
         if isinstance(work, Run):
             self._take(work.pattern, usage.prompt_tokens + usage.completion_tokens, 0.0)
         elif work.kind == "chat":
@@ -69,7 +69,7 @@ class TokenEstimates:
 
 
 def text_tokens(work: Generation | Run) -> int:
-    """The tokens of what the caller sent, estimated by its bytes: nobody has tokenised it yet."""
+    """The tokens of the caller's texts, estimated from their bytes, since they are not tokenised yet."""
     texts, ids = [message.content for message in work.messages], 0
     if isinstance(work, Generation):
         texts += [*work.inputs, work.prompt, work.prefill]
@@ -78,7 +78,7 @@ def text_tokens(work: Generation | Run) -> int:
 
 
 def answer_tokens(work: Generation | Run, assumed: int) -> int:
-    """The most that the answer can take, `assumed` where that was not said."""
+    """The maximum tokens of the answer; `assumed` if the request does not limit it."""
     if isinstance(work, Generation) and work.kind == "embedding":
         return 0
     return work.sampling.max_tokens or assumed

@@ -1,4 +1,4 @@
-"""What need not be done twice: the response cache, and one generation for equal requests.
+"""The parts of the response cache, and of one generation for equal requests.
 
 Pure: time comes in as an argument, in seconds on any clock that never goes back.
 """

@@ -1,4 +1,4 @@
-"""One generation followed by everyone who asked for the same: a bounded buffer and its readers."""
+"""A bounded buffer of items that any number of readers follow."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ T = TypeVar("T")
 
 
 class SlowConsumer(Unavailable):
-    """A follower fell so far behind that what it had not read is gone."""
+    """A follower read too slowly: items that it had not read were dropped."""
 
     code = "slow_consumer"
 
 
 class BroadcastBuffer(Generic[T]):
-    """Holds what was said so far, up to `max_bytes`; more lets go of the oldest.
+    """Holds up to `max_bytes` of items; beyond it the oldest are dropped.
 
-    While it holds everything from the start (`open`), others may join and the whole answer may be kept.
-    After `close`, or when it grew past `max_bytes`, it keeps only what a follower has yet to read, and a
-    follower more than `max_bytes` behind is lost, so that it holds up nobody else.
+    While it has all items from the start (`open`), followers may join, and `items` returns them all. After
+    `close`, or beyond `max_bytes`, it holds only items that a follower has yet to read. A follower that is
+    more than `max_bytes` behind fails with `SlowConsumer`, so that it does not delay the others.
     """
 
     def __init__(self, max_bytes: int) -> None:
@@ -36,36 +36,36 @@ class BroadcastBuffer(Generic[T]):
         self.followers: set[Follower[T]] = set()
         self._held: deque[tuple[T, int]] = deque()
         self._base = 0
-        """How many were let go of."""
+        """The number of items dropped."""
 
     @property
     def count(self) -> int:
-        """How many were put so far."""
+        """The number of items put so far."""
         return self._base + len(self._held)
 
     def items(self) -> list[T] | None:
-        """All that was said, or None when the beginning is gone."""
+        """Return all items, or None if the first ones were dropped."""
         return None if self._base else [item for item, _ in self._held]
 
     def join(self, wake: Callable[[], None]) -> Follower[T]:
-        """A new reader, from the start. `wake` is called when there is something new.
+        """Return a new follower, which reads from the start. `wake` is called when there are new items.
 
-        Raises `ValueError` when the flight is not open.
+        Raises `ValueError` if the buffer is not open.
         """
         if not self.open:
-            raise ValueError("the beginning of this flight may be gone: it takes no more followers")
+            raise ValueError("the buffer is closed for new followers: its first items may be gone")
         follower = Follower(self, wake)
         self.followers.add(follower)
         return follower
 
     def leave(self, follower: Follower[T]) -> bool:
-        """A reader goes; true if it was the last one."""
+        """Remove a follower. Returns whether it was the last one."""
         self.followers.discard(follower)
         self._trim()
         return not self.followers
 
     def put(self, item: T, size: int) -> None:
-        """Say one thing more, of `size` bytes."""
+        """Add an item of `size` bytes."""
         self._held.append((item, size))
         self.size += size
         if self.size > self.max_bytes:
@@ -74,13 +74,13 @@ class BroadcastBuffer(Generic[T]):
         self._wake()
 
     def end(self, error: OrchestraError | None = None) -> None:
-        """Nothing more comes; with `error`, that is what followers hear after what was said."""
+        """No more items come; with `error`, followers get it after the last item."""
         self.ended = True
         self.error = error
         self._wake()
 
     def close(self) -> None:
-        """Take no more followers, and hold only what the present ones have yet to read."""
+        """Refuse new followers, and hold only what the present ones have yet to read."""
         self.open = False
         self._trim()
 
@@ -97,31 +97,31 @@ class BroadcastBuffer(Generic[T]):
             self._base += 1
 
     def since(self, read: int) -> list[T]:
-        """What was said after the first `read`. Raises `SlowConsumer` when some of it is gone."""
+        """Return the items after the first `read`. Raises `SlowConsumer` if some were dropped."""
         if read < self._base:
-            raise SlowConsumer(f"more than {self.max_bytes} bytes wait to be read: the reader is too slow")
+            raise SlowConsumer(f"the reader is too slow: more than {self.max_bytes} bytes wait for it")
         new = [item for item, _ in islice(reversed(self._held), self.count - read)]
         new.reverse()
         return new
 
 
 class Follower(Generic[T]):
-    """One reader of a flight. `read` counts what it took."""
+    """A reader of the buffer. `read` is the number of items it has taken."""
 
-    __slots__ = ("flight", "read", "wake")
+    __slots__ = ("buffer", "read", "wake")
 
-    def __init__(self, flight: BroadcastBuffer[T], wake: Callable[[], None]) -> None:
-        self.flight = flight
+    def __init__(self, buffer: BroadcastBuffer[T], wake: Callable[[], None]) -> None:
+        self.buffer = buffer
         self.wake = wake
         self.read = 0
 
     def take(self) -> list[T]:
-        """What is new since the last call, in order. Raises `SlowConsumer`."""
-        new = self.flight.since(self.read)
+        """Return the new items since the last call, in order. Raises `SlowConsumer`."""
+        new = self.buffer.since(self.read)
         self.read += len(new)
         return new
 
     @property
     def done(self) -> bool:
-        """Whether it has taken all that will ever come."""
-        return self.flight.ended and self.read == self.flight.count
+        """Whether it has taken the last item."""
+        return self.buffer.ended and self.read == self.buffer.count

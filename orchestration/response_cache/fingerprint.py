@@ -1,4 +1,4 @@
-"""When two requests would get the same answer."""
+"""Recognises requests that would get the same response."""
 
 from __future__ import annotations
 
@@ -9,27 +9,27 @@ from pydantic_core import to_json
 from orchestration.messages import Generation, Run
 
 _VERSION = 1
-"""Part of every fingerprint: raise it when the meaning of a field changes, and old answers match no more."""
+"""Part of every fingerprint. Raise it when the meaning of a field changes: old entries do not match then."""
 
 
 def fingerprint(work: Generation | Run, namespace: str) -> str:
-    """SHA-256, in hexadecimal, over everything that changes the answer, and over who may share it.
+    """Return the SHA-256, in hexadecimal, of everything that changes the response, and of the namespace.
 
-    The id and the priority change nothing. A parameter that was not said differs from one that was said
-    with the value of the default: which default that is, the node decides. Keys of a JSON schema keep their
-    order, because a guided answer has its fields in that order.
+    The id and the priority change nothing. A parameter that is not set differs from one that is set to the
+    default, because the node decides which default that is. Keys of a JSON schema keep their order: a guided
+    answer has its fields in that order.
     """
     head = to_json([_VERSION, type(work).__name__, namespace])
-    said = work.model_dump_json(exclude={"id", "priority"}, exclude_defaults=True)
-    return hashlib.sha256(head + said.encode()).hexdigest()
+    fields = work.model_dump_json(exclude={"id", "priority"}, exclude_defaults=True)
+    return hashlib.sha256(head + fields.encode()).hexdigest()
 
 
 def is_deterministic(work: Generation | Run) -> bool:
-    """Whether asking again would give the same answer, as far as anybody can promise.
+    """Whether the same request would get the same response again.
 
-    Embeddings always do, and text does at temperature 0. A seed says that the caller wants the same
-    answer again (OpenAI's meaning of it), so a stored one serves it at least as well. A run never does:
-    what its steps say depends on who answered first, and on what failed.
+    Embeddings do, and text at temperature 0. With a seed the caller wants the same response again (OpenAI's
+    meaning of it), so a cached one is right too. A run does not: its steps depend on which model answers
+    first, and on what fails.
     """
     if isinstance(work, Run):
         return False

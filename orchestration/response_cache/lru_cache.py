@@ -6,7 +6,7 @@ from collections import OrderedDict
 from dataclasses import dataclass
 
 OVERHEAD_BYTES = 400
-"""Of an entry beyond its value: the key, the record, its place in the table (320 measured)."""
+"""Memory of an entry without its value: the key, the record, the slot in the table (320 measured)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,22 +21,22 @@ class _Entry:
 
 
 class LruCache:
-    """Keeps the entries used last. An expired one is dropped when it is asked for, or when its turn comes."""
+    """Evicts the least recently used entries. An expired entry is removed when it is looked up or evicted."""
 
     def __init__(self, *, max_entries: int, max_bytes: int) -> None:
         self.max_entries = max_entries
         self.max_bytes = max_bytes
         self.size = 0
-        """Bytes held, the overhead of each entry included."""
+        """The bytes of all entries, with their overhead."""
         self.evicted = 0
-        """Entries that had to make room since the start."""
+        """The number of entries evicted since the start."""
         self._entries: OrderedDict[str, _Entry] = OrderedDict()
 
     def __len__(self) -> int:
         return len(self._entries)
 
     def get(self, key: str, now: float, *, max_age_s: float | None = None) -> bytes | None:
-        """The value if it is there, has not expired, and is no older than `max_age_s` seconds."""
+        """Return the value unless it is missing, expired, or at least `max_age_s` seconds old."""
         entry = self._entries.get(key)
         if entry is None:
             return None
@@ -49,7 +49,7 @@ class LruCache:
         return entry.value
 
     def put(self, key: str, value: bytes, now: float, ttl_s: float) -> bool:
-        """Keep it for `ttl_s` seconds; False for one that is too large or would expire at once."""
+        """Store a value for `ttl_s` seconds. Returns False if it is too large or would expire at once."""
         entry = _Entry(value, now, now + ttl_s)
         if key in self._entries:
             self._drop(key)

@@ -49,7 +49,7 @@ def kept_in(bucket: Bucket, **settings: float) -> ResponseCache:
 
 async def found(kept: ResponseCache, key: str) -> tuple[StreamEvent, ...]:
     """Wait until it is in the bucket."""
-    events: tuple[StreamEvent, ...] = await eventually(lambda: kept.elsewhere(key, None))
+    events: tuple[StreamEvent, ...] = await eventually(lambda: kept.shared(key, None))
     return events
 
 
@@ -95,11 +95,11 @@ def test_an_answer_that_did_not_end_well_is_not_one_to_keep(end: GenerationEnd |
 
 async def test_what_one_process_keeps_another_finds_and_then_holds_itself(bucket: Bucket) -> None:
     one, other = kept_in(bucket), kept_in(bucket)
-    one.keep("k", ANSWER, ttl_s=60)
-    assert other.here("k", None) is None
+    one.store("k", ANSWER, ttl_s=60)
+    assert other.local("k", None) is None
     expected = cacheable_events(ANSWER)
     assert await found(other, "k") == expected
-    assert one.here("k", None) == other.here("k", None) == expected
+    assert one.local("k", None) == other.local("k", None) == expected
 
 
 async def test_an_entry_keeps_its_age_wherever_it_is_found(bucket: Bucket) -> None:
@@ -110,11 +110,11 @@ async def test_an_entry_keeps_its_age_wherever_it_is_found(bucket: Bucket) -> No
     }.items():
         await bucket.put(key, record.model_dump_json().encode())
     kept = kept_in(bucket)
-    assert await kept.elsewhere("expired", None) is None
-    assert await kept.elsewhere("old", 49) is None
-    assert await kept.elsewhere("old", 60) == ANSWER
-    assert kept.here("old", 49) is None
-    assert kept.here("old", 70) == ANSWER
+    assert await kept.shared("expired", None) is None
+    assert await kept.shared("old", 49) is None
+    assert await kept.shared("old", 60) == ANSWER
+    assert kept.local("old", 49) is None
+    assert kept.local("old", 70) == ANSWER
 
 
 async def test_what_cannot_be_read_or_is_not_there_is_as_if_it_had_not_been_asked_for(
@@ -126,28 +126,28 @@ async def test_what_cannot_be_read_or_is_not_there_is_as_if_it_had_not_been_aske
     await bucket.delete("deleted")
     kept = kept_in(bucket)
     for key in ("broken", "other version", "deleted", "never there"):
-        assert await kept.elsewhere(key, None) is None
+        assert await kept.shared(key, None) is None
     nowhere = kept_in(Bucket(bus, "never-declared"))
-    nowhere.keep("k", ANSWER, ttl_s=60)
-    assert nowhere.here("k", None) is not None
-    assert await nowhere.elsewhere("k", None) is None
+    nowhere.store("k", ANSWER, ttl_s=60)
+    assert nowhere.local("k", None) is not None
+    assert await nowhere.shared("k", None) is None
 
 
 async def test_while_nats_is_away_answers_are_still_kept_here(bucket: Bucket, bus: Bus) -> None:
     kept = kept_in(bucket)
     bus.ready = False
     try:
-        kept.keep("k", ANSWER, ttl_s=60)
-        assert kept.here("k", None) is not None
-        assert await kept.elsewhere("other", None) is None
+        kept.store("k", ANSWER, ttl_s=60)
+        assert kept.local("k", None) is not None
+        assert await kept.shared("other", None) is None
     finally:
         bus.ready = True
 
 
 async def test_a_long_answer_is_kept_nowhere(bucket: Bucket) -> None:
     kept = kept_in(bucket, max_answer_bytes=2048)
-    kept.keep("k", [TextDelta(text="x" * 3000), ENDED], ttl_s=60)
-    kept.keep("next", ANSWER, ttl_s=60)
+    kept.store("k", [TextDelta(text="x" * 3000), ENDED], ttl_s=60)
+    kept.store("next", ANSWER, ttl_s=60)
     await found(kept_in(bucket), "next")
-    assert kept.here("k", None) is None
-    assert await kept.elsewhere("k", None) is None
+    assert kept.local("k", None) is None
+    assert await kept.shared("k", None) is None

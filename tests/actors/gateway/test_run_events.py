@@ -200,7 +200,10 @@ async def test_watches_are_bounded_and_end_when_their_clients_leave(
         watching = [await http.get(path) for _ in range(3)]
         async with http.get(path) as reply:
             assert reply.status == 429
-            assert "max_run_event_streams 3" in (await reply.json())["error"]["message"]
+            assert (
+                "3 of 3 streams of run events (max_run_event_streams)"
+                in (await reply.json())["error"]["message"]
+            )
         for reply in watching:
             reply.close()
         async with asyncio.timeout(10):
@@ -255,4 +258,4 @@ async def test_a_pattern_takes_tools_that_need_not_be_called_and_says_that_it_ca
         found = await reply.json()
     assert reply.status == 200, found
     assert found["choices"][0]["message"]["content"]
-    assert "calls none of yours" in found["orchestra"]["notes"][0]
+    assert "cannot call your tools" in found["orchestra"]["notes"][0]

@@ -17,7 +17,7 @@ from orchestration.limits import (
     TokenBucket,
     TooManyTokens,
 )
-from orchestration.limits.rate_limiter import REMEMBERED
+from orchestration.limits.rate_limiter import MAX_IDLE_ACCOUNTS
 
 CALLERS = st.sampled_from(["alice", "bob", "carol"])
 NO_LIMIT = QuotaLimit()
@@ -155,8 +155,8 @@ def test_limits_of_its_own_hold_for_a_named_caller_instead_of_those_for_each() -
 def test_names_that_callers_make_up_do_not_pile_up_and_those_at_work_stay() -> None:
     limits = RateLimiter(NO_LIMIT, QuotaLimit(requests_in_flight=1), {}, now=0)
     limits.acquire("first", 0)
-    for number in range(REMEMBERED + 50):
+    for number in range(MAX_IDLE_ACCOUNTS + 50):
         limits.acquire(f"made up {number}", 0).release()
-    assert limits.callers <= REMEMBERED
+    assert limits.callers <= MAX_IDLE_ACCOUNTS
     with pytest.raises(LimitExceeded):
         limits.acquire("first", 0)

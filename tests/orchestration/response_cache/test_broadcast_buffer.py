@@ -102,5 +102,5 @@ def test_a_flight_that_was_closed_holds_only_what_has_yet_to_be_read() -> None:
     assert flight.items() is None
     flight.put("c", 10)
     assert follower.take() == ["c"]
-    with pytest.raises(ValueError, match="no more followers"):
+    with pytest.raises(ValueError, match="closed for new followers"):
         flight.join(lambda: None)
