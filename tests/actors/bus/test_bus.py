@@ -51,7 +51,7 @@ async def test_many_requests_at_once_get_their_own_answers(bus: Bus) -> None:
     assert not bus.reply_inbox.expected
 
 
-async def test_a_request_nobody_listens_to_fails_at_once(bus: Bus) -> None:
+async def test_a_request_without_a_listener_fails_at_once(bus: Bus) -> None:
     with pytest.raises(NoResponders, match=r"bus\.nobody"):
         await bus.request("bus.nobody", timeout=5)
     assert not bus.reply_inbox.expected

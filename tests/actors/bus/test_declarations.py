@@ -153,7 +153,7 @@ def test_a_changed_field_is_named_with_both_values_and_what_can_be_done() -> Non
     assert text.startswith("stream WORK: storage is 'memory', declared 'file': cannot be changed in place")
 
 
-def test_a_consumer_that_no_one_declared_is_told_apart_from_one_of_a_template() -> None:
+def test_an_undeclared_consumer_is_distinguished_from_one_of_a_template() -> None:
     declaration = load()
     actual = as_on_a_server(declaration)
     consumer = declaration.stream("GENERATIONS").consumer("generations-batch-m")

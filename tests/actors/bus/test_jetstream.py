@@ -38,7 +38,7 @@ async def test_a_full_queue_refuses_and_says_when_to_come_back(bus: Bus) -> None
     await api(bus, f"STREAM.DELETE.{name}")
 
 
-async def test_a_queue_that_is_not_there_is_said_to_be_undeclared(bus: Bus) -> None:
+async def test_a_missing_queue_is_reported_as_undeclared(bus: Bus) -> None:
     with pytest.raises(BusUnavailable, match="declared"):
         await enqueue(bus, "undeclared.x", b"", {})
 
@@ -95,7 +95,7 @@ async def test_wanting_the_same_again_asks_for_nothing_more(bus: Bus, queue: str
     await puller.stop()
 
 
-async def test_a_request_that_ends_is_asked_again_for_the_room_that_is_left(bus: Bus, queue: str) -> None:
+async def test_a_pull_request_that_ends_is_repeated_for_the_room_that_is_left(bus: Bus, queue: str) -> None:
     asked: list[bytes] = []
     await bus.subscribe(f"$JS.API.CONSUMER.MSG.NEXT.{queue}.c", lambda message: asked.append(message.data))
     got: list[Delivery] = []
@@ -128,7 +128,7 @@ async def test_an_acknowledged_message_is_gone_and_a_returned_one_comes_again(bu
     await puller.stop()
 
 
-async def test_a_returned_message_waits_as_long_as_it_was_told(bus: Bus, queue: str) -> None:
+async def test_a_returned_message_waits_for_its_delay(bus: Bus, queue: str) -> None:
     loop = asyncio.get_running_loop()
     got: list[tuple[float, Delivery]] = []
     puller = Puller(bus, queue, "c", lambda delivery: got.append((loop.time(), delivery)))

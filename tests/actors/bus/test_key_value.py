@@ -75,7 +75,7 @@ async def test_an_entry_expires_with_the_buckets_ttl(bucket: Bucket) -> None:
     assert (await bucket.latest("k")).revision == 0
 
 
-async def test_a_bucket_that_is_not_there_is_said_to_be_missing(bus: Bus) -> None:
+async def test_a_missing_bucket_is_reported(bus: Bus) -> None:
     missing = Bucket(bus, "never-declared")
     for attempt in (missing.put("k", b""), missing.get("k"), missing.watch(lambda *_: None)):
         with pytest.raises(BusUnavailable, match="never-declared"):
@@ -196,7 +196,7 @@ async def test_a_lease_that_expired_can_be_taken_and_its_old_holder_learns_it(bu
     assert entry.value == b"new"
 
 
-async def test_a_lease_that_expired_is_created_anew_by_its_holder(bucket: Bucket) -> None:
+async def test_an_expired_lease_is_created_again_by_its_holder(bucket: Bucket) -> None:
     lease = Lease(bucket, "k")
     await lease.hold(b"1")
 

@@ -187,7 +187,7 @@ async def test_attempt_reconnect_and_io_writer_leave_a_server_that_no_longer_rea
         await bus.close()
 
 
-async def test_error_cb_is_told_what_the_server_denies(bus: Bus, caplog: pytest.LogCaptureFixture) -> None:
+async def test_error_cb_gets_what_the_server_denies(bus: Bus, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING):
         await bus.nats._client._process_err("'permissions violation for publish to \"secret\"'")
     assert f"NATS denied {bus.name}" in caplog.text

@@ -112,7 +112,7 @@ async def test_a_changed_consumer_is_updated_in_place_templates_included(bus: Bu
     assert await apply(bus, declaration) == []
 
 
-async def test_a_consumer_that_nobody_declared_is_refused_by_name_and_left_alone_on_the_server(
+async def test_an_undeclared_consumer_is_refused_by_name_and_stays_on_the_server(
     bus: Bus,
 ) -> None:
     declaration = load()

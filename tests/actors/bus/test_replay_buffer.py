@@ -37,7 +37,7 @@ class Posted:
         self.which.on_request(Message(f"stream_replay.{stream}", "", seq.encode(), None))
 
 
-def test_a_stream_is_sent_again_from_the_event_that_is_asked_for() -> None:
+def test_a_stream_is_sent_again_from_the_requested_event() -> None:
     posted = Posted()
     posted.end("a.1", b"5", b"6", b"7", first_seq=5)
     posted.resend("a.1", "6")
@@ -51,7 +51,7 @@ def test_a_stream_is_sent_again_from_the_event_that_is_asked_for() -> None:
     assert not posted["b.1"]
 
 
-def test_only_a_stream_that_goes_on_hears_that_nobody_reads() -> None:
+def test_only_a_running_stream_learns_that_it_has_no_reader() -> None:
     posted = Posted()
     tail = posted.open("a.1", b"0")
     posted.resend("a.1", "0")

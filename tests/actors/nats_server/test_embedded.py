@@ -66,7 +66,7 @@ async def test_it_comes_back_on_its_port_after_a_kill(tmp_path: Path) -> None:
         assert b'"jetstream":true' in greeting(url)
 
 
-async def test_it_gives_up_loudly_when_it_dies_too_often(
+async def test_a_server_that_dies_too_often_stays_down_and_logs_it(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     settings = NatsServerSettings(data=tmp_path, max_restarts=2, first_backoff_s=0.01)

@@ -80,7 +80,7 @@ async def test_a_data_folder_below_a_file_is_named(tmp_path: Path) -> None:
         await start(NatsServerSettings(data=tmp_path / "file"))
 
 
-async def test_a_second_one_on_the_same_data_is_told_how_to_join_the_first(
+async def test_a_second_server_on_the_same_data_is_refused_with_how_to_join_the_first(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("actors.nats_server.lock.LOCK_WAIT_S", 0.1)

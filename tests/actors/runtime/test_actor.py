@@ -145,7 +145,7 @@ async def test_a_task_cancelled_before_its_first_step_still_answers() -> None:
     await eventually(lambda: ref.host.running == 0)
 
 
-async def test_the_deadline_that_passed_before_the_handler_began_is_told() -> None:
+async def test_a_deadline_that_passed_before_the_handler_began_is_reported() -> None:
     ref = await ActorSystem().spawn(Greeter, Greeter)
     with pytest.raises(DeadlineExceeded, match="passed"):
         await ask(ref, Greet(name="late"), Envelope.within(-1))

@@ -30,7 +30,7 @@ async def test_a_drain_admits_nothing_and_finishes_what_was_admitted() -> None:
     assert gate.entered == 3
 
 
-async def test_what_is_not_finished_within_the_limit_is_cancelled_and_told() -> None:
+async def test_messages_unfinished_within_the_limit_are_cancelled_with_an_error() -> None:
     gate = Gate()
     system = ActorSystem()
     ref = await system.spawn(Greeter, lambda: Greeter(gate))
@@ -79,7 +79,7 @@ async def test_a_drain_during_a_restart_answers_what_waited() -> None:
     assert [actor.log for actor in actors] == [["started", "stopped"]]
 
 
-async def test_a_stream_nobody_reads_does_not_keep_a_drain_waiting() -> None:
+async def test_a_stream_without_a_reader_does_not_block_a_drain() -> None:
     class Talker(Actor):
         async def on_count(self, message: Count) -> AsyncIterator[int]:
             for number in range(message.to):

@@ -31,7 +31,7 @@ def test_an_attempt_that_is_none_counts_as_the_first(said: str) -> None:
     assert Envelope.from_headers({ATTEMPT: said}).attempt == 1
 
 
-def test_what_remains_is_told_or_that_nothing_does() -> None:
+def test_the_remaining_time_is_returned_or_its_end_raised() -> None:
     assert Envelope().remaining(7) == 7
     assert 4.5 < Envelope.within(5).remaining(7) <= 5
     with pytest.raises(DeadlineExceeded, match="passed"):

@@ -276,7 +276,7 @@ async def test_a_full_mailbox_is_a_429_that_says_when_to_come_back(served: Serve
     await asyncio.gather(*asked)
 
 
-async def test_leaving_answers_what_was_sent_before_and_nobody_after(served: Served, bus: Bus) -> None:
+async def test_leaving_answers_requests_sent_before_and_none_after(served: Served, bus: Bus) -> None:
     subject = await served.endpoint(Greet)
     asked = [
         asyncio.ensure_future(bus.request(subject, Greet(name=str(n)).model_dump_json().encode()))

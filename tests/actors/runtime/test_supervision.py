@@ -105,7 +105,7 @@ async def test_a_group_of_errors_of_ours_is_the_first_of_them(caplog: pytest.Log
     assert not caplog.records
 
 
-async def test_a_handler_that_fails_as_it_is_told_to_stop_was_told_to_stop() -> None:
+async def test_a_handler_that_fails_while_it_is_cancelled_counts_as_cancelled() -> None:
     class Clumsy(Greeter):
         async def on_wait(self, message: Wait) -> Envelope:
             try:
@@ -189,7 +189,7 @@ async def test_messages_that_waited_are_answered_when_the_actor_fails() -> None:
     assert await system.drain(1)
 
 
-async def test_the_first_start_that_fails_is_raised_to_whoever_spawns() -> None:
+async def test_a_failure_of_the_first_start_is_raised_by_spawn() -> None:
     system = ActorSystem()
     actor = Stubborn([OSError("no disk")])
     with pytest.raises(OSError, match="no disk"):
@@ -207,7 +207,7 @@ async def test_a_restart_that_fails_is_tried_again() -> None:
     assert not failures
 
 
-async def test_a_message_told_to_oneself_in_started_waits_until_it_has_started() -> None:
+async def test_a_message_to_itself_in_started_waits_until_the_actor_has_started() -> None:
     class Eager(Greeter):
         async def started(self) -> None:
             self.me.tell(Greet(name="me"))

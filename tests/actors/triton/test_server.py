@@ -76,7 +76,7 @@ async def test_a_server_that_is_killed_comes_back_on_the_same_ports(settings: Tr
         assert server.pid not in (None, before)
 
 
-async def test_a_server_that_dies_again_and_again_is_given_up_with_the_end_of_its_log(
+async def test_a_server_that_dies_too_often_stays_down_with_the_end_of_its_log(
     settings: TritonServerSettings,
 ) -> None:
     once = settings.model_copy(update={"max_restarts": 0})
@@ -87,7 +87,7 @@ async def test_a_server_that_dies_again_and_again_is_given_up_with_the_end_of_it
             await asyncio.wait_for(server.watch(), 60)
 
 
-async def test_a_repository_that_is_not_there_is_told_with_the_way_to_write_one(tmp_path: Path) -> None:
+async def test_a_missing_repository_is_refused_with_how_to_write_one(tmp_path: Path) -> None:
     nowhere = TritonServerSettings(data=tmp_path / "triton", repository=tmp_path / "nowhere")
     with pytest.raises(BadRepository, match=r"nowhere.*orchestra triton repository"):
         await TritonServer(nowhere).__aenter__()
