@@ -21,7 +21,7 @@ from actors.bus.jetstream import stored
 from actors.bus.message_deleter import MessageDeleter
 from actors.bus.subjects import GenerationQueue, RunQueue, StreamAddress
 from actors.runtime.envelope import DEFAULT_DEADLINE_S, Envelope
-from actors.streams.reader import StreamReader
+from actors.streams.reader import DEFAULT_LIMITS, StreamLimits, StreamReader
 from actors.streams.writer import SUPERSEDED
 from orchestration.errors import (
     BusUnavailable,
@@ -39,13 +39,6 @@ MAX_ORPHANS = 10_000
 """Maximum cancels kept while NATS is away; the oldest are dropped."""
 STREAM_PREFIX = "stream."
 
-ACCEPT_TIMEOUT_S = 3.0
-"""How long to wait for the queue's acknowledgement, which takes milliseconds. When the server that leads the
-queue dies, messages on their way to it are lost silently, and the caller should ask again."""
-MAX_OUTAGE_S = 8.0
-"""How long NATS may be away before open streams fail: 5 s for a restart of its server, and 3 s until all
-processes have reconnected."""
-
 REPLAY_DELAY_S = 2.0
 
 
@@ -56,15 +49,17 @@ class StreamClient:
     another node go on with it, or race the one that is late: see `StreamReader`.
     """
 
-    def __init__(self, bus: Bus) -> None:
+    def __init__(self, bus: Bus, limits: StreamLimits = DEFAULT_LIMITS) -> None:
         self.bus = bus
+        self.limits = limits
         self.name = token_hex(6)
-        self._open: dict[str, StreamReader] = {}
+        self.readers: dict[str, StreamReader] = {}
+        """The streams that are open, by the id of their work."""
         self._numbers = count()
         self._unsent_cancels: deque[str] = deque(maxlen=MAX_ORPHANS)
         self._subscriptions: list[Subscription] = []
         self._outage_timer: asyncio.TimerHandle | None = None
-        self._withdrawals = MessageDeleter(bus)
+        self.withdrawals = MessageDeleter(bus)
 
     async def start(self) -> None:
         self._subscriptions = [
@@ -83,7 +78,7 @@ class StreamClient:
             self.bus.on_reconnect.remove(self._on_reconnect)
         if self._outage_timer is not None:
             self._outage_timer.cancel()
-        await self._withdrawals.stop()
+        await self.withdrawals.stop()
         for subscription in self._subscriptions:
             await subscription.unsubscribe()
 
@@ -93,7 +88,7 @@ class StreamClient:
 
     @property
     def open_streams(self) -> int:
-        return len(self._open)
+        return len(self.readers)
 
     def stream(self, work: Generation | Run, envelope: Envelope) -> AsyncGenerator[StreamEvent, None]:
         """Put `work` on its queue, and `follow` its stream."""
@@ -108,11 +103,11 @@ class StreamClient:
 
         Raises the error the stream ended with, `QueueFull`, `DeadlineExceeded` at the envelope's deadline,
         and `BusUnavailable` if NATS is lost before a queue accepted the work, if it is away for longer than
-        `MAX_OUTAGE_S`, or if no queue accepts the work within `ACCEPT_TIMEOUT_S`. Closing the iterator before
+        `max_outage_s`, or if no queue accepts the work within `accept_timeout_s`. Closing the iterator before
         the end cancels the work. Use it under `contextlib.aclosing`.
         """
         remaining = envelope.remaining(DEFAULT_DEADLINE_S)
-        opened = self._open[work_id] = StreamReader(partial(self._request_replay, work_id))
+        opened = self.readers[work_id] = StreamReader(partial(self._request_replay, work_id), self.limits)
         accepted = self.bus.expect(lambda reply: self._on_accepted(opened, reply))
         timer = asyncio.get_running_loop().call_later(
             remaining,
@@ -135,11 +130,11 @@ class StreamClient:
             timer.cancel()
             opened.close()
             self.bus.forget(accepted)
-            self._open.pop(work_id, None)
+            self.readers.pop(work_id, None)
             if not ended and not opened.refused:
                 self._cancel(work_id)
                 if opened.queued:
-                    self._withdrawals.add(opened.receipt)
+                    self.withdrawals.add(opened.receipt)
 
     async def _publish(self, work: Generation | Run, envelope: Envelope, accepted: str) -> None:
         headers = envelope.headers()
@@ -151,9 +146,9 @@ class StreamClient:
             subject = RunQueue(work.priority, work.pattern).subject
         body = work.model_dump_json(exclude_defaults=True).encode()
         await self.bus.publish(subject, body, reply=accepted, headers=headers)
-        opened = self._open[work.id]
+        opened = self.readers[work.id]
         opened.acceptance = asyncio.get_running_loop().call_later(
-            ACCEPT_TIMEOUT_S, self._check_accepted, opened
+            self.limits.accept_timeout_s, self._check_accepted, opened
         )
 
     @staticmethod
@@ -161,8 +156,8 @@ class StreamClient:
         if not opened.accepted:
             opened.fail(
                 BusUnavailable(
-                    f"no queue acknowledged the request within {ACCEPT_TIMEOUT_S:g} s: the NATS server does "
-                    "not answer, or its disk is full; ask again",
+                    f"no queue acknowledged the request within {opened.limits.accept_timeout_s:g} s: "
+                    "the NATS server does not answer, or its disk is full; ask again",
                     retry_after_s=1,
                 )
             )
@@ -187,7 +182,7 @@ class StreamClient:
             self._unsent_cancels.append(work_id)  # sent when NATS is back: the work may still be queued
 
     def _on_event(self, message: Message) -> None:
-        opened = self._open.get(message.subject[len(STREAM_PREFIX) :])
+        opened = self.readers.get(message.subject[len(STREAM_PREFIX) :])
         # Events after the end come from work that was done twice.
         if (opened is None or not opened.put(message)) and message.reply:
             try:
@@ -196,7 +191,7 @@ class StreamClient:
                 log.debug("a superseded writer could not be notified: %s", error)
 
     def _on_handoff_request(self, message: Message) -> None:
-        opened = self._open.get(StreamAddress.parse(message.subject).id)
+        opened = self.readers.get(StreamAddress.parse(message.subject).id)
         try:
             asked = HandoffRequest.model_validate_json(message.data)
             if opened is None:
@@ -220,11 +215,13 @@ class StreamClient:
     def _on_disconnect(self) -> None:
         """What the queue has accepted is still there when NATS is back, and goes on from where it was."""
         lost = BusUnavailable("the connection to NATS was lost before the answer was complete")
-        for opened in self._open.values():
+        for opened in self.readers.values():
             if not opened.accepted:
                 opened.fail(lost)
         if self._outage_timer is None:
-            self._outage_timer = asyncio.get_running_loop().call_later(MAX_OUTAGE_S, self._fail_all, lost)
+            self._outage_timer = asyncio.get_running_loop().call_later(
+                self.limits.max_outage_s, self._fail_all, lost
+            )
 
     def _on_reconnect(self) -> None:
         if self._outage_timer is not None:
@@ -232,14 +229,14 @@ class StreamClient:
             self._outage_timer = None
         for _ in range(len(self._unsent_cancels)):
             self._cancel(self._unsent_cancels.popleft())
-        self._withdrawals.resume()
+        self.withdrawals.resume()
         self._catch_up()
         # And once more, for writers that reconnect a moment later.
         asyncio.get_running_loop().call_later(REPLAY_DELAY_S, self._catch_up)
 
     def _catch_up(self) -> None:
         """Request the events that were published while the connection was lost."""
-        for opened in list(self._open.values()):
+        for opened in list(self.readers.values()):
             opened.request_replay()
 
     def _request_replay(self, work_id: str, seq: int) -> None:
@@ -249,5 +246,5 @@ class StreamClient:
             log.debug("cannot request missing events of %s: %s", work_id, error)
 
     def _fail_all(self, error: OrchestraError) -> None:
-        for opened in self._open.values():
+        for opened in self.readers.values():
             opened.fail(error)

@@ -6,7 +6,7 @@ import asyncio
 import math
 import time
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from secrets import token_hex
 
 from pydantic import ValidationError
@@ -16,19 +16,33 @@ from actors.streams.writer import OUT_OF_BAND, WRITER_HEADER
 from orchestration.errors import InternalError, NodeLost, OrchestraError, Unavailable
 from orchestration.messages import StreamEnd, StreamEvent, StreamPosition, TextDelta, decode_event
 
-MAX_BUFFERED = 16_384
-"""Maximum events of one stream that wait for a slow reader: more than a model's longest answer. Beyond it the
-stream fails."""
-MAX_SILENCE_S = 10.0
-"""How long the first writer may be silent after a second one began, before it counts as dead: the time of a
-lease and its sweep."""
-
-MAX_GAP_S = 15.0
-"""How long missing events may stay missing before the stream fails. They are sent again within milliseconds.
-If their writer is gone, another continues; if its dispatcher is gone too, that takes the ack_wait of 6 s
-more."""
 REPLAY_INTERVAL_S = 0.2
 """Minimum time between two requests for missing events."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StreamLimits:
+    """How much and how long a client of streams waits."""
+
+    max_buffered: int = 16_384
+    """Maximum events of one stream that wait for a slow reader: more than a model's longest answer. Beyond it
+    the stream fails."""
+    max_silence_s: float = 10.0
+    """How long the first writer may be silent after a second one began, before it counts as dead: the time of
+    a lease and its sweep."""
+    max_gap_s: float = 15.0
+    """How long missing events may stay missing before the stream fails. They are sent again within
+    milliseconds. If their writer is gone, another continues; if its dispatcher is gone too, that takes the
+    ack_wait of 6 s more."""
+    accept_timeout_s: float = 3.0
+    """How long to wait for the queue's acknowledgement, which takes milliseconds. When the server that leads
+    the queue dies, messages on their way to it are lost silently, and the caller should ask again."""
+    max_outage_s: float = 8.0
+    """How long NATS may be away before open streams fail: 5 s for a restart of its server, and 3 s until all
+    processes have reconnected."""
+
+
+DEFAULT_LIMITS = StreamLimits()
 
 
 class StreamReader:
@@ -44,7 +58,8 @@ class StreamReader:
     Events that were lost on the way are requested again by `request_replay`, from the first missing one on.
     """
 
-    def __init__(self, request_replay: Callable[[int], None]) -> None:
+    def __init__(self, request_replay: Callable[[int], None], limits: StreamLimits = DEFAULT_LIMITS) -> None:
+        self.limits = limits
         self._request_replay = request_replay
         self.arrived: asyncio.Queue[StreamEvent | OrchestraError] = asyncio.Queue()
         self.refused = False
@@ -65,7 +80,8 @@ class StreamReader:
         self._text_started = False
         self._tokens = 0
         self._writer: str | None = None
-        self._handed_off = False
+        self.handed_off = False
+        """Whether a dispatcher has given the work to another writer."""
         self._attempt = 0
         """The number of the latest delivery of the work that may write."""
         self._second_writer = ""
@@ -102,7 +118,7 @@ class StreamReader:
         if seq == OUT_OF_BAND and isinstance(event, TextDelta):
             return self._is_alive(writer)
         if seq != OUT_OF_BAND and self._is_from_rival(writer):
-            return not self._handed_off
+            return not self.handed_off
         if self._ended or (seq < self._expected and not isinstance(event, StreamEnd)):
             return True
         self.accepted = True
@@ -115,8 +131,10 @@ class StreamReader:
         if isinstance(event, StreamEnd):
             self._ended = True
             self.arrived.put_nowait(event)
-        elif self.arrived.qsize() >= MAX_BUFFERED:
-            self.fail(Unavailable(f"{MAX_BUFFERED} events wait to be read: the reader is too slow"))
+        elif self.arrived.qsize() >= self.limits.max_buffered:
+            self.fail(
+                Unavailable(f"{self.limits.max_buffered} events wait to be read: the reader is too slow")
+            )
         else:
             self._expected += 1
             if isinstance(event, TextDelta):
@@ -141,11 +159,11 @@ class StreamReader:
         return replace(delta, reasoning=new)
 
     def _request_missing(self, before: int) -> None:
-        """Request the missing events before that number; fail if they do not arrive within `MAX_GAP_S`."""
+        """Request the missing events before that number; fail if they do not arrive within `max_gap_s`."""
         loop = asyncio.get_running_loop()
         if self._gap_timer is None:
             lost = NodeLost(f"the stream lost events {self._expected} to {before - 1}")
-            self._gap_timer = loop.call_later(MAX_GAP_S, self.fail, lost)
+            self._gap_timer = loop.call_later(self.limits.max_gap_s, self.fail, lost)
         elif time.monotonic() - self._replay_requested_at < REPLAY_INTERVAL_S:
             return
         self.request_replay()
@@ -177,12 +195,12 @@ class StreamReader:
         if quiet_s:
             if time.monotonic() - self._last_signal_at < quiet_s:
                 return StreamPosition(alive=True)
-            if self._expected == 0 and self._gap_timer is None and not self._handed_off:
+            if self._expected == 0 and self._gap_timer is None and not self.handed_off:
                 self._attempt = max(self._attempt, attempt)
                 return StreamPosition()
         self.close()
         self._attempt = max(self._attempt, attempt)
-        self._handed_off, self._second_writer, self._on_winner = True, "", None
+        self.handed_off, self._second_writer, self._on_winner = True, "", None
         self._handed_off_at = self._expected
         self._last_signal_at = time.monotonic()
         self._writer = token_hex(4)
@@ -231,7 +249,7 @@ class StreamReader:
             self.accepted = True
             self._last_signal_at = time.monotonic()
             return True
-        return not self._handed_off
+        return not self.handed_off
 
     def _is_from_rival(self, writer: str) -> bool:
         """Whether another writer sent it than the present one, which then must not stay silent."""
@@ -240,19 +258,19 @@ class StreamReader:
             if self._on_winner is not None:
                 self._end_race(writer)
             return False
-        if self._silence_timer is None and not self._handed_off:
+        if self._silence_timer is None and not self.handed_off:
             loop = asyncio.get_running_loop()
-            self._silence_timer = loop.call_later(MAX_SILENCE_S, self._check_silence)
+            self._silence_timer = loop.call_later(self.limits.max_silence_s, self._check_silence)
         return True
 
     def _end_race(self, winner: str) -> None:
         on_winner, self._on_winner, self._second_writer = self._on_winner, None, ""
-        self._handed_off = True  # other writers are told to stop
+        self.handed_off = True  # other writers are told to stop
         if on_winner is not None:
             on_winner(winner)
 
     def _check_silence(self) -> None:
-        left = self._last_signal_at + MAX_SILENCE_S - time.monotonic()
+        left = self._last_signal_at + self.limits.max_silence_s - time.monotonic()
         if left > 0:
             self._silence_timer = asyncio.get_running_loop().call_later(left, self._check_silence)
         else:

@@ -66,7 +66,10 @@ class StreamWriter:
         on_gone: Callable[[], object],
         writer: str = "",
         first_seq: int = 0,
+        *,
+        keep_alive_s: float = KEEP_ALIVE_S,
     ) -> None:
+        self.keep_alive_s = keep_alive_s
         self.bus = bus
         self.subject = address.subject
         self.seq = first_seq
@@ -195,9 +198,9 @@ class StreamWriter:
         self._flush_late()
 
     def alive(self) -> None:
-        """Tell the reader that the writer is alive, if nothing was sent for `KEEP_ALIVE_S`."""
+        """Tell the reader that the writer is alive, if nothing was sent for `keep_alive_s`."""
         now = time.monotonic()
-        if now - self._alive_at < KEEP_ALIVE_S or self._closed:
+        if now - self._alive_at < self.keep_alive_s or self._closed:
             return
         self._alive_at = now
         try:

@@ -61,7 +61,7 @@ class Lane:
         victim, at = "", 0.0
         generation = self.cluster.generation("these words go on and on", tokens=10_000)
         generation = generation.model_copy(update={"model": self.model})
-        opened = self.cluster.streams._open
+        opened = self.cluster.streams.readers
         async with aclosing(self.cluster.streams.stream(generation, Envelope.within(60))) as events:
             read = 0
             async for event in events:
@@ -71,7 +71,7 @@ class Lane:
                     (victim,) = self.nodes.keys() & self.dispatcher.snapshot().running.keys()
                     at = time.perf_counter()
                     self.nodes[victim].send(signal.SIGKILL)
-                if at and opened[generation.id]._handed_off:
+                if at and opened[generation.id].handed_off:
                     now = time.perf_counter()
                     self.from_kill.append(now - at)
                     self.from_seen.append(now - self.deaths[victim])

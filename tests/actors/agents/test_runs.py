@@ -239,7 +239,7 @@ async def test_callers_that_leave_make_room_for_the_next_run_at_once(
     settings = AgentsSettings(concurrency=1, drain_timeout_s=5, keep_alive_s=3600)
     async with cluster(nats.url, echo(speed=20.0), settings) as running:
         if not deleted:
-            running.streams._withdrawals.add = lambda receipt: None  # type: ignore[method-assign]
+            running.streams.withdrawals.add = lambda receipt: None  # type: ignore[method-assign]
         long = make_run(running.streams, "single", "word " * 1_000)
         first = asyncio.ensure_future(perform(running.streams, long))
         await eventually(lambda: running.node.describe().running == 1)

@@ -357,7 +357,7 @@ async def test_callers_that_leave_make_room_for_the_next_at_once(
     cluster: LocalCluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # As if the client had died.
-    monkeypatch.setattr(cluster.streams._withdrawals, "add", lambda receipt: None)
+    monkeypatch.setattr(cluster.streams.withdrawals, "add", lambda receipt: None)
     await cluster.node(slots=1, speed=5)
     dispatcher = await cluster.dispatcher(SETTINGS.model_copy(update={"keep_alive_s": 600}))
     busy = asyncio.ensure_future(cluster.ask(cluster.generation(tokens=10_000)))
@@ -373,7 +373,7 @@ async def test_what_has_expired_in_the_queue_is_dropped_in_bulk(
     cluster: LocalCluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(cluster.streams, "_cancel", lambda work_id: None)  # as of a gateway that was killed
-    monkeypatch.setattr(cluster.streams._withdrawals, "add", lambda receipt: None)
+    monkeypatch.setattr(cluster.streams.withdrawals, "add", lambda receipt: None)
     asked = [asyncio.ensure_future(cluster.ask(cluster.generation(), within_s=0.2)) for _ in range(100)]
     await asyncio.wait(asked)
     assert all(isinstance(each.exception(), DeadlineExceeded) for each in asked)

@@ -75,14 +75,14 @@ async def test_no_node_counts_as_silent_while_nats_stands_still(
         )
         asked = asyncio.ensure_future(cluster.ask(cluster.generation(WORDS, tokens=600)))
         await eventually(lambda: sum(cluster.running().values()) == 1)
-        (opened,) = cluster.streams._open.values()
+        (opened,) = cluster.streams.readers.values()
         own_nats.process.send_signal(signal.SIGSTOP)
         frozen = dispatcher.node_health.rounds
         await eventually(lambda: dispatcher.node_health.rounds > frozen + 200)  # well beyond the lease
         own_nats.process.send_signal(signal.SIGCONT)
         text, _ = await asked
         assert text == " ".join([WORDS] * 75)
-        assert not opened._handed_off
+        assert not opened.handed_off
         assert not dispatcher.snapshot().silent_nodes
         await cluster.settled(dispatcher)
 

@@ -12,9 +12,8 @@ from actors.bus.declarations import shipped_declaration
 from actors.bus.provision import apply
 from actors.bus.subjects import StreamAddress
 from actors.runtime.envelope import Envelope
-from actors.streams import client as client_module
-from actors.streams import reader as reader_module
 from actors.streams.client import StreamClient
+from actors.streams.reader import StreamLimits
 from actors.streams.writer import OUT_OF_BAND, StreamWriter
 from orchestration.errors import (
     BackendFailed,
@@ -65,7 +64,7 @@ async def test_events_lost_on_the_way_are_sent_again_while_the_stream_is_written
     reading = Reading(streams)
     await eventually(lambda: streams.open_streams)
     writer = StreamWriter(writing, StreamAddress(reading.id), lambda: None)
-    reads = streams._open[reading.id]
+    reads = streams.readers[reading.id]
     really = reads.put
 
     def deaf(message: Message) -> bool:
@@ -93,9 +92,9 @@ async def test_events_lost_on_the_way_are_sent_again_while_the_stream_is_written
 
 @pytest.mark.parametrize("late", [EventFrame(5, TextDelta(text="late")), end(5)])
 async def test_a_gap_that_stays_is_an_error_that_names_what_is_missing(
-    streams: StreamClient, late: EventFrame, monkeypatch: pytest.MonkeyPatch
+    streams: StreamClient, late: EventFrame
 ) -> None:
-    monkeypatch.setattr(reader_module, "MAX_GAP_S", 0.2)
+    streams.limits = StreamLimits(max_gap_s=0.2)
     reading = Reading(streams)
     await reading.write(*deltas("a"), late)
     with pytest.raises(NodeLost, match="lost events 1 to 4"):
@@ -168,10 +167,8 @@ async def test_a_second_writer_is_read_whole_where_the_first_wrote_nothing(
     assert reading.text == "xy"
 
 
-async def test_a_first_writer_that_falls_silent_is_reported(
-    streams: StreamClient, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(reader_module, "MAX_SILENCE_S", 0.2)
+async def test_a_first_writer_that_falls_silent_is_reported(streams: StreamClient) -> None:
+    streams.limits = StreamLimits(max_silence_s=0.2)
     reading = Reading(streams)
     await reading.write(*deltas("a"))
     await reading.write(*deltas("a b"), end(1), writer="second")
@@ -179,10 +176,8 @@ async def test_a_first_writer_that_falls_silent_is_reported(
         await reading.task
 
 
-async def test_a_reader_that_is_too_slow_is_told_and_its_work_cancelled(
-    streams: StreamClient, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(reader_module, "MAX_BUFFERED", 10)
+async def test_a_reader_that_is_too_slow_is_told_and_its_work_cancelled(streams: StreamClient) -> None:
+    streams.limits = StreamLimits(max_buffered=10)
     work = streams.new_id()
     cancelled: list[str] = []
     await streams.bus.subscribe(f"cancel.{work}", lambda message: cancelled.append(message.subject))
@@ -228,12 +223,11 @@ async def test_a_full_queue_is_told_to_the_asker(streams: StreamClient) -> None:
 
 
 async def test_a_request_that_no_queue_acknowledges_is_given_up_soon_and_not_at_its_deadline(
-    own_nats: RunningNats, monkeypatch: pytest.MonkeyPatch
+    own_nats: RunningNats,
 ) -> None:
-    monkeypatch.setattr(client_module, "ACCEPT_TIMEOUT_S", 0.2)
     bus = await Bus.connect(BusSettings(url=own_nats.url), name="test")
     await apply(bus, shipped_declaration())
-    streams = StreamClient(bus)
+    streams = StreamClient(bus, StreamLimits(accept_timeout_s=0.2))
     await streams.start()
     own_nats.process.send_signal(signal.SIGSTOP)
     try:
@@ -279,10 +273,10 @@ async def test_an_answer_goes_on_where_it_was_when_nats_has_restarted(own_nats: 
 
 
 async def test_an_answer_is_given_up_when_nats_stays_away(
-    own_nats: RunningNats, monkeypatch: pytest.MonkeyPatch
+    own_nats: RunningNats,
 ) -> None:
-    monkeypatch.setattr(client_module, "MAX_OUTAGE_S", 0.5)
     async with local_cluster(own_nats.url) as cluster:
+        cluster.streams.limits = StreamLimits(max_outage_s=0.5)
         await cluster.node(speed=50)
         await cluster.dispatcher()
         reading = asyncio.ensure_future(cluster.ask(cluster.generation(tokens=100_000)))

@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import asyncio
 
-import pytest
-
 from actors.bus.subjects import StreamAddress
 from actors.runtime.envelope import Envelope
-from actors.streams import writer as stream_writer
 from actors.streams.client import StreamClient
 from actors.streams.handoff import is_superseded
 from actors.streams.writer import SUPERSEDED, StreamWriter
@@ -110,12 +107,11 @@ async def test_a_delivery_whose_writer_is_alive_supersedes_none(streams: StreamC
 
 
 async def test_a_writer_that_has_nothing_to_show_yet_says_that_it_is_alive(
-    streams: StreamClient, monkeypatch: pytest.MonkeyPatch
+    streams: StreamClient,
 ) -> None:
-    monkeypatch.setattr(stream_writer, "KEEP_ALIVE_S", 0.0)
     reading = Reading(streams)
     await eventually(lambda: streams.open_streams)
-    writer = StreamWriter(streams.bus, StreamAddress(reading.id), lambda: None)
+    writer = StreamWriter(streams.bus, StreamAddress(reading.id), lambda: None, keep_alive_s=0.0)
     await writer.write(TextDelta(text=""))
 
     async def known() -> bool:
