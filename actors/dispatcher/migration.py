@@ -1,6 +1,6 @@
-"""From one node to the next: what the asker has read so far, as the prefix that the next node goes on from.
+"""Moves a generation to the next node: what the reader has received becomes the prefix that it continues.
 
-The dispatcher does not listen to the stream of chunks: a second listener would double its messages and
+The dispatcher does not listen to the stream: a second listener would double its messages and
 hide from the node that its caller is gone. Who reads knows the text anyway, so it is asked, and only when
 a generation moves; its answer also shuts out whatever the node that was given up still writes.
 """
@@ -23,11 +23,11 @@ log = logging.getLogger(__name__)
 
 
 async def given_up(job: Job) -> InternalError:
-    """Put a generation that no dispatcher survived among the dead letters; what its asker is to be told."""
+    """Dead-letter a generation that no dispatcher survived; returns the error for its reader."""
     error = InternalError(f"given up: it was delivered {job.delivery.attempt - 1} times, and came to no end")
     try:
         await dead_letter_delivery(job.delivery, error)
-    except OrchestraError as failure:  # its asker is told all the same, or it would wait for ever
+    except OrchestraError as failure:  # its reader must hear of it, or it would wait until its deadline
         log.error("generation %s was given up, and is not among the dead letters: %s", job.id, failure)
     return error
 
