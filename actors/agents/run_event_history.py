@@ -32,7 +32,8 @@ MAX_BYTES = 8 * 2**20
 class RunEventHistory:
     """Of one process. Runs at work are bounded by whoever begins them."""
 
-    def __init__(self, bus: Bus) -> None:
+    def __init__(self, bus: Bus, *, max_bytes: int = MAX_BYTES) -> None:
+        self.max_bytes = max_bytes
         self.bus = bus
         self._runs: dict[str, RunEventPublisher] = {}
         self._ended: deque[tuple[float, RunEventPublisher]] = deque()
@@ -56,7 +57,7 @@ class RunEventHistory:
         now = time.monotonic()
         self._ended.append((now, run_events))
         self._bytes += run_events.size
-        while self._ended and (self._ended[0][0] < now - KEPT_S or self._bytes > MAX_BYTES):
+        while self._ended and (self._ended[0][0] < now - KEPT_S or self._bytes > self.max_bytes):
             _, oldest = self._ended.popleft()
             self._bytes -= oldest.size
             if self._runs.get(oldest.run_id) is oldest:

@@ -34,11 +34,14 @@ ATTEMPT_SEQS = 1_000_000
 class RunEventPublisher:
     """The events of one run, numbered and published as `events.run.<id>`, one JSON object a line.
 
-    Nobody relies on them: what NATS cannot take is lost. The latest, of `KEPT_BYTES` in all, are kept for who
-    comes late.
+    Events that NATS cannot take are lost: nothing relies on them. The latest `max_kept_bytes` are kept for
+    readers that come late.
     """
 
-    def __init__(self, bus: Bus, run_id: str, attempt: int = 1, caller: str = "") -> None:
+    def __init__(
+        self, bus: Bus, run_id: str, attempt: int = 1, caller: str = "", *, max_kept_bytes: int = KEPT_BYTES
+    ) -> None:
+        self.max_kept_bytes = max_kept_bytes
         self.bus = bus
         self.run_id = run_id
         self.attempt = attempt
@@ -113,7 +116,7 @@ class RunEventPublisher:
             event = self._shortened(head, from_json(event), len(event))
         self._kept.append((self._seq, event))
         self.size += len(event)
-        while self.size > KEPT_BYTES:
+        while self.size > self.max_kept_bytes:
             self.size -= len(self._kept.popleft()[1])
         self._seq += 1
         if self._bytes + len(event) > MAX_BYTES:

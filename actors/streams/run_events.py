@@ -70,17 +70,28 @@ class RunEventReader:
     `over` says that it has ended. Then read `events`, which begin after number `after`.
     """
 
-    def __init__(self, bus: Bus, run_id: str, after: int = -1) -> None:
+    def __init__(
+        self,
+        bus: Bus,
+        run_id: str,
+        after: int = -1,
+        *,
+        reply_timeout_s: float = REPLY_TIMEOUT_S,
+        max_quiet_s: float = MAX_QUIET_S,
+        max_buffered: int = MAX_BUFFERED_MESSAGES,
+    ) -> None:
         """Raises `NoSuchRun` for what cannot be the id of a run."""
         if RUN_ID.fullmatch(run_id) is None:
             raise NoSuchRun.of(run_id)
         self.bus = bus
+        self.reply_timeout_s = reply_timeout_s
+        self.max_quiet_s = max_quiet_s
         self.run = RunAddress(run_id)
         self.owner: str | None = None
         self.over = False
         self._after = after
         self._told = b""
-        self._arrived: asyncio.Queue[bytes] = asyncio.Queue(MAX_BUFFERED_MESSAGES)
+        self._arrived: asyncio.Queue[bytes] = asyncio.Queue(max_buffered)
         self._lost = False
         self._failure: OrchestraError | None = None
         self._subscription: Subscription | None = None
@@ -124,7 +135,7 @@ class RunEventReader:
         """What comes next, or where nothing does, or some was lost, what the coordinator has."""
         if not self._lost:
             try:
-                async with asyncio.timeout(MAX_QUIET_S):
+                async with asyncio.timeout(self.max_quiet_s):
                     arrived = await self._arrived.get()
                 if self._failure is not None:
                     raise self._failure
@@ -162,7 +173,7 @@ class RunEventReader:
         try:
             body = ReplayRequest(after=self._after).model_dump_json().encode()
             await self.bus.publish(self.run.replay, body, reply=reply)
-            async with asyncio.timeout(REPLY_TIMEOUT_S):
+            async with asyncio.timeout(self.reply_timeout_s):
                 return await answered
         except TimeoutError:
             return b""

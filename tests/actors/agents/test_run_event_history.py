@@ -8,12 +8,9 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from actors.agents import run_event_history
-from actors.agents import run_event_publisher as run_events
 from actors.agents.run_event_history import RunEventHistory
 from actors.agents.run_event_publisher import ATTEMPT_SEQS, RunEventPublisher
 from actors.bus.bus import Bus
-from actors.streams import run_events as run_watch
 from actors.streams.run_events import NoSuchRun, RecordedRunEvent, RunEventReader
 from orchestration.errors import Unavailable
 from tests.actors.agents.clusters import connection
@@ -48,15 +45,12 @@ async def rest(watch: RunEventReader) -> list[RecordedRunEvent]:
     return [told async for told in watch.events(never)]
 
 
-async def test_a_reader_that_is_too_slow_loses_nothing(
-    nats: RunningNats, bus: Bus, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(run_watch, "MAX_BUFFERED_MESSAGES", 4)
+async def test_a_reader_that_is_too_slow_loses_nothing(nats: RunningNats, bus: Bus) -> None:
     async with coordinator(nats.url) as (theirs, history):
         run = RunEventPublisher(theirs, "a.1")
         history.begin(run)
         run.add("started", {"pattern": "x"})
-        async with RunEventReader(bus, "a.1") as watch:
+        async with RunEventReader(bus, "a.1", max_buffered=4) as watch:
             for number in range(50):
                 run.add("vote", {"number": number})
                 run.flush()
@@ -67,17 +61,13 @@ async def test_a_reader_that_is_too_slow_loses_nothing(
             assert [told.seq for told in await rest(watch)] == list(range(52))
 
 
-async def test_who_watches_goes_on_with_the_next_coordinator(
-    nats: RunningNats, bus: Bus, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(run_watch, "MAX_QUIET_S", 0.1)
-    monkeypatch.setattr(run_watch, "REPLY_TIMEOUT_S", 0.1)
+async def test_who_watches_goes_on_with_the_next_coordinator(nats: RunningNats, bus: Bus) -> None:
     async with coordinator(nats.url) as (heirs, heir):
         async with coordinator(nats.url) as (theirs, history):
             run = RunEventPublisher(theirs, "a.2", caller="alice")
             history.begin(run)
             run.add("started", {"attempt": 1})
-            watch = RunEventReader(bus, "a.2")
+            watch = RunEventReader(bus, "a.2", reply_timeout_s=0.1, max_quiet_s=0.1)
             await watch.__aenter__()
             assert watch.owner == "alice"
             events = watch.events(always)
@@ -91,12 +81,8 @@ async def test_who_watches_goes_on_with_the_next_coordinator(
         await watch.__aexit__(None, None, None)
 
 
-async def test_a_run_that_is_gone_ends_the_watch(
-    nats: RunningNats, bus: Bus, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(run_watch, "MAX_QUIET_S", 0.1)
-    monkeypatch.setattr(run_watch, "REPLY_TIMEOUT_S", 0.1)
-    async with RunEventReader(bus, "a.3") as watch:
+async def test_a_run_that_is_gone_ends_the_watch(nats: RunningNats, bus: Bus) -> None:
+    async with RunEventReader(bus, "a.3", reply_timeout_s=0.1, max_quiet_s=0.1) as watch:
         assert watch.owner is None
         with pytest.raises(NoSuchRun, match=r"a\.3"):
             await rest(watch)
@@ -113,21 +99,19 @@ async def test_a_watch_that_is_told_to_end_raises_why(nats: RunningNats, bus: Bu
 
 
 async def test_what_is_kept_of_runs_is_bounded_and_the_oldest_is_forgotten_first(
-    nats: RunningNats, bus: Bus, monkeypatch: pytest.MonkeyPatch
+    nats: RunningNats, bus: Bus
 ) -> None:
-    monkeypatch.setattr(run_events, "KEPT_BYTES", 1_000)
-    monkeypatch.setattr(run_event_history, "MAX_BYTES", 2_500)
     async with coordinator(nats.url) as (theirs, history):
+        history.max_bytes = 2_500
         for number in range(4):
-            run = RunEventPublisher(theirs, f"b.{number}")
+            run = RunEventPublisher(theirs, f"b.{number}", max_kept_bytes=1_000)
             history.begin(run)
             for at in range(100):
                 run.add("vote", {"number": at})
             run.add("ended", {})
             history.end(run)
-        monkeypatch.setattr(run_watch, "REPLY_TIMEOUT_S", 0.2)
         for number, known in enumerate((False, False, True, True)):
-            async with RunEventReader(bus, f"b.{number}") as watch:
+            async with RunEventReader(bus, f"b.{number}", reply_timeout_s=0.2) as watch:
                 assert (watch.owner is not None) == known
                 if known:
                     told = await rest(watch)
