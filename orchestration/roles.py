@@ -46,8 +46,8 @@ class Role(BaseModel):
         """`messages` with the role prompt first. System messages are joined into one, after the role's
         prompt, since chat templates know one and a shared beginning is computed once."""
         prompt = self.prompt if small else self.plain_prompt or self.prompt
-        system = [prompt, *(said.content for said in messages if said.role == "system")]
-        rest = (said for said in messages if said.role != "system")
+        system = [prompt, *(message.content for message in messages if message.role == "system")]
+        rest = (message for message in messages if message.role != "system")
         return (ChatMessage(role="system", content="\n\n".join(system)), *rest)
 
 
@@ -89,13 +89,15 @@ def load_roles(overrides: Mapping[str, RoleOverride | Mapping[str, object]] | No
     settings do, `agents.roles.<name>.<field>`.
     """
     roles = dict(built_in_roles())
-    for name, said in (overrides or {}).items():
+    for name, fields in (overrides or {}).items():
         role = roles.get(name)
         if role is None:
             known = ", ".join(roles)
             raise InvalidRequest(f"no role {name!r}; the roles are {known}", param=f"agents.roles.{name}")
         try:
-            override = said if isinstance(said, RoleOverride) else RoleOverride.model_validate(dict(said))
+            override = (
+                fields if isinstance(fields, RoleOverride) else RoleOverride.model_validate(dict(fields))
+            )
         except ValidationError as error:
             problem = first_problem(error, under=f"agents.roles.{name}")
             raise InvalidRequest(str(problem), param=problem.where) from error

@@ -156,11 +156,11 @@ class StepEventClient(ModelClient):
     async def event(self, type: str, data: dict[str, Any]) -> None:
         self.events.put_nowait(StepRunEvent(event=type, data=to_jsonable_python(data, exclude_none=True)))
 
-    async def keep(self, kept: StepRecord) -> StepRecord:
+    async def keep(self, record: StepRecord) -> StepRecord:
         """Have the coordinator record a finished part. It records the tokens of failed parts by itself."""
-        if kept.asked:
-            self.events.put_nowait(StepRecorded(record=kept))
-        return kept
+        if record.fingerprint:
+            self.events.put_nowait(StepRecorded(record=record))
+        return record
 
     async def tools(self, agent: str) -> tuple[Tool, ...]:
         return await self.services.tools.tools(agent) if agent == self.role else ()

@@ -45,28 +45,28 @@ class StepRecords:
         self.used = self.used or bool(found)
         return found
 
-    async def keep(self, kept: StepRecord) -> StepRecord:
+    async def keep(self, record: StepRecord) -> StepRecord:
         try:
-            return await self._create(kept)
+            return await self._create(record)
         except (OrchestraError, ValidationError) as error:
             _FAILED.inc()
-            log.warning("step %r of run %s is not recorded: %s", kept.step.name, self.folder.folder, error)
-            return kept
+            log.warning("step %r of run %s is not recorded: %s", record.step.name, self.folder.folder, error)
+            return record
 
-    async def _create(self, kept: StepRecord) -> StepRecord:
-        name, value = kept.step.name, kept.model_dump_json(exclude_defaults=True).encode()
+    async def _create(self, record: StepRecord) -> StepRecord:
+        name, value = record.step.name, record.model_dump_json(exclude_defaults=True).encode()
         self.used = True
         try:
             await self.folder.put(name, value, last=0)
         except Conflict:
             present = await self.folder.latest(name, sure=True)
             first = StepRecord.model_validate_json(present.value) if present.value is not None else None
-            if first is not None and first.asked == kept.asked:
+            if first is not None and first.fingerprint == record.fingerprint:
                 _TAKEN.inc()
                 return first
             await self.folder.put(name, value, last=present.revision)  # the same name, another request
         _RECORDED.inc()
-        return kept
+        return record
 
     async def remove(self) -> None:
         """The run has ended."""

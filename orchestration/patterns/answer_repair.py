@@ -25,7 +25,8 @@ class AnswerRepair:
     """What is done about an answer that does not stand the check. `agent` is asked `messages` once more, in a
     step called `name`; else the first of `others` that stands it is the answer: what it is, for people, and
     itself.
-    `inside` are the team's own notes, which are no answer. With `whole` nothing is said before the end."""
+    `inside` are the team's own notes, which are no answer. With `whole` nothing is streamed before the
+    end."""
 
     caller: CallerText
     agent: str
@@ -89,10 +90,10 @@ async def checked_stream(
     context: RunContext, parts: AsyncGenerator[TextDelta | StepResult, None], repair: AnswerRepair
 ) -> AsyncGenerator[TextDelta | StepResult, None]:
     """The parts as they come, and the answer last. What may become a problem is held back until it is none; a
-    text of a fixed form, which cannot be corrected, to its end. A correction is said at most once; the answer
-    is the text that counts. Raises what `parts` raises."""
+    text of a fixed form, which cannot be corrected, to its end. A correction is streamed at most once; the
+    answer is the text that counts. Raises what `parts` raises."""
     check, held = repair.check(), deque[TextDelta]()
-    said, length, read, echo, answer = list[str](), 0, 0, False, None
+    streamed, length, read, echo, answer = list[str](), 0, 0, False, None
     whole = repair.whole or repair.guide is not None
     async with aclosing(parts):
         async for item in parts:
@@ -104,12 +105,12 @@ async def checked_stream(
             sure = 0 if whole else check.sure
             read += len(item.text)
             if check.problem and not whole and not echo and read >= len(repair.asked):
-                echo = is_echo("".join([*said, *(part.text for part in held)]), repair.asked)
+                echo = is_echo("".join([*streamed, *(part.text for part in held)]), repair.asked)
             if echo:
                 sure = read
             while held and length + len(held[0].text) <= sure:
                 length += len(held[0].text)
-                said.append(held[0].text)
+                streamed.append(held[0].text)
                 yield held.popleft()
     assert answer is not None
     problem = "" if is_echo(answer.text, repair.asked) else check.end()
@@ -117,7 +118,7 @@ async def checked_stream(
     if better is not None:
         yield (
             correction(better)
-            if said
+            if streamed
             else TextDelta(text=better.text, tokens=better.finish.usage.completion_tokens)
         )
         yield better

@@ -160,7 +160,7 @@ class BudgetTracker:
         """Tokens that a step is likely to have read which did not say so: those of another that was asked the
         same, else by the text."""
         known = self._read.get(_texts(question))
-        likely = sum(likely_tokens(said.content) + MESSAGE_TOKENS for said in question.messages)
+        likely = sum(likely_tokens(message.content) + MESSAGE_TOKENS for message in question.messages)
         return round(likely) + ROLE_TOKENS if known is None else known
 
     def affords(self, steps: int, messages: Sequence[ChatMessage], agent: str, max_tokens: int) -> bool:
@@ -214,14 +214,14 @@ class BudgetTracker:
         cut."""
         used = {"tokens": self.tokens, "calls": self.calls, "seconds": round(self.seconds, 3)}
         limits = self.budget.model_dump(exclude_none=True)
-        said: dict[str, Any] = {
+        account: dict[str, Any] = {
             name: {"used": value, "limit": limits[name]} for name, value in used.items() if name in limits
         }
         if self.left_out:
-            said["left_out"] = list(self.left_out)
+            account["left_out"] = list(self.left_out)
         if self.shortened:
-            said["shortened"] = list(self.shortened)
-        return said
+            account["shortened"] = list(self.shortened)
+        return account
 
     def note(self) -> str:
         """What the caller should know of what was cut; '' where nothing was."""
@@ -238,7 +238,7 @@ class BudgetTracker:
 
     @staticmethod
     def _estimate(messages: Sequence[ChatMessage]) -> int:
-        return ceil(sum(estimate_tokens(said.content) + MESSAGE_TOKENS for said in messages))
+        return ceil(sum(estimate_tokens(message.content) + MESSAGE_TOKENS for message in messages))
 
     def _one_call(self, name: str, keeps: bool) -> None:
         limit = self.budget.calls
@@ -252,10 +252,10 @@ class BudgetTracker:
     def _tokens_for(self, question: GenerationRequest, prompt: int, keeps: bool, last: bool) -> int | None:
         """The most that the step may write; None where nothing bounds it. A last step that nobody bounded may
         have all that is left, and others as much as it is expected to need."""
-        asked, limit = question.sampling.max_tokens, self.budget.tokens
+        max_tokens, limit = question.sampling.max_tokens, self.budget.tokens
         if limit is None:
-            return asked
-        wanted = asked or self._final_tokens
+            return max_tokens
+        wanted = max_tokens or self._final_tokens
         kept = self._kept_tokens(keeps)
         left = limit - self.tokens - self._held - kept - prompt
         least = min(wanted, LEAST_TOKENS)
@@ -269,7 +269,7 @@ class BudgetTracker:
             )
         if left < wanted and question.name not in self.shortened:
             self.shortened.append(question.name)
-        return left if last and asked is None else min(wanted, left)
+        return left if last and max_tokens is None else min(wanted, left)
 
     def _kept_tokens(self, keeps: bool) -> int:
         """Tokens reserved for the last step."""
@@ -299,4 +299,4 @@ class BudgetTracker:
 
 
 def _texts(question: GenerationRequest) -> tuple[str, ...]:
-    return (question.agent, *(said.content for said in question.messages))
+    return (question.agent, *(message.content for message in question.messages))

@@ -171,7 +171,7 @@ class RunContext:
     def _limits_of(self, context: int, small: bool) -> StepLimits:
         fitted = self._fitted.get((context, small))
         if fitted is None:
-            talk = sum(estimate_tokens(said.content) for said in self.run.messages)
+            talk = sum(estimate_tokens(message.content) for message in self.run.messages)
             fitted = self.facts.limits.for_context(context, talk, self.run.sampling.max_tokens, small=small)
             self._fitted[context, small] = fitted
         return fitted
@@ -230,12 +230,12 @@ class RunContext:
     @property
     def brings_text(self) -> bool:
         """Whether the caller gives a text to work with, such as a document."""
-        return any(estimate_tokens(said.content) >= TEXT_TOKENS for said in self.run.messages)
+        return any(estimate_tokens(message.content) >= TEXT_TOKENS for message in self.run.messages)
 
     @property
     def specialists(self) -> dict[str, str]:
         """The agents that a plan may name, with what each is good for."""
-        return {name: said for name, said in self.agents.items() if name not in (COORDINATOR, CRITIC)}
+        return {name: use for name, use in self.agents.items() if name not in (COORDINATOR, CRITIC)}
 
     async def ask(
         self,

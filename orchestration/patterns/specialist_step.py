@@ -51,9 +51,9 @@ class Grounding:
     def before(self, messages: Sequence[ChatMessage]) -> tuple[ChatMessage, ...]:
         return before(messages, self.sources)
 
-    def sampling(self, said: Sampling | None) -> Sampling | None:
-        """`said`, over the parameters that suit an answer from sources."""
-        return (said or Sampling()).over(PLAIN) if self.sources and self.small else said
+    def sampling(self, given: Sampling | None) -> Sampling | None:
+        """`given`, over the parameters that suit an answer from sources."""
+        return (given or Sampling()).over(PLAIN) if self.sources and self.small else given
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,13 +70,13 @@ class GroundingCheck:
 
     def __str__(self) -> str:
         """What a reader should know; '' where all is well."""
-        said = []
+        problems = []
         if self.unsupported:
             claims = "; ".join(f"“{truncate(claim.text, CLAIM_TOKENS)}”" for claim in self.unsupported)
-            said.append(f"not supported by the sources: {claims}")
+            problems.append(f"not supported by the sources: {claims}")
         if self.wrong:
-            said.append(f"cites {', '.join(f'[{n}]' for n in self.wrong)}, which no source has")
-        return "; ".join(said)
+            problems.append(f"cites {', '.join(f'[{n}]' for n in self.wrong)}, which no source has")
+        return "; ".join(problems)
 
 
 async def run_specialist_step(
@@ -89,10 +89,10 @@ async def run_specialist_step(
     query: str = "",
 ) -> StepResult:
     """The whole answer of a specialist's step, as `context.ask` gives it, and with its errors. `query` is
-    what is looked up, the last question unless it is said.
+    what is looked up; without one it is the last question.
 
     Programs of the agent `code` are tried and sums of `reasoning` checked: see `mending`. Where there were
-    sources, a sentence that one of them supports cites it, and what none supports is said below the text.
+    sources, a sentence that one of them supports cites it, and what none supports is named below the text.
     Nothing is done to a text of which a guide says what it is like.
     """
     request = StepRequest(
@@ -162,13 +162,13 @@ async def gather_sources(
     """What the agent's tools bring for a step called `name`. Sources are in the report too."""
     first = first_source(context, name)
     tools = {tool.name: tool for tool in await context.local_tools(agent)}
-    asked = query or messages[last_question_index(messages)].content
+    wanted = query or messages[last_question_index(messages)].content
     sources: list[Source] = []
     chosen = [tool for tool in tools.values() if "." in tool.name]  # those of servers: <server>.<tool>
     if chosen:
-        sources += await call_tools(context, agent, asked, chosen, name=name, first=first)
+        sources += await call_tools(context, agent, wanted, chosen, name=name, first=first)
     if KNOWLEDGE in tools:
-        sources += await _looked_up(context, agent, asked, name, first + len(sources))
+        sources += await _looked_up(context, agent, wanted, name, first + len(sources))
     kept = fitting(sources, _room(context, messages))
     if sources and [each.text for each in kept] != [each.text.strip() for each in sources]:
         needed = sum(estimate_tokens(each.text) for each in sources)
@@ -182,8 +182,8 @@ async def gather_sources(
 def _room(context: RunContext, messages: Sequence[ChatMessage]) -> int:
     """Tokens for sources beside the conversation and the answer."""
     limits = context.limits
-    said = sum(estimate_tokens(message.content) for message in messages)
-    left = context.context_tokens - AROUND_TOKENS - limits.final_tokens - int(said)
+    conversation = sum(estimate_tokens(message.content) for message in messages)
+    left = context.context_tokens - AROUND_TOKENS - limits.final_tokens - int(conversation)
     return min(limits.source_tokens, max(LEAST_MATERIAL, left))
 
 

@@ -27,7 +27,7 @@ class StepRecord(Wire):
     """A step as it is recorded: what was asked, as a fingerprint, what came of it, and how many seconds old
     the run was then. `result` is that of a tool."""
 
-    asked: str = ""
+    fingerprint: str = ""
     step: Step
     run_s: float
     result: ToolResult | None = None
@@ -40,21 +40,21 @@ class StepRecord(Wire):
 class StepStore(Protocol):
     """A store of step records."""
 
-    async def keep(self, kept: StepRecord) -> StepRecord:
+    async def keep(self, record: StepRecord) -> StepRecord:
         """Record a step under its name. Returns the one that counts: where another coordinator was first
         with an answer to the same, that is its. Never fails: a run goes on without its records."""
 
 
-def fingerprint(asked: GenerationRequest | ToolUse) -> str:
+def fingerprint_of(request: GenerationRequest | ToolUse) -> str:
     """Over everything that changes what comes of it. Its name is the key beside it, and what the budget
     leaves for it may differ when it is asked again."""
-    said: list[object] = [_VERSION, asked.agent]
-    if isinstance(asked, ToolUse):
-        said += [asked.tool, asked.arguments]
+    parts: list[object] = [_VERSION, request.agent]
+    if isinstance(request, ToolUse):
+        parts += [request.tool, request.arguments]
     else:
-        said += [asked.messages, asked.sampling, asked.guide, asked.model, asked.labels]
-        said += [asked.extra] if asked.extra else []
-    return hashlib.sha256(to_json(said)).hexdigest()
+        parts += [request.messages, request.sampling, request.guide, request.model, request.labels]
+        parts += [request.extra] if request.extra else []
+    return hashlib.sha256(to_json(parts)).hexdigest()
 
 
 class StepCache:
@@ -69,7 +69,7 @@ class StepCache:
         self._store = store
         self._known = known or {}
         self._last: tuple[GenerationRequest | ToolUse, StepRecord] | None = None
-        self._spent = [kept.step for kept in self._known.values() if kept.step.discarded]
+        self._spent = [record.step for record in self._known.values() if record.step.discarded]
         self._new_spent: list[StepRecord] = []
 
     def take_spent(self) -> list[Step]:
@@ -82,43 +82,47 @@ class StepCache:
         if step.usage.prompt_tokens or step.usage.completion_tokens:
             names = (SPENT.format(step.name, number) for number in count(1))
             name = next(name for name in names if name not in self._known)
-            kept = step.model_copy(update={"name": name, "text": ""})
-            self._new_spent.append(StepRecord(step=kept, run_s=run_s))
+            spent = step.model_copy(update={"name": name, "text": ""})
+            self._new_spent.append(StepRecord(step=spent, run_s=run_s))
 
-    def find(self, asked: GenerationRequest | ToolUse) -> StepRecord | None:
+    def find(self, request: GenerationRequest | ToolUse) -> StepRecord | None:
         """What was recorded of this very question, or use."""
-        known = self._known.get(asked.name)
-        return known if known is not None and known.asked == fingerprint(asked) else None
+        known = self._known.get(request.name)
+        return known if known is not None and known.fingerprint == fingerprint_of(request) else None
 
     def records(self, prefix: str) -> tuple[StepRecord, ...]:
         """The records with an answer whose names begin so, for an agent that does these steps."""
         known = self._known.items()
-        return tuple(kept for name, kept in known if name.startswith(prefix) and not kept.step.discarded)
+        return tuple(
+            record for name, record in known if name.startswith(prefix) and not record.step.discarded
+        )
 
     async def keep_record(self, record: StepRecord) -> None:
         """Record a step that an agent did."""
         if self._store is not None:
             await self._store.keep(record)
 
-    async def keep(self, asked: GenerationRequest | ToolUse, kept: StepRecord, *, last: bool) -> StepRecord:
+    async def keep(
+        self, request: GenerationRequest | ToolUse, record: StepRecord, *, last: bool
+    ) -> StepRecord:
         """Record a step before anybody sees it, or when the `next` one begins. Returns the one that
         counts."""
         if last:
-            self._last = (asked, kept)
-            return kept
-        return await self._keep(asked, kept)
+            self._last = (request, record)
+            return record
+        return await self._keep(request, record)
 
     async def next(self) -> None:
         """Another step begins, or the run ends here and may be taken up elsewhere."""
         spent, self._new_spent = self._new_spent, []
-        for kept in spent:
+        for record in spent:
             if self._store is not None:
-                await self._store.keep(kept)
+                await self._store.keep(record)
         if self._last is not None:
-            (asked, kept), self._last = self._last, None
-            await self._keep(asked, kept)
+            (request, record), self._last = self._last, None
+            await self._keep(request, record)
 
-    async def _keep(self, asked: GenerationRequest | ToolUse, kept: StepRecord) -> StepRecord:
+    async def _keep(self, request: GenerationRequest | ToolUse, record: StepRecord) -> StepRecord:
         if self._store is None:
-            return kept
-        return await self._store.keep(kept.model_copy(update={"asked": fingerprint(asked)}))
+            return record
+        return await self._store.keep(record.model_copy(update={"fingerprint": fingerprint_of(request)}))

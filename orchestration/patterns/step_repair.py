@@ -44,19 +44,19 @@ async def check_and_repair(
     are those of the step's question and of the caller's."""
 
     async def again(request: str) -> StepResult:
-        said = (
+        turns = (
             ChatMessage(role="assistant", content=answer.text),
             ChatMessage(role="user", content=request),
         )
-        return await context.ask(agent, (*messages, *said), name=f"{name}: repair", options=options)
+        return await context.ask(agent, (*messages, *turns), name=f"{name}: repair", options=options)
 
     if agent == REASONING:
-        told = " ; ".join(said.content for said in (*messages, *context.run.messages))
-        return await _summed(context, answer, name, told, again)
+        texts = " ; ".join(message.content for message in (*messages, *context.run.messages))
+        return await _summed(context, answer, name, texts, again)
     if agent != CODE:
         return answer
-    asked = (messages, context.run.messages)
-    request = "\n\n".join(each[last_question_index(each)].content for each in asked)
+    conversations = (messages, context.run.messages)
+    request = "\n\n".join(each[last_question_index(each)].content for each in conversations)
     first = await _tried(context, request, answer, f"{name}: {PYTHON}")
     if first is None or not first.wrong:
         return await _told(context, first, answer, name, repaired=False)
@@ -125,7 +125,7 @@ async def _told(
     if program is None:
         return answer
     trial = program.trial
-    said: dict[str, Any] = {
+    entry: dict[str, Any] = {
         "step": name,
         "model": answer.finish.model,
         "parses": not program.problem,
@@ -135,12 +135,12 @@ async def _told(
         "failures": trial.failures if trial else [],
         "repaired": repaired,
     }
-    context.report.extend("code", [said])
-    await context.event("code", **said)
+    context.report.extend("code", [entry])
+    await context.event("code", **entry)
     if not program.wrong:
         return answer
     what = (
-        "does not parse" if program.problem else f"fails {len(program.wrong)} of {said['examples']} examples"
+        "does not parse" if program.problem else f"fails {len(program.wrong)} of {entry['examples']} examples"
     )
     below = f"(This program {what}: {'; '.join(program.wrong[:MOST_SAID])})"
     return replace(answer, text=f"{answer.text}\n\n{below}")
@@ -150,29 +150,29 @@ async def _summed(
     context: RunContext,
     answer: StepResult,
     name: str,
-    asked: str,
+    conversation: str,
     again: Callable[[str], Awaitable[StepResult]],
 ) -> StepResult:
     """The answer with its sums put right, and what follows from them: where that cannot be, it is written
-    again, once, and else said to be wrong."""
-    text, corrections, holds = carried_on(answer.text, asked)
+    again, once; where that fails, a note below says that it is wrong."""
+    text, corrections, holds = carried_on(answer.text, conversation)
     right_ones = right_sums(answer.text)
     if right_ones or corrections:
         checked = {"step": name, "model": answer.finish.model, "right": right_ones, "wrong": len(corrections)}
         context.report.extend("sums", [checked])
     if not corrections:
         return answer
-    said: Sequence[dict[str, str]] = [
+    entries: Sequence[dict[str, str]] = [
         {"step": name, "sum": each.sum, "wrong": each.wrong, "right": each.right} for each in corrections
     ]
-    context.report.extend("arithmetic", said)
-    await context.event("arithmetic", step=name, corrections=said)
+    context.report.extend("arithmetic", entries)
+    await context.event("arithmetic", step=name, corrections=entries)
     right = "; ".join(map(str, corrections))
     if holds:
         return replace(answer, text=f"{text}\n\n(Arithmetic corrected: {right}.)")
     try:
         new = await again(f"{right}. Write the answer again, with what follows from that.")
-        if rests_on(new.text, corrections, asked):
+        if rests_on(new.text, corrections, conversation):
             return replace(new, text=f"{new.text}\n\n(Arithmetic corrected: {right}.)")
     except OrchestraError as error:
         await context.progress(f"{name}: the answer is not written again: {error.message}")

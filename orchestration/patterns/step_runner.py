@@ -111,7 +111,7 @@ class StepRunner:
         self, request: GenerationRequest, after: Sequence[str] | None = None, *, last: bool = False
     ) -> AsyncGenerator[TextDelta | StepResult, None]:
         """Make one model call: its text as it comes, then its result. See `RunContext.ask` and `stream`."""
-        asked, known = request, await self._recalled(request, after)
+        original, known = request, await self._recalled(request, after)
         if known is not None:
             yield TextDelta(text=known.step.text, tokens=known.step.usage.completion_tokens)
             yield known.answer
@@ -158,7 +158,7 @@ class StepRunner:
                 self._stop(work.step(self._clock() - began))
         step = work.step(self._clock() - began)
         record = StepRecord(step=step, run_s=self.budget.seconds)
-        yield (await self._finish(asked, record, last=last)).answer
+        yield (await self._finish(original, record, last=last)).answer
 
     async def use(self, use: ToolUse, tools: LocalTools, after: Sequence[str] | None = None) -> ToolResult:
         """Use a tool of this process, which is a step as well. See `RunContext.use`."""
@@ -275,11 +275,11 @@ class StepRunner:
         self._unreported.append(step)
 
     async def _finish(
-        self, asked: GenerationRequest | ToolUse, record: StepRecord, *, last: bool = False
+        self, original: GenerationRequest | ToolUse, record: StepRecord, *, last: bool = False
     ) -> StepRecord:
         """Record the step before anything follows from it. Returns the record that counts."""
         try:
-            record = await self.step_cache.keep(asked, record, last=last)
+            record = await self.step_cache.keep(original, record, last=last)
         except asyncio.CancelledError:  # its tokens count, though its text is not wanted
             self._stop(record.step.model_copy(update={"finish_reason": "cancelled"}))
             raise
@@ -300,21 +300,21 @@ class StepRunner:
         await self.step_cache.next()
 
     async def _recalled(
-        self, asked: GenerationRequest | ToolUse, after: Sequence[str] | None
+        self, original: GenerationRequest | ToolUse, after: Sequence[str] | None
     ) -> StepRecord | None:
         """The step from the record, if it was done before. Its events are sent again, its progress is not."""
         await self._settle_earlier()
-        known = self.step_cache.find(asked)
+        known = self.step_cache.find(original)
         if known is None:
             return None
         self.budget.older(known.run_s)
-        if isinstance(asked, GenerationRequest):
+        if isinstance(original, GenerationRequest):
             self.budget.recorded(known.step.usage)
-        model = asked.model or "" if isinstance(asked, GenerationRequest) else ""
-        await self._begin(asked.name, asked.agent, model, after)
+        model = original.model or "" if isinstance(original, GenerationRequest) else ""
+        await self._begin(original.name, original.agent, model, after)
         self._at_work -= 1
         await self._over(known.step, recorded=True)
-        await self.progress(f"{asked.name}: {asked.agent} did this before, and is not asked again")
+        await self.progress(f"{original.name}: {original.agent} did this before, and is not asked again")
         return known
 
     async def _over(self, step: Step, **flags: bool) -> None:

@@ -34,43 +34,44 @@ async def call_tools(
 ) -> list[Source]:
     """What the tools that `agent` chooses for `task` bring, as sources numbered from `first` on; at most
     `Limits.tool_calls`. What goes wrong ends the choosing, and is told to who watches."""
-    found: list[Source] = []
-    asked: set[str] = set()
+    sources: list[Source] = []
+    seen_calls: set[str] = set()
     for turn in range(1, context.limits.tool_calls + 1):
         try:
-            tool = await _chosen(context, agent, task, tools, found, f"{name}: choice {turn}")
+            tool = await _chosen(context, agent, task, tools, sources, f"{name}: choice {turn}")
             if tool is None:
                 break
-            arguments = await _arguments(context, agent, task, tool, found, f"{name}: arguments {turn}")
+            arguments = await _arguments(context, agent, task, tool, sources, f"{name}: arguments {turn}")
             call = f"{tool.name} {json.dumps(arguments, ensure_ascii=False, sort_keys=True)}"
-            if call in asked:
+            if call in seen_calls:
                 break
-            asked.add(call)
+            seen_calls.add(call)
             result = await context.use(agent, tool.name, arguments, name=f"{name}: {tool.name} {turn}")
         except (OrchestraError, ValueError) as error:
             await context.progress(f"{name}: {agent} chooses no more tools: {error}")
             break
         text = f"failed: {result.error}" if result.error else result.text or json.dumps(result.data)
-        found.append(Source(n=first + len(found), document=tool.name, label=call, text=text, score=1.0))
-    return found
+        sources.append(Source(n=first + len(sources), document=tool.name, label=call, text=text, score=1.0))
+    return sources
 
 
 async def _chosen(
-    context: RunContext, agent: str, task: str, tools: Sequence[Tool], found: Sequence[Source], name: str
+    context: RunContext, agent: str, task: str, tools: Sequence[Tool], sources: Sequence[Source], name: str
 ) -> Tool | None:
     offered = "\n".join(f"- {tool.name}: {_says(tool)}" for tool in tools)
+    task = clip(task, _task_tokens(context))
     request = (
         f"Tools:\n{offered}\n- {NONE}: no tool helps, or what was found is enough\n\n"
-        f"{_so_far(found)}Task: {clip(task, _task_tokens(context))}\n\nWhich tool do you use? Reply in JSON."
+        f"{_so_far(sources)}Task: {task}\n\nWhich tool do you use? Reply in JSON."
     )
     by_name = {tool.name: tool for tool in tools}
     schema = _object({"tool": {"type": "string", "enum": [*by_name, NONE]}})
-    said = await _guided(context, agent, request, schema, CHOICE_TOKENS, name)
-    return by_name.get(str(said.get("tool")))
+    reply = await _guided(context, agent, request, schema, CHOICE_TOKENS, name)
+    return by_name.get(str(reply.get("tool")))
 
 
 async def _arguments(
-    context: RunContext, agent: str, task: str, tool: Tool, found: Sequence[Source], name: str
+    context: RunContext, agent: str, task: str, tool: Tool, sources: Sequence[Source], name: str
 ) -> dict[str, Any]:
     if not tool.parameters.get("properties"):
         return {}
@@ -78,7 +79,7 @@ async def _arguments(
     task = clip(task, _task_tokens(context))
     request = (
         f"Tool {tool.name}: {_says(tool)}\nIts arguments: {described}\n\n"
-        f"{_so_far(found)}Task: {task}\n\nWrite the arguments for the task in JSON."
+        f"{_so_far(sources)}Task: {task}\n\nWrite the arguments for the task in JSON."
     )
     return await _guided(context, agent, request, bounded(tool.parameters), ARGUMENT_TOKENS, name)
 
@@ -92,8 +93,8 @@ def _says(tool: Tool) -> str:
     return clip(" ".join(tool.description.split()), DESCRIPTION_TOKENS)
 
 
-def _so_far(found: Sequence[Source]) -> str:
-    return f"Found so far, as quoted material:\n{clip(quoted(found), FOUND_TOKENS)}\n\n" if found else ""
+def _so_far(sources: Sequence[Source]) -> str:
+    return f"Found so far, as quoted material:\n{clip(quoted(sources), FOUND_TOKENS)}\n\n" if sources else ""
 
 
 async def _guided(
@@ -109,10 +110,10 @@ async def _guided(
         name=name,
         options=StepOptions(sampling=sampling, guide=GuidedDecoding(json_schema=dict(schema))),
     )
-    said = json.loads(answer.text)
-    if not isinstance(said, dict):
+    reply = json.loads(answer.text)
+    if not isinstance(reply, dict):
         raise ValueError("the arguments are no JSON object")
-    return said
+    return reply
 
 
 def _object(properties: dict[str, Any]) -> dict[str, Any]:

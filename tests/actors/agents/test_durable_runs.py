@@ -52,9 +52,9 @@ async def test_a_run_of_one_step_records_nothing(nats: RunningNats) -> None:
     assert before == after
 
 
-def kept(text: str, *, asked: str = "what") -> StepRecord:
+def kept(text: str, *, fingerprint: str = "what") -> StepRecord:
     step = Step(name="a step", agent="research", text=text, usage=Usage(prompt_tokens=3, completion_tokens=2))
-    return StepRecord(asked=asked, step=step, run_s=1.5)
+    return StepRecord(fingerprint=fingerprint, step=step, run_s=1.5)
 
 
 async def test_when_two_coordinators_record_a_step_the_first_counts(
@@ -66,7 +66,7 @@ async def test_when_two_coordinators_record_a_step_the_first_counts(
         assert await one.keep(kept("first")) == kept("first")
         assert await two.keep(kept("second")) == kept("first")
         assert await one.known() == await two.known() == {"a step": kept("first")}
-        asked_anew = kept("third", asked="something else")
+        asked_anew = kept("third", fingerprint="something else")
         assert await two.keep(asked_anew) == asked_anew
         assert await one.known() == {"a step": asked_anew}
         assert await other.keep(kept("theirs")) == kept("theirs")

@@ -54,10 +54,10 @@ class Agent(WithoutVectors):
     async def event(self, type: str, data: dict[str, Any]) -> None:
         self.sent.append(StepRunEvent(event=type, data=to_jsonable_python(data, exclude_none=True)))
 
-    async def keep(self, kept: StepRecord) -> StepRecord:
-        if kept.asked:
-            self.sent.append(StepRecorded(record=kept))
-        return kept
+    async def keep(self, record: StepRecord) -> StepRecord:
+        if record.fingerprint:
+            self.sent.append(StepRecorded(record=record))
+        return record
 
 
 @dataclass

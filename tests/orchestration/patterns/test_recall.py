@@ -235,7 +235,7 @@ async def test_a_tool_is_used_once_and_its_result_is_recorded_whole() -> None:
     assert len(first.used) == 1
     assert second.used == []
     assert second.question("answer").messages == first.question("answer").messages
-    book.kept["sum"] = book.kept["sum"].model_copy(update={"asked": "something else"})
+    book.kept["sum"] = book.kept["sum"].model_copy(update={"fingerprint": "something else"})
     await performed(handy, make_run(), third := Scripted({}, hands=results), book)
     assert len(third.used) == 1
     assert replace(third.used[0], seconds=None) == replace(first.used[0], seconds=None)
