@@ -11,7 +11,7 @@ from actors.telemetry.memory import release_memory
 FREE_BYTES = 16 * 1024
 """Bytes of each body that are not counted, so that large bodies do not lock out small ones."""
 TRIM_BYTES = 32 * 2**20
-"""After this many bytes were held, and most of them freed, the C library returns memory to the system."""
+"""Bytes that must have been in use before the C library is told to return freed memory to the system."""
 TRIM_AFTER_S = 0.5
 
 

@@ -109,10 +109,10 @@ class ChatService(Actor):
         except OrchestraError as error:
             count_request("nats", CHAT_SUBJECT, error.status)
             raise
-        came = current_envelope.get()
+        received = current_envelope.get()
         longest = gateway.settings.request_timeout_s
-        seconds = min(longest, came.remaining(longest))
-        return request, Envelope.within(seconds, trace=traceparent(came.trace), caller=caller)
+        seconds = min(longest, received.remaining(longest))
+        return request, Envelope.within(seconds, trace=traceparent(received.trace), caller=caller)
 
     @contextmanager
     def _work(self, request: AdmittedRequest, key: str) -> Iterator[None]:

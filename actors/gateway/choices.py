@@ -36,12 +36,12 @@ class ChoicesEncoder(ResponseEncoder):
     def encode_event(self, event: Event) -> tuple[bytes, ...]:
         assert isinstance(event, ChoiceEvent)
         encoder = self.encoders[event.index]
-        pieces = encoder.encode_event(event.event)
+        objects = encoder.encode_event(event.event)
         if isinstance(event.event, StreamEnd):
             self._usages[event.index] = event.event.finish.usage
             if self._include_usage and len(self._usages) == len(self.encoders):
-                pieces = (*pieces, encoder.encode_usage(self._usage()))
-        return pieces
+                objects = (*objects, encoder.encode_usage(self._usage()))
+        return objects
 
     def add(self, event: Event) -> None:
         assert isinstance(event, ChoiceEvent)

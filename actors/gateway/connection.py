@@ -52,8 +52,8 @@ class Config(uvicorn.Config):
 
 
 class HttpConnection(HttpToolsProtocol):
-    """Beyond a limit the client gets 408, 414, 431 or 503, after the responses of its earlier requests. Then
-    the connection is closed."""
+    """A client that exceeds a limit gets 408, 414, 431 or 503 after the responses of its earlier requests.
+    Then the connection is closed."""
 
     config: Config
     transport: CoalescingTransport
@@ -128,7 +128,7 @@ class HttpConnection(HttpToolsProtocol):
             self._upgrading = True
             return
         self._upgrading = False
-        self._check_head(whole=True)
+        self._check_head(complete=True)
         self._lines_bytes = 0
         self._phase = BODY
         self._due = self.loop.time() + self.settings.body_timeout_s + BODY_GRACE_S
@@ -248,11 +248,11 @@ class HttpConnection(HttpToolsProtocol):
         super().data_received(data)  # type: ignore[arg-type]  # httptools takes any buffer
         if self._refusal is None and self._lines_bytes > SLICE_BYTES:
             try:
-                self._check_head(whole=False)
+                self._check_head(complete=False)
             except InvalidRequest as error:
                 self.refuse(error)
 
-    def _check_head(self, *, whole: bool) -> None:
+    def _check_head(self, *, complete: bool) -> None:
         """Raise `InvalidRequest` if the headers so far, or the lines between the chunks of a body, exceed a
         limit. From a callback of httptools the error comes back through `send_400_response`."""
         settings = self.settings
@@ -262,7 +262,7 @@ class HttpConnection(HttpToolsProtocol):
             self._exceeds(HeadTooLarge, "max_headers", settings.max_headers)
         if self._lines_bytes > settings.max_header_bytes:
             size = self._lines_bytes
-            if whole:
+            if complete:
                 size = sum(len(name) + len(value) + 4 for name, value in self.headers)
             if size > settings.max_header_bytes:
                 self._exceeds(HeadTooLarge, "max_header_bytes", settings.max_header_bytes)

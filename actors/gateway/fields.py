@@ -203,10 +203,10 @@ def sort_fields(extra: Mapping[str, Any], upstreams: Upstreams, *, model: str, o
     if upstreams is not Upstreams.NONE:
         telling = any(_needs_upstream(name, value) for name, value in carried.items())
         return Fields(extra=carried, labels=UPSTREAM if telling else {})
-    said = {
+    sampling = {
         ALIASES[name]: carried[name] for name in carried.keys() & ALIASES.keys() if _has_limit(name, carried)
     }
-    said |= {name: carried[name] for name in _non_neutral(carried, SAMPLING_FIELDS)}
+    sampling |= {name: carried[name] for name in _non_neutral(carried, SAMPLING_FIELDS)}
     options = frozenset(_non_neutral(_booleans(carried), OPTIONS))
     for name in _non_neutral(carried, MODEL_FIELDS):
         raise InvalidRequest(
@@ -219,19 +219,19 @@ def sort_fields(extra: Mapping[str, Any], upstreams: Upstreams, *, model: str, o
         meant = get_close_matches(name, own, 1, LIKENESS)
         if meant:
             raise InvalidRequest(f"{name[:60]}: no such field; did you mean {meant[0]!r}?", param=name[:60])
-    return Fields(sampling=said, options=options, notes=(_ignored_note(unknown),) if unknown else ())
+    return Fields(sampling=sampling, options=options, notes=(_ignored_note(unknown),) if unknown else ())
 
 
 def _booleans(carried: Mapping[str, Any]) -> dict[str, bool]:
     """Return the options that have a value. Raises `InvalidRequest` for one that is not a boolean."""
-    said = {}
+    booleans = {}
     for name in OPTIONS.keys() & carried.keys():
         if carried[name] is not None:
             try:
-                said[name] = _BOOLEAN.validate_python(carried[name])
+                booleans[name] = _BOOLEAN.validate_python(carried[name])
             except ValidationError:
                 raise InvalidRequest(f"{name}: must be true or false", param=name) from None
-    return said
+    return booleans
 
 
 def _non_neutral(carried: Mapping[str, Any], known: Mapping[str, tuple[Any, ...]]) -> list[str]:

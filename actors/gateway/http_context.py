@@ -81,8 +81,8 @@ class HttpContext:
         self.method: str = scope["method"]
         self.path: str = scope["path"]
         self.headers: dict[bytes, bytes] = dict(scope["headers"])
-        said = self.headers.get(b"x-request-id", b"")
-        self.request_id = said if _REQUEST_ID.fullmatch(said) else new_request_id()
+        client_id = self.headers.get(b"x-request-id", b"")
+        self.request_id = client_id if _REQUEST_ID.fullmatch(client_id) else new_request_id()
         self.extra: list[Header] = [(b"x-request-id", self.request_id)]
         self.caller = ""
         self.trace = ""

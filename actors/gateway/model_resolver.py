@@ -52,13 +52,13 @@ class ModelResolver:
         A model that was served in the last `wait_for_node_s` is accepted: its requests wait for a node.
         """
         card = self.registry.card(model)
-        waits = self.registry.served_within(self.wait_for_node_s, model)
-        if card is None and waits:
+        can_wait = self.registry.served_within(self.wait_for_node_s, model)
+        if card is None and can_wait:
             card = self.registry.known.get(model)
         if card is not None and card.kind != kind:
             makes = "embeddings: use /v1/embeddings" if card.kind == "embedding" else "text, not embeddings"
             raise InvalidRequest(f"model {model!r} makes {makes}", param=param)
-        if card is not None or waits:
+        if card is not None or can_wait:
             return
         if model in self.registry.known:
             raise NoNode(f"no node that is alive serves model {model!r}; {WAY_OUT}", retry_after_s=2)

@@ -35,7 +35,7 @@ class NoFields(Wire):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CallContext:
-    """Who calls an operation, and how.
+    """The caller of an operation, and the headers of its request.
 
     `caller` is the caller's name. It is '' only over NATS without the header `Orchestra-Caller`: NATS' own
     permissions guard its subjects, so such a client may see and change everything, as the command line does.

@@ -330,15 +330,15 @@ def _admit(
         return made
 
     if count == 1:
-        whole: ResponseEncoder = new_encoder()
+        response_encoder: ResponseEncoder = new_encoder()
     else:
-        whole = ChoicesEncoder(
+        response_encoder = ChoicesEncoder(
             [new_encoder() for _ in range(count)], repeats=repeats, include_usage=body.include_usage
         )
     others = [_choice(prompts[index // repeats], index, index % repeats) for index in range(1, count)]
     return AdmittedRequest(
         work=first,
-        encoder=whole,
+        encoder=response_encoder,
         stream=bool(body.stream),
         cache=body.cache or DEFAULT_CACHE,
         notes=fields.notes,

@@ -78,16 +78,16 @@ class ResponseCache:
 
     def store(self, key: str, events: Sequence[StreamEvent], ttl_s: float) -> None:
         """Store a complete response, if it is cacheable."""
-        whole = cacheable_events(events)
-        if whole is None:
+        cacheable = cacheable_events(events)
+        if cacheable is None:
             return
-        value = _EVENTS.dump_json(whole)
+        value = _EVENTS.dump_json(cacheable)
         if len(value) > self.settings.max_answer_bytes:
             return
         self._put(key, value, 0.0, ttl_s)
         if self.settings.shared:
             now = time.time()
-            record = CachedResponse(stored_at=now, expires_at=now + ttl_s, events=whole)
+            record = CachedResponse(stored_at=now, expires_at=now + ttl_s, events=cacheable)
             try:  # without waiting: the client has its response already
                 self.bus.post(self.bucket.subject(key), record.model_dump_json().encode())
             except OrchestraError as error:
@@ -109,20 +109,20 @@ def cacheable_events(events: Sequence[StreamEvent]) -> tuple[StreamEvent, ...] |
     asking again may give a better one.
     """
     joined = JoinedText()
-    kept: list[StreamEvent] = []
+    found: list[StreamEvent] = []
     for event in events:
         if isinstance(event, TextDelta):
             joined.add(event)
         elif isinstance(event, Vectors):
-            kept.append(event)
+            found.append(event)
         elif isinstance(event, StreamEnd):
             failed = event.error is not None or _has_failed_step(event)
             if failed or event.finish.reason not in ("stop", "length", "tool_calls"):
                 return None
             if joined:
-                kept.append(joined.delta)
-            kept.append(event.model_copy(update={"trace_id": ""}))
-            return tuple(kept)
+                found.append(joined.delta)
+            found.append(event.model_copy(update={"trace_id": ""}))
+            return tuple(found)
     return None
 
 

@@ -49,7 +49,7 @@ class RunEvents:
             watch.end(Unavailable("the gateway is shutting down", retry_after_s=1))
 
     async def stream(self, context: HttpContext) -> None:
-        """Stream from the first event, or after the header `Last-Event-ID`; 204 if there are no more.
+        """Stream from the first event, or after the header `Last-Event-ID`; 204 if no more events come.
 
         Raises `NoSuchRun` for a run that nobody knows or that is another caller's, `Overloaded`.
         """
@@ -109,7 +109,7 @@ class RunEvents:
         try:
             self.gateway.bus.post(message.reply, headers={CALLER: caller, STATE_HEADER: QUEUED})
         except (OrchestraError, ValueError) as error:
-            log.debug("could not say on %s that the run waits: %s", message.subject, error)
+            log.debug("cannot answer on %s that the run waits: %s", message.subject, error)
 
 
 def _after(context: HttpContext) -> int:

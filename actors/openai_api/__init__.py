@@ -1,1 +1,1 @@
-"""Encodes answers as the OpenAI API defines them: whole, and as events."""
+"""Encodes responses as the OpenAI API defines them: complete, or as a stream of chunks."""

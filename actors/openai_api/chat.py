@@ -12,13 +12,13 @@ from orchestration.messages import Progress, StreamEnd, TextDelta, TokenLogprob,
 
 
 class ChatEncoder(TextEncoder):
-    """The prefix of a chunk is built once, so a token costs one small JSON string.
+    """Builds the prefix of a chunk once, so that a token costs one small JSON string.
 
-    The first chunk of a stream has the role, whatever else it brings: clients tell the kind of the message
-    from it. Progress of a run travels as a chunk with an empty delta and an `orchestra` field, which OpenAI's
-    clients read as "nothing new". Tool calls and a refusal come whole, in the last chunk of a stream.
-    Reasoning has both names that clients know, `reasoning_content` and `reasoning`. A chunk whose `orchestra`
-    has `replaces` takes the place of the text before it, but for so many of its first characters.
+    The first chunk of a stream has the role, since clients need it for the type of the message. Progress of a
+    run is a chunk with an empty delta and an `orchestra` field, which OpenAI's clients ignore. Tool calls
+    and a refusal are complete in the last chunk of a stream. Reasoning has both names that clients know,
+    `reasoning_content` and `reasoning`. A chunk whose `orchestra` has `replaces` replaces the text before it,
+    except its first `replaces` characters.
     """
 
     def __init__(
@@ -49,29 +49,30 @@ class ChatEncoder(TextEncoder):
             text = b'"content":%b' % to_json(event.text)
             if event.reasoning:
                 before = text + b"," if role or event.text else b""
-                thought = to_json(event.reasoning)
-                text = b'%b"reasoning_content":%b,"reasoning":%b' % (before, thought, thought)
+                reasoning = to_json(event.reasoning)
+                text = b'%b"reasoning_content":%b,"reasoning":%b' % (before, reasoning, reasoning)
             logprobs = to_json(chat_logprobs(event.logprobs)) if event.logprobs else b"null"
-            ours = b',"orchestra":{"replaces":%d}' % event.replaces if event.replaces else b""
+            orchestra = b',"orchestra":{"replaces":%d}' % event.replaces if event.replaces else b""
             return (
-                b'%b%b%b},"logprobs":%b,"finish_reason":null}]%b}' % (self._open, role, text, logprobs, ours),
+                b'%b%b%b},"logprobs":%b,"finish_reason":null}]%b}'
+                % (self._open, role, text, logprobs, orchestra),
             )
         if isinstance(event, Progress):
-            said: dict[str, Any] = {"progress": event.text}
+            fields: dict[str, Any] = {"progress": event.text}
             if event.step is not None:
-                said["step"] = event.step.model_dump(mode="json", exclude_none=True)
-            return (self._about(said),)
+                fields["step"] = event.step.model_dump(mode="json", exclude_none=True)
+            return (self._about(fields),)
         if isinstance(event, StreamEnd):
             return self._last(event)
         return ()
 
-    def _about(self, said: dict[str, Any]) -> bytes:
-        """A chunk that says nothing of the answer."""
+    def _about(self, fields: dict[str, Any]) -> bytes:
+        """Return a chunk without text, with an `orchestra` field."""
         role, self._role = (b'"role":"assistant","content":""' if self._role else b""), b""
         return b'%b%b},"logprobs":null,"finish_reason":null}],"orchestra":%b}' % (
             self._open,
             role,
-            to_json(said),
+            to_json(fields),
         )
 
     def _last(self, ended: StreamEnd) -> tuple[bytes, ...]:
@@ -104,10 +105,10 @@ class ChatEncoder(TextEncoder):
     def encode_full(self) -> bytes:
         ended = self.end()
         text, reasoning = self.joined.text, self.joined.reasoning
-        says_it_otherwise = bool(ended.finish.calls or ended.finish.refusal or reasoning)
+        has_other_content = bool(ended.finish.calls or ended.finish.refusal or reasoning)
         message: dict[str, Any] = {
             "role": "assistant",
-            "content": None if says_it_otherwise and not text else text,
+            "content": None if has_other_content and not text else text,
             "refusal": ended.finish.refusal or None,
         }
         if reasoning:
@@ -134,12 +135,12 @@ class ChatEncoder(TextEncoder):
 
 
 def chat_logprobs(tokens: tuple[TokenLogprob, ...] | list[TokenLogprob]) -> dict[str, Any]:
-    """OpenAI's `logprobs` of a chat choice; the tokens already have its fields."""
+    """Return OpenAI's `logprobs` of a chat choice; the tokens have its fields already."""
     return {"content": tokens, "refusal": None}
 
 
 def tool_call_json(call: ToolCall) -> dict[str, Any]:
-    """OpenAI's shape of a tool call."""
+    """Return a tool call as OpenAI's API has it."""
     return {
         "id": call.id,
         "type": "function",

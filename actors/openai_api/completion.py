@@ -1,4 +1,4 @@
-"""`text_completion`, whole and in pieces."""
+"""`text_completion`, complete or as a stream."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from orchestration.messages import StreamEnd, TextDelta, TokenLogprob, Usage
 
 
 class CompletionEncoder(TextEncoder):
-    """Offsets of log probabilities count characters of the answer, from its start. The token that was
-    sampled is among the likeliest even where it is none of them, as in OpenAI's API."""
+    """The offsets of log probabilities count characters from the start of the answer. As in OpenAI's API, the
+    sampled token is always among the most likely ones."""
 
     def __init__(
         self, work_id: str, model: str, created: int, *, include_usage: bool, logprobs: bool
@@ -20,14 +20,14 @@ class CompletionEncoder(TextEncoder):
         super().__init__(work_id, model, created, include_usage=include_usage, logprobs=logprobs)
         self._offset = 0
         self.echo = ""
-        """The prompt, where the answer begins with it."""
+        """The prompt, if the answer is to begin with it."""
 
     def encode_event(self, event: Event) -> tuple[bytes, ...]:
         if isinstance(event, TextDelta):
             logprobs = self._logprobs(event.logprobs) if event.logprobs else None
             echo, self.echo = self.echo, ""
-            ours = {"orchestra": {"replaces": event.replaces}} if event.replaces else None
-            return (self._object([self._choice(echo + event.text, logprobs, None)], ours),)
+            orchestra = {"orchestra": {"replaces": event.replaces}} if event.replaces else None
+            return (self._object([self._choice(echo + event.text, logprobs, None)], orchestra),)
         if not isinstance(event, StreamEnd):
             return ()
         last = self._object(

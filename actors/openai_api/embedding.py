@@ -1,4 +1,4 @@
-"""The answer of `/v1/embeddings`."""
+"""The response of `/v1/embeddings`."""
 
 from __future__ import annotations
 
@@ -14,14 +14,13 @@ from orchestration.messages import StreamEnd, Usage, Vectors
 
 
 class EmbeddingEncoder(ResponseEncoder):
-    """Vectors arrive as base64 of little-endian float32, which is also what base64 callers get.
+    """Vectors arrive as base64 of little-endian float32; clients that ask for base64 get them unchanged.
 
-    Each is encoded when it arrives: two thousand at once at the end would hold up the event loop for a
-    tenth of a second.
+    Each vector is encoded when it arrives: 2,000 at once would block the event loop for 0.1 s.
     """
 
     def __init__(self, model: str, inputs: int, *, base64: bool, dimensions: int | None = None) -> None:
-        """Vectors of another length than `dimensions` are refused: nothing here shortens them."""
+        """Vectors of another length than `dimensions` are refused, since they cannot be shortened here."""
         self.model = model
         self.base64 = base64
         self.dimensions = dimensions
@@ -54,10 +53,10 @@ class EmbeddingEncoder(ResponseEncoder):
             if entry is None:
                 raise BackendFailed(f"the node sent no vector for input {index}")
             entries.append(entry)
-        said: dict[str, Any] = {"cache": self.origin} if self.origin else {}
+        fields: dict[str, Any] = {"cache": self.origin} if self.origin else {}
         if self.notes:
-            said["notes"] = self.notes
-        orchestra = b',"orchestra":%b' % to_json(said) if said else b""
+            fields["notes"] = self.notes
+        orchestra = b',"orchestra":%b' % to_json(fields) if fields else b""
         return b'{"object":"list","data":[%b],"model":%b,"usage":%b%b}' % (
             b",".join(entries),
             to_json(self.model),

@@ -1,7 +1,7 @@
-"""How an answer looks on the outside, whichever face it leaves by.
+"""The encoders of responses, for HTTP and NATS alike.
 
-A shape is made per request. Either `encode_event` is called for every event of the stream and what it returns
-goes out at once, or `add` for every event and `encode_full` at the end.
+Each request has its own encoder. For a stream, call `encode_event` with each event and send what it returns.
+For a complete response, call `add` with each event and `encode_full` at the end.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from orchestration.messages import JoinedText, RunEnd, StreamEnd, StreamEvent, T
 
 @dataclass(frozen=True, slots=True)
 class ChoiceEvent:
-    """An event of the answer with this index, where a request has several."""
+    """An event of the choice with this index, for a request with several choices."""
 
     index: int
     event: StreamEvent
@@ -28,7 +28,7 @@ Event = StreamEvent | ChoiceEvent
 
 
 class ResponseEncoder(ABC):
-    """`encode_event` and `encode_full` give JSON; framing (SSE, NATS messages) is the face's."""
+    """`encode_event` and `encode_full` return JSON; HTTP and NATS add their framing (SSE, messages)."""
 
     trace_id: str = ""
     """The request's trace, for a response whose `StreamEnd` has none; '' if the request is not traced."""
@@ -60,10 +60,10 @@ class ResponseEncoder(ABC):
 
 
 class TextEncoder(ResponseEncoder):
-    """What answers made of text share: the gathered text, its log probabilities, and the end."""
+    """The part that text responses share: the joined text, its log probabilities, and the end."""
 
     index: int = 0
-    """Of the choice, where a request has several answers."""
+    """The index of the choice, for a request with several choices."""
 
     def __init__(
         self, work_id: str, model: str, created: int, *, include_usage: bool, logprobs: bool
@@ -84,66 +84,66 @@ class TextEncoder(ResponseEncoder):
 
     @abstractmethod
     def encode_usage(self, usage: Usage) -> bytes:
-        """The last object of a stream whose caller asked for its usage."""
+        """Return the last object of a stream with `include_usage`."""
 
     def end(self) -> StreamEnd:
         if self.ended is None:
-            raise BackendFailed("the answer ended without saying so")
+            raise BackendFailed("the stream ended without its last event")
         return self.ended
 
     def orchestra(self, ended: StreamEnd) -> dict[str, Any]:
-        """Orchestra's own field of the answer."""
-        said: dict[str, Any] = {
+        """Return the field `orchestra` of the response."""
+        fields: dict[str, Any] = {
             "run": self.work_id,
             "node": ended.finish.node,
             "model": ended.finish.model or self.model,
             "steps": [],
         }
         if isinstance(ended, RunEnd):
-            said["steps"] = [step.model_dump(mode="json", exclude_none=True) for step in ended.steps]
+            fields["steps"] = [step.model_dump(mode="json", exclude_none=True) for step in ended.steps]
         if isinstance(ended, RunEnd) and ended.accounts is not None:
             models = ended.accounts.by_model.items()
-            said["usage"] = {
+            fields["usage"] = {
                 "by_model": {model: usage_json(usage) for model, usage in models},
                 "discarded": usage_json(ended.accounts.discarded),
             }
         if ended.trace_id or self.trace_id:
-            said["trace_id"] = ended.trace_id or self.trace_id
+            fields["trace_id"] = ended.trace_id or self.trace_id
         if self.notes or ended.finish.notes:
-            said["notes"] = [*self.notes, *ended.finish.notes]
+            fields["notes"] = [*self.notes, *ended.finish.notes]
         if isinstance(ended, RunEnd) and ended.report:
-            said["report"] = ended.report
-        return said | {"cache": self.origin} if self.origin else said
+            fields["report"] = ended.report
+        return fields | {"cache": self.origin} if self.origin else fields
 
 
 def finish_reason(ended: StreamEnd) -> str:
-    """OpenAI's word for why it ended. Raises `Cancelled` for work that somebody took back."""
+    """Return OpenAI's finish reason. Raises `Cancelled` for work that was cancelled."""
     reason = ended.finish.reason
     if reason == "cancelled":
         raise Cancelled("the request was cancelled")
     if reason == "error":
-        raise BackendFailed("the answer ended with an error that nobody described")
+        raise BackendFailed("the work failed without an error message")
     return reason
 
 
 def usage_json(usage: Usage, *, text: bool = True) -> dict[str, Any]:
-    """OpenAI's `usage`; with `estimated: true` where the model's side reported no tokens."""
-    shaped: dict[str, Any] = {
+    """Return OpenAI's `usage`, with `estimated: true` if the model's server reported no tokens."""
+    fields: dict[str, Any] = {
         "prompt_tokens": usage.prompt_tokens,
         "total_tokens": usage.prompt_tokens + usage.completion_tokens,
     }
     if text:
-        shaped["completion_tokens"] = usage.completion_tokens
-        shaped["prompt_tokens_details"] = {"cached_tokens": usage.cached_tokens}
+        fields["completion_tokens"] = usage.completion_tokens
+        fields["prompt_tokens_details"] = {"cached_tokens": usage.cached_tokens}
         if usage.reasoning_tokens:
-            shaped["completion_tokens_details"] = {"reasoning_tokens": usage.reasoning_tokens}
+            fields["completion_tokens_details"] = {"reasoning_tokens": usage.reasoning_tokens}
     if usage.estimated:
-        shaped["estimated"] = True
-    return shaped
+        fields["estimated"] = True
+    return fields
 
 
 def error_json(error: OrchestraError) -> bytes:
-    """OpenAI's error body: message, type, param and our own stable code."""
+    """Return OpenAI's error body: message, type, param, and Orchestra's stable code."""
     if error.status == 429:
         kind = "rate_limit_error"
     elif error.status < 500:

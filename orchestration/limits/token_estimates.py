@@ -22,7 +22,7 @@ MAX_NAMES = 1_024
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """In tokens. `total` includes the longest answer that the request allows."""
+    """Numbers of tokens. `total` includes the longest answer that the request allows."""
 
     prompt: int
     total: int
