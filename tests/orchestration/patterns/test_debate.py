@@ -23,7 +23,7 @@ from tests.orchestration.patterns.scripted import (
     make_run,
     perform,
 )
-from tests.orchestration.patterns.test_recall import Book, performed
+from tests.orchestration.patterns.test_step_cache import Book, performed
 
 SUM = "What is 3 + 4?"
 OPEN = "Tell me something about bees."

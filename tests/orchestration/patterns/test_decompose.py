@@ -28,7 +28,7 @@ from tests.orchestration.patterns.scripted import (
     make_run,
     perform,
 )
-from tests.orchestration.patterns.test_recall import Book, performed
+from tests.orchestration.patterns.test_step_cache import Book, performed
 
 
 async def test_subtasks_are_done_in_the_order_of_their_inputs_and_the_answer_comes_from_the_ends() -> None:

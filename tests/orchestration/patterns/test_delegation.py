@@ -35,8 +35,8 @@ from orchestration.patterns.step_request import (
     StepWritten,
 )
 from tests.orchestration.patterns.scripted import Scripted, make_context, make_run, perform
-from tests.orchestration.patterns.test_recall import Book
-from tests.orchestration.patterns.test_work import HARBOUR, WithoutVectors
+from tests.orchestration.patterns.test_specialist_step import HARBOUR, WithoutVectors
+from tests.orchestration.patterns.test_step_cache import Book
 
 QUESTION = (ChatMessage(role="user", content="When does the harbour open?"),)
 

@@ -29,7 +29,7 @@ from tests.orchestration.patterns.scripted import (
     perform,
     plan_json,
 )
-from tests.orchestration.patterns.test_recall import Book, performed
+from tests.orchestration.patterns.test_step_cache import Book, performed
 
 ANALYSIS = json.dumps({"asked": "The reason.", "criteria": ["names the cause", "is short."]})
 

@@ -12,7 +12,7 @@ from orchestration.trust.checks import FORM_MET, RIGHT_SUMS, WRONG_SUM, check_of
 from orchestration.trust.form import meets_form
 from orchestration.trust.run_observations import verdicts_in, verified_in
 from tests.orchestration.patterns.scripted import Scripted, make_run, perform
-from tests.orchestration.patterns.test_mending import BROKEN, QUESTION, RIGHT, WRONG, Sandboxed, passing
+from tests.orchestration.patterns.test_step_repair import BROKEN, QUESTION, RIGHT, WRONG, Sandboxed, passing
 
 
 @pytest.mark.parametrize(

@@ -24,7 +24,7 @@ from orchestration.patterns import (
 )
 from orchestration.patterns.base import StepAccepted
 from tests.orchestration.patterns.scripted import AGENTS, Scripted, counting_clock, make_context, make_run
-from tests.orchestration.patterns.test_recall import Book
+from tests.orchestration.patterns.test_step_cache import Book
 
 SCRIPT = {"quick": "one two", "last": "three"}
 

@@ -1,4 +1,4 @@
-"""A specialist's step with its hands: what it is given, and what is said of its answer."""
+"""A specialist's step with tools: what the specialist gets, and how its answer is checked."""
 
 from __future__ import annotations
 
