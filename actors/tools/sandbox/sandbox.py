@@ -53,7 +53,7 @@ class CallResult:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Ran:
+class ProgramResult:
     """One outcome for each call. `error` says why the program itself ended early, '' where it did not."""
 
     outcomes: tuple[CallResult, ...]
@@ -64,22 +64,22 @@ class Ran:
 
 
 @dataclass(slots=True)
-class _Heard:
+class _ProcessOutput:
     """The output of a process so far."""
 
     lines: list[dict[str, Any]] = field(default_factory=list)
-    output: bytearray = field(default_factory=bytearray)
+    printed: bytearray = field(default_factory=bytearray)
     trouble: str = ""
 
 
 class Sandbox:
-    """May be used by several at once; `at_once` of them run."""
+    """Runs programs; at most `concurrency` at the same time, others wait."""
 
     def __init__(self, settings: SandboxSettings) -> None:
         self.settings = settings
-        self._room = asyncio.Semaphore(settings.at_once)
+        self._room = asyncio.Semaphore(settings.concurrency)
 
-    async def run(self, code: str, calls: tuple[str, ...] = ()) -> Ran:
+    async def run(self, code: str, calls: tuple[str, ...] = ()) -> ProgramResult:
         """Run `code`, then each call in its namespace. Raises `InvalidRequest` where this machine has no
         sandbox. Cancelled, it ends the process."""
         if not sys.platform.startswith("linux"):
@@ -88,28 +88,28 @@ class Sandbox:
             with tempfile.TemporaryDirectory(
                 prefix="orchestra-program-", ignore_cleanup_errors=True
             ) as folder:
-                heard, code_of_exit = await self._performed(self._job(code, calls, folder), len(calls))
-        return self._judged(heard, code_of_exit, len(calls))
+                collected, code_of_exit = await self._run_process(self._job(code, calls, folder), len(calls))
+        return self._result(collected, code_of_exit, len(calls))
 
     def _job(self, code: str, calls: tuple[str, ...], folder: str) -> bytes:
         limits = self.settings.model_dump(include={"cpu_s", "memory_mb", "files_mb"})
         job = {"code": code, "calls": calls, "folder": folder, "limits": limits, "root": _ROOT}
         return json.dumps(job).encode()
 
-    async def _performed(self, job: bytes, calls: int) -> tuple[_Heard, int]:
-        process = await self._started()
-        heard = _Heard()
+    async def _run_process(self, job: bytes, calls: int) -> tuple[_ProcessOutput, int]:
+        process = await self._start()
+        collected = _ProcessOutput()
         try:
             async with asyncio.timeout(self.settings.wall_s):
-                await self._heard(process, job, heard, calls)
-                return heard, await process.wait()
+                await self._communicate(process, job, collected, calls)
+                return collected, await process.wait()
         except TimeoutError:
-            heard.trouble = f"took longer than wall_s {self.settings.wall_s:g}"
-            return heard, 0
+            collected.trouble = f"took longer than wall_s {self.settings.wall_s:g}"
+            return collected, 0
         finally:
             await _end(process)
 
-    async def _started(self) -> asyncio.subprocess.Process:
+    async def _start(self) -> asyncio.subprocess.Process:
         starting = asyncio.ensure_future(
             asyncio.create_subprocess_exec(
                 sys.executable,
@@ -128,65 +128,69 @@ class Sandbox:
             await _end(await starting)
             raise
 
-    async def _heard(
-        self, process: asyncio.subprocess.Process, job: bytes, heard: _Heard, calls: int
+    async def _communicate(
+        self, process: asyncio.subprocess.Process, job: bytes, collected: _ProcessOutput, calls: int
     ) -> None:
         assert process.stdin is not None
         assert process.stdout is not None
         assert process.stderr is not None
         process.stdin.write(job)
         process.stdin.close()
-        printed = self._printed(process.stderr, process, heard)
+        printed = self._read_output(process.stderr, process, collected)
         async with asyncio.TaskGroup() as both:
             both.create_task(printed)
-            both.create_task(self._said(process.stdout, process, heard, calls))
+            both.create_task(self._read_reports(process.stdout, process, collected, calls))
 
-    async def _printed(
-        self, stream: asyncio.StreamReader, process: asyncio.subprocess.Process, heard: _Heard
+    async def _read_output(
+        self, stream: asyncio.StreamReader, process: asyncio.subprocess.Process, collected: _ProcessOutput
     ) -> None:
         while chunk := await stream.read(_CHUNK):
-            heard.output += chunk
-            if len(heard.output) > self.settings.output_bytes:
-                heard.trouble = f"printed more than output_bytes {self.settings.output_bytes}"
+            collected.printed += chunk
+            if len(collected.printed) > self.settings.output_bytes:
+                collected.trouble = f"printed more than output_bytes {self.settings.output_bytes}"
                 _kill(process)
                 return
 
-    async def _said(
-        self, stream: asyncio.StreamReader, process: asyncio.subprocess.Process, heard: _Heard, calls: int
+    async def _read_reports(
+        self,
+        stream: asyncio.StreamReader,
+        process: asyncio.subprocess.Process,
+        collected: _ProcessOutput,
+        calls: int,
     ) -> None:
-        """Its reports. The program could write there too, so they are bounded and read with suspicion."""
+        """Read what the process reports. The program could write there too: it is limited and validated."""
         rest, most = b"", _LINE_BYTES * (calls + 4)
         total = 0
         while chunk := await stream.read(_CHUNK):
             total += len(chunk)
             *whole, rest = (rest + chunk).split(b"\n")
             with suppress(ValueError, RecursionError):
-                heard.lines += [line for line in map(json.loads, whole) if isinstance(line, dict)]
+                collected.lines += [line for line in map(json.loads, whole) if isinstance(line, dict)]
             if total > most:
-                heard.trouble = "reported more than its calls can give"
+                collected.trouble = "reported more than its calls can give"
                 _kill(process)
                 return
 
-    def _judged(self, heard: _Heard, code_of_exit: int, calls: int) -> Ran:
-        for line in heard.lines[:1]:
+    def _result(self, collected: _ProcessOutput, code_of_exit: int, calls: int) -> ProgramResult:
+        for line in collected.lines[:1]:
             if "refused" in line:
                 raise InvalidRequest(f"no program is run: {line['refused']}"[:_REASON_CHARS], param="sandbox")
-        output = bytes(heard.output[: self.settings.output_bytes]).decode(errors="replace")
-        if not heard.lines and not heard.trouble:
+        output = bytes(collected.printed[: self.settings.output_bytes]).decode(errors="replace")
+        if not collected.lines and not collected.trouble:
             raise InvalidRequest(
                 f"no program is run: the sandbox did not start: {output[-_REASON_CHARS:]}", param="sandbox"
             )
-        broken = next((str(line["broken"]) for line in heard.lines if "broken" in line), "")
-        outcomes = [_outcome(line) for line in heard.lines if "value" in line][:calls]
-        error = broken or heard.trouble
-        if not error and not any("done" in line for line in heard.lines):
+        broken = next((str(line["broken"]) for line in collected.lines if "broken" in line), "")
+        outcomes = [_outcome(line) for line in collected.lines if "value" in line][:calls]
+        error = broken or collected.trouble
+        if not error and not any("done" in line for line in collected.lines):
             error = self._how_it_ended(code_of_exit)
         missing = CallResult(error=error or "it gave no value")
-        return Ran(
+        return ProgramResult(
             outcomes=(*outcomes, *[missing] * (calls - len(outcomes))),
             output=output,
             error=error,
-            own_folder=any(line.get("own") is True for line in heard.lines[:1]),
+            own_folder=any(line.get("own") is True for line in collected.lines[:1]),
         )
 
     def _how_it_ended(self, code: int) -> str:
@@ -212,7 +216,7 @@ def _kill(process: asyncio.subprocess.Process) -> None:
 
 
 async def _end(process: asyncio.subprocess.Process) -> None:
-    """Have it gone, and its pipes read to their ends, which closes them."""
+    """Kill the process, and read its pipes to their ends, which closes them."""
     if process.returncode is None:
         _kill(process)
     await process.communicate()

@@ -16,7 +16,7 @@ from actors.launch.build_tools import build_tools
 from actors.settings import Settings
 from actors.tools.python import PythonTool, passed
 from actors.tools.sandbox import lockdown as walls
-from actors.tools.sandbox.sandbox import CallResult, Ran, Sandbox
+from actors.tools.sandbox.sandbox import CallResult, ProgramResult, Sandbox
 from actors.tools.sandbox.settings import SandboxSettings
 from orchestration.messages import ToolResult
 from orchestration.patterns import ToolUse
@@ -27,7 +27,7 @@ from tests.orchestration.patterns.scripted import Scripted, make_run, perform
 GENEROUS = SandboxSettings(enabled=True, wall_s=20, cpu_s=10, memory_mb=128, files_mb=1, output_bytes=2_000)
 
 
-async def ran(program: str, *calls: str, **limits: float) -> Ran:
+async def ran(program: str, *calls: str, **limits: float) -> ProgramResult:
     return await Sandbox(GENEROUS.model_copy(update=limits)).run(program, calls)
 
 
