@@ -25,13 +25,13 @@ from orchestration.patterns.clipping import MARK
 INSIDE_SHARE = 0.6
 """An answer with at least this share of whole notes of the team, such as the critic's remarks, consists of
 them."""
-LONGEST_UNIT = 200
+MAX_UNIT = 200
 """Maximum words of a fragment whose repetition is detected."""
-MOST_COPIES, MOST_SHORT_COPIES, MOST_LONG_COPIES = 5, 24, 3
+MAX_COPIES, MAX_SHORT_COPIES, MAX_LONG_COPIES = 5, 24, 3
 """Allowed copies of a fragment in a row; of one with fewer than `SHORT_UNIT` words; of one with at least
 `LONG_UNIT`."""
 SHORT_UNIT, LONG_UNIT = 3, 48
-MOST_ROWS = 32
+MAX_ROWS = 32
 """Allowed copies of a fragment with marks of a form, such as a table row, a JSON entry or an HTML element."""
 END_MARKS = (
     "</s>",
@@ -167,7 +167,7 @@ class AnswerCheck:
         if self._is_code or self._caller.wants_copies:
             return
         words, last = self._words, len(self._words) - 1
-        before = [at for at in self._seen.get(words[last], ()) if last - at <= LONGEST_UNIT]
+        before = [at for at in self._seen.get(words[last], ()) if last - at <= MAX_UNIT]
         self._seen[words[last]] = [*before, last]
         self._allowed = [length for length in self._allowed if last - length in before]
         lengths = (last - at for at in before)
@@ -175,9 +175,9 @@ class AnswerCheck:
             lengths = (each for each in lengths if all(each % length for length in self._allowed))
         self._copied = {length: self._copied.get(length, 0) + 1 for length in lengths}
         for length in sorted(self._copied):
-            most = MOST_COPIES if length >= SHORT_UNIT else MOST_SHORT_COPIES
-            most = MOST_LONG_COPIES if length >= LONG_UNIT else most
-            most = MOST_ROWS if any(self._marked[-length:]) else most
+            most = MAX_COPIES if length >= SHORT_UNIT else MAX_SHORT_COPIES
+            most = MAX_LONG_COPIES if length >= LONG_UNIT else most
+            most = MAX_ROWS if any(self._marked[-length:]) else most
             if self._copied[length] != length * (most - 1):
                 continue
             if not self._is_loop(words[-length:]):
@@ -211,17 +211,17 @@ def problem_of(text: str, caller: CallerText, inside: Iterable[str] = ()) -> str
 
 def without_end_marks(text: str) -> str:
     """The text without the end marks that an upstream left in it."""
-    kept = text.rstrip()
-    while kept.endswith(END_MARKS):
-        mark = next(mark for mark in END_MARKS if kept.endswith(mark))
-        kept = kept[: -len(mark)].rstrip()
-    return text if len(kept) == len(text.rstrip()) else kept
+    stripped = text.rstrip()
+    while stripped.endswith(END_MARKS):
+        mark = next(mark for mark in END_MARKS if stripped.endswith(mark))
+        stripped = stripped[: -len(mark)].rstrip()
+    return text if len(stripped) == len(text.rstrip()) else stripped
 
 
-def is_echo(text: str, asked: str) -> bool:
+def is_echo(text: str, request: str) -> bool:
     """Whether a text is the whole request, once or several times, as the echo backend answers. A model that
     continues a prompt repeats only parts of it."""
-    words, source = text.split(), asked.split()
+    words, source = text.split(), request.split()
     return len(words) >= len(source) > 0 and all(
         word == source[at % len(source)] for at, word in enumerate(words)
     )

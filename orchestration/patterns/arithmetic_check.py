@@ -12,9 +12,9 @@ from orchestration.patterns.arithmetic import NotArithmetic, evaluate, format_nu
 from orchestration.patterns.consensus.final import final_answer
 from orchestration.patterns.consensus.numbers import numbers
 
-ROUNDS = 16
+MAX_ROUNDS = 16
 """Maximum rounds of corrections that follow from others."""
-MOST = 32
+MAX_SUMS = 32
 """Maximum sums of one text that are checked."""
 _NUMBER = r"(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)(?:\.\d+)?|\.\d+"
 _TOKEN = re.compile(
@@ -65,7 +65,7 @@ class Correction:
         return f"{self.sum} = {self.right}, not {self.wrong}"
 
 
-def corrected(text: str) -> tuple[str, tuple[Correction, ...]]:
+def correct_sums(text: str) -> tuple[str, tuple[Correction, ...]]:
     """The text with right results in place of wrong ones, and the corrections. Code, sums with variables and
     unreadable ones stay as they are."""
     made: list[str] = []
@@ -82,20 +82,20 @@ def corrected(text: str) -> tuple[str, tuple[Correction, ...]]:
     return "".join([*made, text[done:]]), tuple(found)
 
 
-def right_sums(text: str) -> int:
+def count_right_sums(text: str) -> int:
     """The number of sums in the text that are right."""
     chains = [text[start:end] for start, end in _chains(text)]
     return sum(_read(chain) is not None and _checked(chain) is None for chain in chains)
 
 
-def carried_on(text: str, question: str) -> tuple[str, tuple[Correction, ...], bool]:
+def correct_all_sums(text: str, question: str) -> tuple[str, tuple[Correction, ...], bool]:
     """The corrected text, where a wrong result is also replaced wherever it is repeated and was not in the
     question, and sums that use it are corrected in turn; the corrections; and whether the text's final number
     is right or given."""
     given = set(numbers(question))
     found: list[Correction] = []
-    for _ in range(ROUNDS):
-        text, new = corrected(text)
+    for _ in range(MAX_ROUNDS):
+        text, new = correct_sums(text)
         if not new:
             break
         found += new
@@ -106,12 +106,12 @@ def carried_on(text: str, question: str) -> tuple[str, tuple[Correction, ...], b
                 continue
             place += len(each.sum)
             text = text[:place] + _replaced(text[place:], wrong, value)
-    return text, tuple(found), not found or rests_on(text, found, question)
+    return text, tuple(found), not found or ends_in_right_number(text, found, question)
 
 
-def rests_on(text: str, corrections: Sequence[Correction], question: str) -> bool:
+def ends_in_right_number(text: str, corrections: Sequence[Correction], question: str) -> bool:
     """Whether the final number of a text is one of the right results, or a given one."""
-    if not corrections or corrected(text)[1]:
+    if not corrections or correct_sums(text)[1]:
         return not corrections
     sums = [text[start:end] for start, end in _chains(text)]
     known = {value for each in corrections for value in (*numbers(each.right), *numbers(each.sum))}
@@ -138,7 +138,7 @@ def _chains(text: str) -> Iterator[tuple[int, int]]:
     """The bounds of runs of numbers, signs and `=` that may be sums."""
     code = [match.span() for match in _FENCE.finditer(text)]
     place, count = 0, 0
-    while count < MOST:
+    while count < MAX_SUMS:
         start = end = place
         equals = False
         while (match := _TOKEN.match(text, end)) is not None:

@@ -91,7 +91,7 @@ async def auto(
         )
     arm = chosen.arm
     model = arm.model or model
-    context.report["auto"] = said = {
+    context.report["auto"] = report = {
         "kind": analysis.kind,
         "confidence": round(analysis.confidence, 3),
         "difficulty": analysis.level,
@@ -101,7 +101,7 @@ async def auto(
         "model": model or "",
         "reason": chosen.why,
     }
-    await context.event("choice", question=analysis.kind, **{k: v for k, v in said.items() if k != "kind"})
+    await context.event("choice", question=analysis.kind, **{k: v for k, v in report.items() if k != "kind"})
     how = ", ".join(each for each in (arm.pattern, arm.model, arm.profile.name) if each)
     await context.progress(f"auto chose {how}: {_looks(analysis)} ({chosen.why})")
     tuned = _tuned(run, context, analysis, chosen.arm, model, settings)
@@ -144,12 +144,12 @@ def _allowed(run: Run, settings: AutoPatternSettings, known: Collection[str], *,
     if run.guide is not None or small:
         return {SINGLE}
     allowed = set(known) if settings.patterns is None else {SINGLE, *settings.patterns}
-    asked = _instructions(run.messages)
-    if not is_chore(asked):
+    instructions = _instructions(run.messages)
+    if not is_chore(instructions):
         return allowed
-    if several and is_form_alone(asked):
+    if several and is_form_alone(instructions):
         return allowed & {SINGLE, ENSEMBLE}
-    return allowed & {SINGLE, RESEARCH} if is_summary_of_what_it_names(asked) else {SINGLE}
+    return allowed & {SINGLE, RESEARCH} if is_summary_of_what_it_names(instructions) else {SINGLE}
 
 
 def _preferred(context: RunContext, analysis: Analysis, settings: AutoPatternSettings) -> str | None:
@@ -160,24 +160,24 @@ def _preferred(context: RunContext, analysis: Analysis, settings: AutoPatternSet
 
 def _candidates(run: Run, context: RunContext, analysis: Analysis) -> Candidates:
     """The most trusted live models, and the tokens of an answer of each."""
-    asked = sum(estimate_tokens(said.content) for said in run.messages)
+    prompt_tokens = sum(estimate_tokens(message.content) for message in run.messages)
     models = context.ranked()[:MAX_MODELS]
     panel = context.panel(MAX_VOTERS)
     known = {
         name: context.facts.lengths.expected(context.facts.question_kind, name) or analysis.tokens
         for name in {*models, *panel}
     }
-    tokens = {name: asked + length for name, length in known.items()}
+    tokens = {name: prompt_tokens + length for name, length in known.items()}
     return Candidates(models=tuple(models), panel=tuple(panel), tokens=tokens)
 
 
 def _instructions(messages: Sequence[ChatMessage]) -> str:
     """The caller's instructions: the last question, and the system messages, where web pages put them."""
     system = [each.content for each in messages if each.role == "system"]
-    return "\n".join([*system, _asked(messages)])
+    return "\n".join([*system, _last_question(messages)])
 
 
-def _asked(messages: Sequence[ChatMessage]) -> str:
+def _last_question(messages: Sequence[ChatMessage]) -> str:
     return messages[last_question_index(messages)].content
 
 
@@ -210,7 +210,7 @@ def _tuned(
     """The run with the chosen model, and for a small model with the chosen parameters where the caller sets
     none; other models have defaults of their own."""
     most = context.limits.final_tokens
-    if any(is_short_chore(each) for each in (_instructions(run.messages), _asked(run.messages))):
+    if any(is_short_chore(each) for each in (_instructions(run.messages), _last_question(run.messages))):
         most = min(most, SHORT_TOKENS)
     profile = Sampling()
     if context.is_small(model):

@@ -30,7 +30,7 @@ from orchestration.patterns.graph import (
     TaskGraph,
     TaskOrder,
     missing_note,
-    passed_on,
+    results_text,
     timing_report,
     title,
 )
@@ -114,7 +114,7 @@ def _synthesis(
     together = replace(alone[0][1], text="\n\n".join(result.text for result in sound))
     found = SynthesisInput(
         question=str(conversation),
-        notes=passed_on((*sound, *executor.missing), executor.tokens),
+        notes=results_text((*sound, *executor.missing), executor.tokens),
         answers=[("these are the results of the subtasks themselves", together), *alone],
     )
     return synthesis(context, conversation, found, after=executor.steps_of(ids))

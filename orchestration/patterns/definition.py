@@ -81,12 +81,12 @@ class Pattern:
         """Perform it as a part of another pattern, which `run.settings` belong to."""
         return self.perform(run, context, self.set(context.facts.defaults.get(self.name, {})))
 
-    def set(self, *said: Mapping[str, Any]) -> PatternSettings:
+    def set(self, *layers: Mapping[str, Any]) -> PatternSettings:
         """The effective settings: later mappings override earlier ones, field by field.
 
         Raises `InvalidRequest` that names the field as a request does, `orchestra.settings.<field>`.
         """
-        merged = {name: value for each in said for name, value in each.items()}
+        merged = {name: value for each in layers for name, value in each.items()}
         try:
             return self.settings.model_validate(merged)
         except ValidationError as error:

@@ -31,7 +31,7 @@ from orchestration.patterns.graph import (
     TaskExecutor,
     TaskGraph,
     TaskResult,
-    passed_on,
+    results_text,
 )
 from orchestration.patterns.prompt_texts import REMARKS_HEAD
 from orchestration.patterns.review import Review
@@ -102,7 +102,7 @@ async def maestro(
         async for item in items:
             if isinstance(item, StepResult):
                 context.report["maestro"] = {
-                    "asked": analysis.asked,
+                    "goal": analysis.goal,
                     "criteria": list(analysis.criteria),
                     "plan": _plan_report(executor.graph, results),
                     "verdicts": review.verdicts,
@@ -129,7 +129,7 @@ def _synthesis_input(review: Review, results: Sequence[TaskResult], tokens: int)
     caller = CallerText(review.context.run.messages)
     found = [result for result in results if result.text]
     sound = [each for each in found if not problem_of(each.text, caller, inside)]
-    notes = passed_on(sound or found, tokens)
+    notes = results_text(sound or found, tokens)
     if remarks:
         notes += f"\n\n{REMARKS_HEAD}\n" + "\n".join(f"- {remark}" for remark in remarks)
     answers = [
@@ -160,10 +160,10 @@ async def _analyse(conversation: Conversation, context: RunContext) -> TaskAnaly
     except (InvalidGuide, BackendFailed, BudgetExceeded, InvalidAnalysis) as error:
         await context.progress(f"goes on without an analysis: {error}")
         return TaskAnalysis()
-    if is_of_an_example(analysis.asked, CallerText(context.run.messages)):
+    if is_of_an_example(analysis.goal, CallerText(context.run.messages)):
         await context.progress("goes on without an analysis: it is that of the example")
         return TaskAnalysis()
-    await context.progress(f"analysis: {analysis.asked} A good answer: {'; '.join(analysis.criteria)}")
+    await context.progress(f"analysis: {analysis.goal} A good answer: {'; '.join(analysis.criteria)}")
     return analysis
 
 

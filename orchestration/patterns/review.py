@@ -9,7 +9,7 @@ from orchestration.errors import OrchestraError
 from orchestration.messages import GuidedDecoding, Sampling
 from orchestration.patterns.base import StepOptions
 from orchestration.patterns.caller_text import CallerText
-from orchestration.patterns.graph import TaskExecutor, TaskResult, passed_on
+from orchestration.patterns.graph import TaskExecutor, TaskResult, results_text
 from orchestration.patterns.run_context import CRITIC, RunContext
 from orchestration.patterns.task_analysis import TaskAnalysis
 from orchestration.patterns.verdict import (
@@ -85,7 +85,7 @@ class Review:
         try:
             answer = await context.ask(
                 CRITIC,
-                verdict_request(self.question, passed_on(found, tokens), criteria),
+                verdict_request(self.question, results_text(found, tokens), criteria),
                 name="review" if revision == 0 else f"review {revision + 1}",
                 options=StepOptions(
                     sampling=Sampling(

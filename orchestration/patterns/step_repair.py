@@ -11,7 +11,7 @@ from typing import Any
 
 from orchestration.errors import OrchestraError
 from orchestration.messages import ChatMessage
-from orchestration.patterns.arithmetic_check import carried_on, rests_on, right_sums
+from orchestration.patterns.arithmetic_check import correct_all_sums, count_right_sums, ends_in_right_number
 from orchestration.patterns.base import NO_OPTIONS, StepOptions, StepResult
 from orchestration.patterns.clipping import clip
 from orchestration.patterns.code_check import (
@@ -155,8 +155,8 @@ async def _summed(
 ) -> StepResult:
     """The answer with its sums put right, and what follows from them: where that cannot be, it is written
     again, once; where that fails, a note below says that it is wrong."""
-    text, corrections, holds = carried_on(answer.text, conversation)
-    right_ones = right_sums(answer.text)
+    text, corrections, holds = correct_all_sums(answer.text, conversation)
+    right_ones = count_right_sums(answer.text)
     if right_ones or corrections:
         checked = {"step": name, "model": answer.finish.model, "right": right_ones, "wrong": len(corrections)}
         context.report.extend("sums", [checked])
@@ -172,7 +172,7 @@ async def _summed(
         return replace(answer, text=f"{text}\n\n(Arithmetic corrected: {right}.)")
     try:
         new = await again(f"{right}. Write the answer again, with what follows from that.")
-        if rests_on(new.text, corrections, conversation):
+        if ends_in_right_number(new.text, corrections, conversation):
             return replace(new, text=f"{new.text}\n\n(Arithmetic corrected: {right}.)")
     except OrchestraError as error:
         await context.progress(f"{name}: the answer is not written again: {error.message}")

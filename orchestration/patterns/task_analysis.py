@@ -36,10 +36,10 @@ class _AnalysisForm(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class TaskAnalysis:
-    """`asked` says what the question asks for; '' where it was not analysed. The criteria are those of any
+    """`goal` says what the question asks for; '' where it was not analysed. The criteria are those of any
     answer then."""
 
-    asked: str = ""
+    goal: str = ""
     criteria: tuple[str, ...] = ("correct", "complete", "clear")
 
     @property
@@ -49,7 +49,7 @@ class TaskAnalysis:
 
     def __str__(self) -> str:
         """What specialists and critic see below the question; '' where it was not analysed."""
-        return f"\nA good answer: {'; '.join(self.criteria)}." if self.asked else ""
+        return f"\nA good answer: {'; '.join(self.criteria)}." if self.goal else ""
 
 
 def analysis_schema(chars: int = ANALYSIS_CHARS) -> dict[str, Any]:

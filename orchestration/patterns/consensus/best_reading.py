@@ -10,7 +10,7 @@ from orchestration.patterns.consensus.statements import (
     EXPLICIT,
     NEXT_QUESTION,
     SEVERAL,
-    WITHDRAWN,
+    WITHDRAWAL,
     Statement,
     withdrawals,
 )
@@ -90,7 +90,7 @@ def _follows_at_once(text: str, one: Statement, other: Statement) -> bool:
     ):
         return False
     between = text[one.end : other.place]
-    return len(re.findall(r"[^\W\d]{2,}", between)) <= 2 and WITHDRAWN.search(between) is None
+    return len(re.findall(r"[^\W\d]{2,}", between)) <= 2 and WITHDRAWAL.search(between) is None
 
 
 def _is_headed(text: str, statement: Statement) -> bool:

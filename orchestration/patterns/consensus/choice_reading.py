@@ -48,9 +48,11 @@ NO_OPTION = "-"
 
 def read_choice(text: str, options: Mapping[str, str]) -> AnswerReading:
     def interpret(wording: str) -> str | None:
-        taken = choice_of(wording, options)
+        option = choice_of(wording, options)
         return (
-            NO_OPTION if taken is None and (is_none(wording, options) or is_torn(wording, options)) else taken
+            NO_OPTION
+            if option is None and (is_none(wording, options) or is_torn(wording, options))
+            else option
         )
 
     named = statements(text, a_line="A" not in options)
@@ -60,8 +62,8 @@ def read_choice(text: str, options: Mapping[str, str]) -> AnswerReading:
         else each
         for each in named
     ]
-    taken = [each for each in named if interpret(each.wording) is not None]
-    found = best_reading(text, [*named, *_judged_options(text, taken, options)], interpret)
+    option = [each for each in named if interpret(each.wording) is not None]
+    found = best_reading(text, [*named, *_judged_options(text, option, options)], interpret)
     if found.key is None:
         found = _inferred(text, options, interpret)
     if found.key == NO_OPTION:

@@ -22,7 +22,7 @@ from orchestration.patterns.consensus.expression_value import (
     UnreadableExpression,
     Value,
 )
-from orchestration.patterns.consensus.numbers import in_ascii, settled, written
+from orchestration.patterns.consensus.numbers import in_ascii, number_key
 
 MAX_CHARS = 300
 """Maximum characters of an expression that is evaluated; a longer one is compared as text."""
@@ -212,7 +212,7 @@ def _key(values: Sequence[Value]) -> str:
 def _number(value: Value) -> str:
     if isinstance(value, Fraction):
         return (
-            _shortened(written(settled(value)))
+            _shortened(number_key(value))
             if value.denominator < _MAX_BOTTOM
             else f"~{float(value):.{_DIGITS}g}"
         )

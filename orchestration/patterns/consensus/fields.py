@@ -31,10 +31,10 @@ NAMES = (
 )
 """Names of fields that hold the answer, without case, spaces and underscores; the first one wins."""
 
-_MOST_OBJECTS = 16
+_MAX_OBJECTS = 16
 """Maximum objects of one text that are read, from its beginning and from its end."""
-_MOST_DEPTH = 4
-_MOST_CHARS = 2_000
+_MAX_DEPTH = 4
+_MAX_CHARS = 2_000
 """Maximum characters of one value."""
 
 _SPELT = "|".join(
@@ -98,9 +98,9 @@ def whole_json(text: str) -> Any | None:
 
 def _starts(text: str) -> list[int]:
     starts = [match.start() for match in re.finditer(r"\{(?=\s*[\"'}])", text)]
-    if len(starts) <= 2 * _MOST_OBJECTS:
+    if len(starts) <= 2 * _MAX_OBJECTS:
         return starts
-    return starts[:_MOST_OBJECTS] + starts[-_MOST_OBJECTS:]
+    return starts[:_MAX_OBJECTS] + starts[-_MAX_OBJECTS:]
 
 
 def _decoded(decoder: json.JSONDecoder, text: str, start: int) -> tuple[Any, int]:
@@ -132,18 +132,18 @@ def _answer_of(value: dict[str, Any], depth: int = 0) -> str | None:
 
 def _written(wording: Any, depth: int) -> str | None:
     if isinstance(wording, dict):
-        return _answer_of(wording, depth + 1) if depth < _MOST_DEPTH else None
+        return _answer_of(wording, depth + 1) if depth < _MAX_DEPTH else None
     if isinstance(wording, list):
-        parts = [_written(each, depth + 1) for each in wording] if depth < _MOST_DEPTH else []
+        parts = [_written(each, depth + 1) for each in wording] if depth < _MAX_DEPTH else []
         return ", ".join(part for part in parts if part is not None) or None
     if wording is None:
         return None
     if isinstance(wording, bool):
         return "yes" if wording else "no"
-    return restored(str(wording)).strip()[:_MOST_CHARS] or None
+    return restore_backslashes(str(wording)).strip()[:_MAX_CHARS] or None
 
 
-def restored(text: str) -> str:
+def restore_backslashes(text: str) -> str:
     """The text with the backslashes of LaTeX that JSON took for escapes."""
     for eaten, written in _EATEN:
         text = text.replace(eaten, written) if isinstance(eaten, str) else eaten.sub(written, text)
@@ -151,8 +151,8 @@ def restored(text: str) -> str:
 
 
 def _broken(text: str) -> Iterator[tuple[int, str]]:
-    for match in [*_FIELD.finditer(text)][-_MOST_OBJECTS:]:
-        rest = text[match.end() : match.end() + _MOST_CHARS]
+    for match in [*_FIELD.finditer(text)][-_MAX_OBJECTS:]:
+        rest = text[match.end() : match.end() + _MAX_CHARS]
         quote = rest[:1]
         if quote in ('"', "“"):
             end = _STRING_END.search(rest, 1)
@@ -163,7 +163,7 @@ def _broken(text: str) -> Iterator[tuple[int, str]]:
         else:
             end = _PLAIN_END.search(rest)
             wording = rest[: end.start()] if end else rest
-        wording = restored(
+        wording = restore_backslashes(
             wording.replace('\\"', '"').replace("\\n", "\n") if "\\neq" not in wording else wording
         ).strip()
         if wording and wording not in ("{", "[", "___"):

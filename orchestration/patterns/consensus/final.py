@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import unicodedata
 
-from orchestration.patterns.consensus.numbers import whole_number, written
+from orchestration.patterns.consensus.numbers import format_fraction, whole_number
 from orchestration.patterns.consensus.statements import NAMED, Statement, statements, window
 
 SHORT_WORDS = 6
@@ -49,7 +49,7 @@ def exact(text: str) -> str | None:
     wording = _WRAPPED.sub(r"\1", final_answer(text) or text.strip())
     number = whole_number(wording)
     if number is not None:
-        return written(number)
+        return format_fraction(number)
     plain = unicodedata.normalize("NFKC", wording).casefold()
     yes_no = _YES_NO.match(plain)
     if yes_no:

@@ -130,7 +130,7 @@ def last_number(text: str, *, percent: bool = False) -> Fraction | None:
     return found[-1] if found else None
 
 
-def written(value: Fraction) -> str:
+def format_fraction(value: Fraction) -> str:
     """The normal form of a number: `1234.5`, and `1/3` where its decimals do not end."""
     bottom = value.denominator
     for prime in (2, 5):
@@ -150,7 +150,7 @@ _LOWERED = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁻⁺", "0123456789-+")
 _RAISED = re.compile(r"(?<=\d)[⁻⁺]?[⁰¹²³⁴⁵⁶⁷⁸⁹]+")
 
 
-def settled(value: Fraction) -> Fraction:
+def simplified_decimal(value: Fraction) -> Fraction:
     """A simple fraction where `value` is its decimals: 0.333 is 1/3, and 0.6666 is 2/3. Fractions with
     denominators up to 12 differ by more than three decimals blur."""
     places = _places(value)
@@ -162,6 +162,11 @@ def settled(value: Fraction) -> Fraction:
     off, last = abs(simple - value), Fraction(1, 10**places)
     cut_off = places > 3 and abs(value) < abs(simple) and off < last
     return simple if 2 * off <= last or cut_off else value
+
+
+def number_key(value: Fraction) -> str:
+    """The key that a number, and decimals that mean the same simple fraction, share."""
+    return format_fraction(simplified_decimal(value))
 
 
 def in_ascii(text: str) -> str:

@@ -15,9 +15,8 @@ from orchestration.patterns.consensus.expressions import looks_mathematical, mat
 from orchestration.patterns.consensus.fields import answer_fields, whole_json
 from orchestration.patterns.consensus.final import exact
 from orchestration.patterns.consensus.numbers import (
-    settled,
+    number_key,
     whole_number,
-    written,
 )
 from orchestration.patterns.consensus.options import options_of
 from orchestration.patterns.consensus.statements import (
@@ -83,7 +82,7 @@ def _json_key(text: str, value: object) -> str:
 def _plain_key(wording: str) -> str:
     number = whole_number(wording)
     if number is not None:
-        return written(settled(number))
+        return number_key(number)
     key = math_key(wording) if looks_mathematical(wording) else None
     return key or exact(wording) or wording
 

@@ -16,9 +16,9 @@ EXPLICIT = 0.8
 """From this strength on, a place says that it is the answer."""
 NAMED = 0.88
 """From this strength on, a place calls it the answer, and not just a result or a choice."""
-_MOST = 32
+_MAX_PLACES = 32
 """Maximum places of one form that are read, from the end."""
-_MOST_SAID = 1_000
+_MAX_CHARS = 1_000
 
 _NOUN = (
     r"answer|antwort(?!en)|r[ée]ponse|respuesta|risposta|resposta|antwoord|svar(?:et)?|odpowied[źz]|cevap|"
@@ -68,7 +68,7 @@ _BOXED = re.compile(r"\\f?boxed\s*\{")
 _BOXED_BARE = re.compile(r"\\boxed\s+(-?[\w.,]+)")
 _SENTENCE_END = re.compile(r"(?<!\b[A-Za-z])(?<!\b(?:St|Dr|Mr|vs))[.!?。](?=[\s\"”)*]|$)|\n")
 _OPENED = (("\\[", "\\]"), ("$$", "$$"), ("\\(", "\\)"))
-WITHDRAWN = re.compile(
+WITHDRAWAL = re.compile(
     r"(?:^|(?<=[.!?\n)…—;,]\s)|(?<=[.!?…])|(?<=\n))\W{0,3}(?:but\s+)?(?:"
     r"wait\b|no\s?[,:]|hold on\b|correction\b|scratch that\b|sorry\b|oops\b|on second thought\b|actually\b|"
     r"i made an? (?:mistake|error)\b|(?:that|this)(?:'s|’s| is| was) (?:wrong|not right|incorrect|"
@@ -131,7 +131,7 @@ def statements(text: str, *, a_line: bool = True) -> list[Statement]:
         *_calls(text),
     ]
     inside = sorted(each.place for each in found)
-    for each in _marked(text, a_line=a_line):  # `Answer: \boxed{7}` is said once
+    for each in _marked(text, a_line=a_line):  # `Answer: \boxed{7}` is stated once
         at = bisect_left(inside, each.place)
         if at == len(inside) or inside[at] >= each.end:
             found.append(each)
@@ -141,7 +141,7 @@ def statements(text: str, *, a_line: bool = True) -> list[Statement]:
 def withdrawals(text: str) -> list[Statement]:
     """The statements that follow a withdrawal of an earlier one."""
     found = []
-    for match in [*WITHDRAWN.finditer(text)][-_MOST:]:
+    for match in [*WITHDRAWAL.finditer(text)][-_MAX_PLACES:]:
         wording, end = _sentence(text, match.end())
         if wording:
             found.append(Statement(wording, match.start(), end, 0.7, "corrected"))
@@ -155,7 +155,7 @@ def sentences(text: str) -> list[str]:
 
 def last_statement(text: str) -> Statement | None:
     """The last sentence of a text that has content."""
-    begin = max(0, len(text) - _MOST_SAID)
+    begin = max(0, len(text) - _MAX_CHARS)
     for match in reversed([*re.finditer(r"[^\n]+", text[begin:])]):
         line = match[0].strip()
         if line.strip("`*_$[]\\(){}# -<>/") and re.search(r"\w", line):
@@ -171,17 +171,17 @@ def plain(wording: str) -> str:
 
 
 def _boxes(text: str) -> Iterator[Statement]:
-    for match in [*_BOXED.finditer(text)][-_MOST:]:
+    for match in [*_BOXED.finditer(text)][-_MAX_PLACES:]:
         wording, end = _braced(text, match.end())
         if wording:
             yield Statement(wording, match.start(), end, 0.95, "boxed")
-    for match in [*_BOXED_BARE.finditer(text)][-_MOST:]:
+    for match in [*_BOXED_BARE.finditer(text)][-_MAX_PLACES:]:
         yield Statement(match[1], match.start(), match.end(), 0.9, "boxed")
 
 
 def _braced(text: str, begin: int) -> tuple[str, int]:
     depth = 1
-    for at in range(begin, min(len(text), begin + _MOST_SAID)):
+    for at in range(begin, min(len(text), begin + _MAX_CHARS)):
         depth += {"{": 1, "}": -1}.get(text[at], 0)
         if depth == 0:
             return text[begin:at].strip(), at + 1
@@ -189,21 +189,21 @@ def _braced(text: str, begin: int) -> tuple[str, int]:
 
 
 def _tags(text: str) -> Iterator[Statement]:
-    for match in [*_TAG.finditer(text)][-_MOST:]:
-        close = text.find("</", match.end(), match.end() + _MOST_SAID)
-        wording = text[match.end() : close if close >= 0 else match.end() + _MOST_SAID].strip()
+    for match in [*_TAG.finditer(text)][-_MAX_PLACES:]:
+        close = text.find("</", match.end(), match.end() + _MAX_CHARS)
+        wording = text[match.end() : close if close >= 0 else match.end() + _MAX_CHARS].strip()
         if wording:
             yield Statement(wording, match.start(), match.end() + len(wording), 0.96, "tag")
 
 
 def _calls(text: str) -> Iterator[Statement]:
-    for match in [*_CALL.finditer(text)][-_MOST:]:
+    for match in [*_CALL.finditer(text)][-_MAX_PLACES:]:
         yield Statement(match[1].strip(), match.start(), match.end(), 0.96, "call")
 
 
 def _marked(text: str, *, a_line: bool) -> Iterator[Statement]:
     places: dict[int, tuple[int, float, bool]] = {}
-    for match in [*_MARKER.finditer(text)][-_MOST:]:
+    for match in [*_MARKER.finditer(text)][-_MAX_PLACES:]:
         start = match.start()
         begin = max(0, start - _LOOK_BACK)
         if _UNASKED.search(text, begin, start) or _LISTS.search(match["gap"]):
@@ -225,7 +225,7 @@ def _marked(text: str, *, a_line: bool) -> Iterator[Statement]:
         places[match.end()] = lead.start() if lead else start, strength, "final" not in said_before
     others = ((_EASTERN, 0.9), (_LINE, 0.9), (_HASHES, 0.92), *(((_A_LINE, 0.9),) if a_line else ()))
     for pattern, strength in others:
-        for match in [*pattern.finditer(text)][-_MOST:]:
+        for match in [*pattern.finditer(text)][-_MAX_PLACES:]:
             places[match.end()] = match.start(), strength, pattern is _EASTERN
     inner = sorted(start for start, _, rows in places.values() if rows)
     for end, (start, strength, rows) in sorted(places.items()):
@@ -233,13 +233,13 @@ def _marked(text: str, *, a_line: bool) -> Iterator[Statement]:
         at = bisect_left(inner, end)
         if wording and (
             rows or at == len(inner) or inner[at] > stop
-        ):  # `Answer: the answer is 7` is said once
+        ):  # `Answer: the answer is 7` is stated once
             yield Statement(wording, start, stop, strength, "marker" if rows else "line")
 
 
 def _sentence(text: str, begin: int) -> tuple[str, int]:
     """The sentence or formula that begins at `begin`, or in one of the next lines, and its end."""
-    rest = text[begin : begin + _MOST_SAID]
+    rest = text[begin : begin + _MAX_CHARS]
     skipped = len(rest) - len(rest.lstrip(" \t\r\n*_:\"'`"))
     rest = rest[skipped:]
     for opening, closing in _OPENED:

@@ -11,13 +11,13 @@ from orchestration.patterns.consensus.expressions import looks_mathematical, mat
 from orchestration.patterns.consensus.final import SHORT_WORDS, exact
 from orchestration.patterns.consensus.garbage import loops
 from orchestration.patterns.consensus.numbers import (
+    format_fraction,
     in_words,
     last_number,
+    number_key,
     numbers,
-    settled,
     whole_number,
     whole_percentage,
-    written,
 )
 from orchestration.patterns.consensus.refusal import says_unknown
 from orchestration.patterns.consensus.statements import (
@@ -66,11 +66,9 @@ def read_value(kind: AnswerKind, text: str, *, percent: bool) -> AnswerReading:
             if len(pairs) == 1 and (key := interpret(pairs[0])) is not None:
                 return max(found, AnswerReading(key, 0.6, "last"), key=lambda each: each.confidence)
             number = _concluded(last.wording, percent=percent)
-            inferred = (
-                AnswerReading(written(settled(number)), 0.6, "last") if number is not None else NO_READING
-            )
+            inferred = AnswerReading(number_key(number), 0.6, "last") if number is not None else NO_READING
             if number is None and (number := last_number(text, percent=percent)) is not None:
-                inferred = AnswerReading(written(settled(number)), 0.3, "number")
+                inferred = AnswerReading(number_key(number), 0.3, "number")
         found = max(found, inferred, key=lambda each: each.confidence)
     return found
 
@@ -132,13 +130,13 @@ def value_key(wording: str, *, percent: bool = False, words: bool = True) -> str
     if number is None:
         number = in_words(wording)
     if number is not None:
-        return written(settled(number))
+        return number_key(number)
     short = _THOUSANDS.fullmatch(wording) if words else None
     if short is not None and (number := whole_number(short[1])) is not None:
-        return written(number * (1000 if short[2] in "kK" else 10**6))
+        return format_fraction(number * (1000 if short[2] in "kK" else 10**6))
     measure = _MEASURE.fullmatch(wording) if words else None
     if measure is not None and (number := whole_number(measure["number"])) is not None:
-        return written(settled(number))
+        return number_key(number)
     if looks_mathematical(wording):
         key = math_key(wording.replace("\\%", "").replace("%", "") if percent else wording)
         if key is not None:
@@ -168,4 +166,4 @@ def _number_in(wording: str, *, percent: bool) -> str | None:
         found = last_number(wording.replace("≈", "=").replace("\\approx", "="), percent=percent)
     else:
         found = next(iter(numbers(wording, percent=percent)), None)
-    return written(settled(found)) if found is not None else None
+    return number_key(found) if found is not None else None

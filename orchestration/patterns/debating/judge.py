@@ -19,7 +19,7 @@ from orchestration.patterns.debating.debaters import Debater
 from orchestration.patterns.debating.rounds import DebateRounds
 from orchestration.patterns.prompt_texts import DEBATED_HEAD, KEEP_TO_MOST_HOLD
 from orchestration.patterns.run_context import RunContext
-from orchestration.patterns.voting.voters import instructed
+from orchestration.patterns.voting.voters import with_instructions
 
 REPORTED_TOKENS = 100
 """Tokens of each answer in the report; the run's steps hold it whole."""
@@ -244,18 +244,18 @@ class Judge:
         texts = "\n".join(f"- {text}" for text in rounds.summary(3 * self.context.limits.passed_tokens))
         return f"{rounds.conversation}\n\n{DEBATED_HEAD}\n{texts}\n\n{KEEP_TO_MOST_HOLD}"
 
-    async def _synthesis(self, heard: Callable[[TextDelta], None]) -> StepResult:
+    async def _synthesis(self, on_delta: Callable[[TextDelta], None]) -> StepResult:
         """Raises the errors of a step."""
         rounds, run = self.rounds, self.context.run
         messages = (*rounds.conversation.system(), ChatMessage(role="user", content=self._request()))
         if run.guide is None:
-            messages = instructed(messages, asked_kind(rounds.pool.question), think=False)
+            messages = with_instructions(messages, asked_kind(rounds.pool.question), think=False)
         self.context.budget.keeps = False
         return await self.context.ask(
             self._agent,
             messages,
             name="synthesis",
-            on_delta=heard,
+            on_delta=on_delta,
             options=StepOptions(
                 sampling=run.sampling,
                 guide=run.guide,

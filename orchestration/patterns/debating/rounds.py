@@ -36,7 +36,7 @@ from orchestration.patterns.prompt_texts import ANSWERS_HEAD, IMPROVE
 from orchestration.patterns.run_context import RunContext
 from orchestration.patterns.voting.answer_pool import AnswerPool
 from orchestration.patterns.voting.decision import PanelDecision
-from orchestration.patterns.voting.voters import instructed, one_model
+from orchestration.patterns.voting.voters import one_model, with_instructions
 
 SharedView = Literal["answers", "answers and critique", "summary"]
 AskDebater = Callable[[Debater], Awaitable[Position]]
@@ -208,7 +208,7 @@ class DebateRounds:
         run = self.context.run
         messages: tuple[ChatMessage, ...] = (*self.conversation.system(), *debater.system(), message)
         if run.guide is None:
-            messages = instructed(messages, asked_kind(self.pool.question), think=False)
+            messages = with_instructions(messages, asked_kind(self.pool.question), think=False)
         return await self.context.ask(
             debater.agent,
             messages,

@@ -2,7 +2,7 @@
 
 from orchestration.patterns.graph.plan_forms import INPUTS, STAGES, InvalidPlan, PlanForm
 from orchestration.patterns.graph.planner import Planner
-from orchestration.patterns.graph.results import TaskResult, missing_note, passed_on, timing_report, title
+from orchestration.patterns.graph.results import TaskResult, missing_note, results_text, timing_report, title
 from orchestration.patterns.graph.schedule import TaskOrder
 from orchestration.patterns.graph.task import Task, TaskGraph
 from orchestration.patterns.graph.task_executor import TaskExecutor
@@ -21,7 +21,7 @@ __all__ = [
     "TaskOrder",
     "TaskResult",
     "missing_note",
-    "passed_on",
+    "results_text",
     "timing_report",
     "title",
 ]

@@ -64,15 +64,15 @@ class Planner:
         """One more plan, of inputs, for what is left: the tasks `done` have results, and those in `failed`
         ended with these errors. The new graph has the tasks that are done, and new ones. None where there is
         no valid plan."""
-        kept = tuple(task for task in graph.tasks if task.id in done)
+        done_tasks = tuple(task for task in graph.tasks if task.id in done)
         limits = replace(
             self.limits,
-            max_tasks=len(graph.tasks) - len(kept),
-            known=tuple(task.id for task in kept),
+            max_tasks=len(graph.tasks) - len(done_tasks),
+            known=tuple(task.id for task in done_tasks),
         )
         first = 1 + max(task.id for task in graph.tasks)
         request = INPUTS.request(self.question, self.context.specialists, limits)
-        messages = (*request, *_remaining(graph, kept, failed))
+        messages = (*request, *_remaining(graph, done_tasks, failed))
         try:
             model = self.context.trusted_model(COORDINATOR)
             text = await self._ask("replan", messages, INPUTS, limits, first, model=model)
@@ -81,7 +81,7 @@ class Planner:
             await self.context.progress(f"there is no plan for what is left: {error}")
             return None
         await self._publish("replan", new, INPUTS)
-        return TaskGraph(tasks=(*kept, *new.tasks), repaired=new.repaired, step="replan")
+        return TaskGraph(tasks=(*done_tasks, *new.tasks), repaired=new.repaired, step="replan")
 
     @property
     def _caller(self) -> CallerText:

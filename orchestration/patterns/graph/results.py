@@ -77,7 +77,7 @@ def step_name(task: Task, attempt: int, revision: int = 0) -> str:
     return task.step if attempt < 2 else f"{task.step} again"
 
 
-def passed_on(results: Iterable[TaskResult], tokens: int) -> str:
+def results_text(results: Iterable[TaskResult], tokens: int) -> str:
     """The texts of results, of about `tokens` tokens in all, and which tasks have none."""
     listed = list(results)
     found = [result for result in listed if result.text]

@@ -9,7 +9,7 @@ from orchestration.errors import BackendFailed, BudgetExceeded, OrchestraError
 from orchestration.messages import ChatMessage, Sampling
 from orchestration.patterns.base import StepOptions, StepResult
 from orchestration.patterns.graph.planner import Planner
-from orchestration.patterns.graph.results import State, TaskResult, passed_on, step_name, title
+from orchestration.patterns.graph.results import State, TaskResult, results_text, step_name, title
 from orchestration.patterns.graph.schedule import Schedule, TaskOrder, execute
 from orchestration.patterns.graph.task import Task, TaskGraph
 from orchestration.patterns.prompt_texts import (
@@ -206,7 +206,7 @@ class TaskExecutor:
         for each in inputs:
             most = self.tokens // len(inputs)
             await self.context.clipped(f"the result of {each.task.step}", each.text, most)
-        found = passed_on(inputs, self.tokens)
+        found = results_text(inputs, self.tokens)
         earlier = f"\n\n{FOUND_HEAD}\n{found}" if found else ""
         return f"{self.question}{earlier}\n\nYour task: {task.task}"
 

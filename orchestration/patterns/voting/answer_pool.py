@@ -25,7 +25,7 @@ from orchestration.patterns.consensus.reading import SURE_CONFIDENCE, read_answe
 from orchestration.patterns.consensus.refusal import is_refusal
 from orchestration.patterns.conversation import last_question_index
 from orchestration.patterns.run_context import RunContext
-from orchestration.patterns.voting.extraction import extracted
+from orchestration.patterns.voting.extraction import extract_keys
 from orchestration.patterns.voting.program_tests import ProgramTests
 from orchestration.patterns.voting.voters import Voter, one_model
 
@@ -106,7 +106,7 @@ class AnswerPool:
         """Have a small model read the unclear answers, within the budget. Returns whether it could read
         any."""
         texts = {voter.number: self.answers[voter.number].text for voter in self.unclear}
-        found = await extracted(self._context, kind, self.question, texts)
+        found = await extract_keys(self._context, kind, self.question, texts)
         self._extracted |= found
         return bool(found)
 

@@ -140,6 +140,6 @@ class PanelDecision:
 
     def _waits_for_best(self, count: VoteCount, pending: Sequence[Voter]) -> bool:
         """Whether a pending voter that is not late is trusted more than all that have voted."""
-        heard = [voter for group in count.groups for voter in group.voters]
-        most = max((self._trust.weight(model) for model in self._pool.models_of(heard)), default=0.0)
+        voted = [voter for group in count.groups for voter in group.voters]
+        most = max((self._trust.weight(model) for model in self._pool.models_of(voted)), default=0.0)
         return any(voter.weight > most + ROUNDING and self._waits_for(voter, pending) for voter in pending)

@@ -38,7 +38,7 @@ _OF_OPTIONS = f"Say the label of the option that it takes; {_NONE} where it take
 _OF_VALUE = 'Say it as {"answer": "…"}; {"answer": null} where it gives none, or several.'
 
 
-async def extracted(
+async def extract_keys(
     context: RunContext, kind: AnswerKind, question: str, texts: Mapping[int, str]
 ) -> dict[int, str]:
     """The keys that a small model finds in `texts`, by the numbers of their voters. A key that is not in the
@@ -49,15 +49,15 @@ async def extracted(
     """
     if kind not in _READABLE or context.run.guide is not None:
         return {}
-    asked = {number: text for number, text in sorted(texts.items()) if text.strip()}
-    named = [f"reading {number}" for number in list(asked)[:MAX_EXTRACTIONS]]
+    readable = {number: text for number, text in sorted(texts.items()) if text.strip()}
+    named = [f"reading {number}" for number in list(readable)[:MAX_EXTRACTIONS]]
     found = await asyncio.gather(
         *(
             _found(context, kind, question, text, name)
-            for name, text in zip(named, asked.values(), strict=False)
+            for name, text in zip(named, readable.values(), strict=False)
         )
     )
-    return {number: key for number, key in zip(asked, found, strict=False) if key is not None}
+    return {number: key for number, key in zip(readable, found, strict=False) if key is not None}
 
 
 async def _found(context: RunContext, kind: AnswerKind, question: str, text: str, name: str) -> str | None:
@@ -97,18 +97,18 @@ def _smallest(context: RunContext) -> str | None:
     return min(known, key=lambda card: (card.parameters, card.name)).name if known else None
 
 
-def _believed(kind: AnswerKind, question: str, text: str, said: str) -> str | None:
+def _believed(kind: AnswerKind, question: str, text: str, found: str) -> str | None:
     """The key of the answer that a model found in `text`; None where `text` does not contain it."""
     options = options_of(question) if kind is AnswerKind.CHOICE else {}
     if options:
-        label = choice_of(said, options)
-        if label is None or said.strip().casefold() == _NONE:
+        label = choice_of(found, options)
+        if label is None or found.strip().casefold() == _NONE:
             return None
         words = _plain(options[label]) or label
         stands = re.search(rf"(?<!\w){re.escape(label)}(?!\w)", text) or words in _plain(text)
         return label if stands else None
     try:
-        value = json.loads(said)
+        value = json.loads(found)
     except (ValueError, RecursionError):
         return None
     answer = value.get("answer") if isinstance(value, dict) else None

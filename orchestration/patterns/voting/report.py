@@ -161,7 +161,7 @@ class VoteReporter:
         """One voter as the report has it. `group` numbers the different answers: 0 is the leader's, None
         could not be counted. `followed` says that the voter was asked only because others disagreed."""
         number = voter.number
-        said: dict[str, Any] = {
+        report: dict[str, Any] = {
             "voice": number,
             "model": voter.model or "",
             "node": "",
@@ -173,18 +173,18 @@ class VoteReporter:
         }
         answer = pool.answers.get(number)
         if answer is not None:
-            said |= {
+            report |= {
                 "model": answer.finish.model,
                 "node": answer.finish.node,
                 "answer": clip(answer.text, REPORTED_TOKENS),
             }
-            said["agrees"] = group_of.get(number) == 0
-            said["tokens"] = answer.finish.usage.completion_tokens
+            report["agrees"] = group_of.get(number) == 0
+            report["tokens"] = answer.finish.usage.completion_tokens
         elif number in self.failures:
-            said["error"] = self.failures[number].code
+            report["error"] = self.failures[number].code
         elif stopped:
-            said |= {"stopped": True, "tokens": self.tokens_written[number]}
-        return said
+            report |= {"stopped": True, "tokens": self.tokens_written[number]}
+        return report
 
     def _copies(self, pool: AnswerPool) -> list[list[int]]:
         """The groups of voters that answered under different names of one model."""

@@ -84,6 +84,6 @@ class SamplePool:
                 ended.append((voter, task.result()))
             except OrchestraError as error:
                 ended.append((voter, error))
-        if any(isinstance(said, BudgetExceeded) for _, said in ended):
+        if any(isinstance(result, BudgetExceeded) for _, result in ended):
             self.waiting = []
         return sorted(ended, key=lambda each: each[0].number)

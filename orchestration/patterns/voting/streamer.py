@@ -105,19 +105,19 @@ class VoteStreamer:
         others = "\n\n".join(f"Another answer:\n{text}" for text in texts[1:])
         request = f"{conversation}\n\n{AGREED_HEAD}\n{texts[0]}\n\n{others}\n\n{KEEP_TO_MOST_AGREE}"
         messages = (*conversation.system(), ChatMessage(role="user", content=request))
-        said, sampling = (
+        answered, sampling = (
             [answers[group.representative] for group in count.groups],
             run.sampling,
         )
         repair = AnswerRepair(
             asked=request,
-            caller=CallerText(run.messages, also=[answer.text for answer in said]),
+            caller=CallerText(run.messages, also=[answer.text for answer in answered]),
             agent=COORDINATOR,
             messages=messages,
             name="synthesis again",
             sampling=sampling,
             guide=run.guide,
-            others=[("this is what most say", answer) for answer in said[:1]],
+            others=[("this is what most say", answer) for answer in answered[:1]],
         )
         parts = self._context.stream(
             COORDINATOR,

@@ -64,12 +64,12 @@ def choose_voters(
     seed, alike = run.sampling.seed, one_model(voting)
     voters = []
     for number, model in enumerate(voting, 1):
-        said: dict[str, object] = {"logprobs": False, "top_logprobs": 0}
+        updates: dict[str, object] = {"logprobs": False, "top_logprobs": 0}
         if voting.count(model) > 1:
-            said["temperature"] = temperature
+            updates["temperature"] = temperature
         if seed is not None:
-            said["seed"] = seed + number - 1
-        sampling = run.sampling.model_copy(update=said)
+            updates["seed"] = seed + number - 1
+        sampling = run.sampling.model_copy(update=updates)
         weight = 1.0 if alike or model is None else context.trust.weight(model)
         voters.append(Voter(number=number, model=model, weight=weight, sampling=sampling))
     return voters
@@ -80,13 +80,15 @@ def one_model(models: Sequence[str | None]) -> bool:
     return len({base_name(model) if model is not None else None for model in models}) <= 1
 
 
-def instructed(
-    messages: tuple[ChatMessage, ...], asked: AnswerKind, *, think: bool, small: bool = True
+def with_instructions(
+    messages: tuple[ChatMessage, ...], kind: AnswerKind, *, think: bool, small: bool = True
 ) -> tuple[ChatMessage, ...]:
     """The conversation after the instructions for every voter: whether to think aloud, which `small` models
     do in few words, and how to answer. They come first and are the same for all, so their prefix is computed
     once."""
-    told = [THINK_BRIEFLY if small else THINK] if think else []
-    if asked in ENDINGS and not _SAYS_HOW.search(messages[last_question_index(messages)].content):
-        told.append(ENDINGS[asked])
-    return (ChatMessage(role="system", content=" ".join(told)), *messages) if told else messages
+    instructions = [THINK_BRIEFLY if small else THINK] if think else []
+    if kind in ENDINGS and not _SAYS_HOW.search(messages[last_question_index(messages)].content):
+        instructions.append(ENDINGS[kind])
+    return (
+        (ChatMessage(role="system", content=" ".join(instructions)), *messages) if instructions else messages
+    )

@@ -17,7 +17,7 @@ from orchestration.patterns.voting.decision import Decision, PanelDecision, Samp
 from orchestration.patterns.voting.report import VoteReporter
 from orchestration.patterns.voting.sample_pool import SamplePool, VoterResult
 from orchestration.patterns.voting.streamer import VoteStreamer
-from orchestration.patterns.voting.voters import Voter, instructed, one_model
+from orchestration.patterns.voting.voters import Voter, one_model, with_instructions
 
 SLOW_FACTOR, SLOW_LEAST_S, SLOW_ALONE_S = 5.0, 5.0, 60.0
 """A voter without known times is late after `SLOW_FACTOR` times the seconds of the slowest other plus
@@ -62,8 +62,10 @@ class Voting:
         self.streamer = VoteStreamer(context, synthesis=rules.synthesis)
         self.messages = context.run.messages
         if context.run.guide is None:
-            asked = rules.kind if rules.kind is not AnswerKind.AUTO else asked_kind(self.pool.question)
-            self.messages = instructed(self.messages, asked, think=rules.think, small=context.is_small())
+            kind = rules.kind if rules.kind is not AnswerKind.AUTO else asked_kind(self.pool.question)
+            self.messages = with_instructions(
+                self.messages, kind, think=rules.think, small=context.is_small()
+            )
         self.samples = SamplePool(
             order, self._ask_voter, max_parallel=rules.max_parallel, affords=self._affords
         )
@@ -121,14 +123,14 @@ class Voting:
                 yield item
 
     async def _ask_voter(self, voter: Voter) -> StepResult:
-        def heard(part: TextDelta) -> None:
+        def count_tokens(part: TextDelta) -> None:
             self.report.tokens_written[voter.number] += part.tokens
 
         return await self.context.ask(
             COORDINATOR,
             self.messages,
             name=voter.name,
-            on_delta=heard,
+            on_delta=count_tokens,
             options=StepOptions(sampling=voter.sampling, guide=self.context.run.guide, model=voter.model),
         )
 
@@ -189,12 +191,12 @@ class Voting:
         return SLOW_FACTOR * max(seconds) + SLOW_LEAST_S if seconds else SLOW_ALONE_S
 
     async def _count(self, ended: Sequence[VoterResult]) -> VoteCount:
-        for voter, said in ended:
-            if isinstance(said, StepResult):
-                self.pool.add(voter, said)
+        for voter, result in ended:
+            if isinstance(result, StepResult):
+                self.pool.add(voter, result)
             else:
-                self._first_error = self._first_error or said
-                self.report.add_failure(voter, said)
+                self._first_error = self._first_error or result
+                self.report.add_failure(voter, result)
         count = self.decision.with_leader(await self.pool.count())
         await self.report.add_count(count, self.pool, self.samples.pending)
         return count

@@ -94,7 +94,7 @@ async def test_the_whole_workflow_runs_over_two_nodes_and_its_report_is_complete
     for ended in ends:
         by_name = {step.name: step for step in ended.steps}
         report = ended.report["maestro"]
-        assert parse_analysis(by_name["analysis"].text).asked == report["asked"]
+        assert parse_analysis(by_name["analysis"].text).goal == report["goal"]
         found = [step["step"] for step in report["plan"]["steps"]]
         verdict = parse_verdict(by_name["review"].text, found)
         assert tuple(verdict.scores) == tuple(report["criteria"])

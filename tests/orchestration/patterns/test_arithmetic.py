@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orchestration.patterns.arithmetic import NotArithmetic, evaluate, format_number
-from orchestration.patterns.arithmetic_check import corrected
+from orchestration.patterns.arithmetic_check import correct_sums
 
 
 @pytest.mark.parametrize(
@@ -82,7 +82,7 @@ def test_the_four_operations_are_exact(left: Fraction, right: Fraction, sign: st
 def test_no_text_breaks_the_calculator_or_the_check(text: str) -> None:
     with suppress(NotArithmetic):
         evaluate(text)
-    assert isinstance(corrected(text)[0], str)
+    assert isinstance(correct_sums(text)[0], str)
 
 
 @pytest.mark.parametrize(
@@ -102,10 +102,10 @@ def test_no_text_breaks_the_calculator_or_the_check(text: str) -> None:
     ],
 )
 def test_wrong_results_are_put_right_as_they_were_written(text: str, right: str) -> None:
-    put, corrections = corrected(text)
+    put, corrections = correct_sums(text)
     assert put == right
     assert corrections
-    assert corrected(put) == (put, ())
+    assert correct_sums(put) == (put, ())
 
 
 @pytest.mark.parametrize(
@@ -132,4 +132,4 @@ def test_wrong_results_are_put_right_as_they_were_written(text: str, right: str)
     ],
 )
 def test_what_is_right_or_cannot_be_read_is_left_alone(text: str) -> None:
-    assert corrected(text) == (text, ())
+    assert correct_sums(text) == (text, ())

@@ -26,7 +26,7 @@ from orchestration.patterns.consensus import (
 )
 from orchestration.patterns.consensus.choices import choice_of
 from orchestration.patterns.consensus.final import exact
-from orchestration.patterns.consensus.numbers import numbers, written
+from orchestration.patterns.consensus.numbers import format_fraction, numbers
 from orchestration.patterns.consensus.options import options_of
 
 PLANETS = "Which planet is the largest?\nA) Mercury\nB) Jupiter\nC) Mars"
@@ -74,7 +74,7 @@ def test_where_the_question_asks_for_a_percentage_fifty_and_fifty_percent_are_on
 @given(st.integers(-(10**9), 10**9), st.integers(0, 4), st.sampled_from(("", "The answer is ", "so x = ")))
 def test_any_number_is_read_back_as_it_was_written(whole: int, digits: int, before: str) -> None:
     value = Fraction(whole, 10**digits)
-    for text in (written(value), f"{whole / 10**digits:,.{digits}f}"):
+    for text in (format_fraction(value), f"{whole / 10**digits:,.{digits}f}"):
         assert numbers(before + text + ".")[-1] == value
 
 

@@ -6,7 +6,7 @@ from orchestration.errors import BackendFailed
 from orchestration.messages import Budget, GuidedDecoding, ModelCard
 from orchestration.patterns import RunContext
 from orchestration.patterns.consensus import AnswerKind
-from orchestration.patterns.voting.extraction import extracted
+from orchestration.patterns.voting.extraction import extract_keys
 from tests.orchestration.patterns.scripted import (
     AGENTS,
     Script,
@@ -32,7 +32,7 @@ def stage_of(script: Script, **fields: object) -> tuple[RunContext, Scripted]:
 async def test_the_smallest_model_reads_the_option_of_an_answer_guided_and_without_the_question() -> None:
     context, ask = stage_of({"reading 2": "C", "reading 3": "none"})
     texts = {2: "Green it is, the one with seventeen protons: chlorine, or so", 3: "Well, (A), or is it (B)?"}
-    assert await extracted(context, AnswerKind.CHOICE, GAS, texts) == {2: "C"}
+    assert await extract_keys(context, AnswerKind.CHOICE, GAS, texts) == {2: "C"}
     asked = ask.question("reading 2")
     assert (asked.model, asked.sampling.temperature) == ("small", 0)
     assert asked.guide == GuidedDecoding(choice=("A", "B", "C", "none"))
@@ -43,13 +43,13 @@ async def test_the_smallest_model_reads_the_option_of_an_answer_guided_and_witho
 async def test_a_value_that_is_not_in_the_text_is_not_believed() -> None:
     context, _ = stage_of({"reading 1": '{"answer": "12"}', "reading 2": '{"answer": "7"}', "reading 3": "7"})
     texts = {1: "three and four are 7 then", 2: "three and four are 7 then, so it seems", 3: "are 7 then"}
-    assert await extracted(context, AnswerKind.NUMBER, "How many?", texts) == {2: "7"}
+    assert await extract_keys(context, AnswerKind.NUMBER, "How many?", texts) == {2: "7"}
 
 
 async def test_each_answer_is_read_once_in_a_run() -> None:
     context, ask = stage_of({"reading 1": '{"answer": "7"}'})
     for _ in range(2):
-        assert await extracted(context, AnswerKind.NUMBER, "How many?", {1: "so they are 7 or so"}) == {
+        assert await extract_keys(context, AnswerKind.NUMBER, "How many?", {1: "so they are 7 or so"}) == {
             1: "7"
         }
     assert len(ask.asked) == 1
@@ -57,14 +57,14 @@ async def test_each_answer_is_read_once_in_a_run() -> None:
 
 async def test_a_model_that_fails_and_a_budget_that_is_spent_read_nothing() -> None:
     context, _ = stage_of({"reading 1": BackendFailed("it broke")})
-    assert await extracted(context, AnswerKind.NUMBER, "How many?", {1: "so they are 7 or so"}) == {}
+    assert await extract_keys(context, AnswerKind.NUMBER, "How many?", {1: "so they are 7 or so"}) == {}
     context, ask = stage_of({}, budget=Budget(tokens=10))
-    assert await extracted(context, AnswerKind.NUMBER, "How many?", {1: "so they are 7 or so"}) == {}
+    assert await extract_keys(context, AnswerKind.NUMBER, "How many?", {1: "so they are 7 or so"}) == {}
     assert ask.asked == []
 
 
 async def test_the_model_of_the_run_reads_where_it_names_one_and_nobody_reads_free_text() -> None:
     context, ask = stage_of({"reading 1": '{"answer": "7"}'}, model="large")
-    assert await extracted(context, AnswerKind.NUMBER, "How many?", {1: "so they are 7 or so"}) == {1: "7"}
+    assert await extract_keys(context, AnswerKind.NUMBER, "How many?", {1: "so they are 7 or so"}) == {1: "7"}
     assert ask.asked[0].model == "large"
-    assert await extracted(context, AnswerKind.TEXT, "Why?", {2: "since it is"}) == {}
+    assert await extract_keys(context, AnswerKind.TEXT, "Why?", {2: "since it is"}) == {}

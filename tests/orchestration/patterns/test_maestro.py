@@ -276,7 +276,7 @@ async def test_the_analysis_says_what_is_asked_and_by_what_it_is_judged() -> Non
     assert guide is not None
     assert guide.json_schema is not None
     assert list(guide.json_schema["properties"]["scores"]["properties"]) == ["names the cause", "is short"]
-    assert stage.report["maestro"]["asked"] == "The reason."
+    assert stage.report["maestro"]["goal"] == "The reason."
     assert stage.report["maestro"]["criteria"] == ["names the cause", "is short"]
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from orchestration.errors import NodeLost, OrchestraError
 from orchestration.messages import Budget, GuidedDecoding, ToolResult
-from orchestration.patterns.arithmetic_check import carried_on
+from orchestration.patterns.arithmetic_check import correct_all_sums
 from orchestration.patterns.code_check import examples_for, problem_of, program_in
 from orchestration.patterns.verified import code, reasoning
 from tests.orchestration.patterns.scripted import Reply, Scripted, make_run, perform
@@ -159,11 +159,11 @@ def test_only_python_is_taken_for_a_program_and_is_parsed_without_being_run() ->
     ],
 )
 def test_what_follows_from_a_corrected_sum_is_written_again(said: str, text: str) -> None:
-    assert carried_on(said, "What is 12 + 30?")[::2] == (text, True)
+    assert correct_all_sums(said, "What is 12 + 30?")[::2] == (text, True)
 
 
 def test_a_conclusion_that_does_not_follow_from_the_corrected_sum_is_told() -> None:
-    assert not carried_on("12 + 30 = 32, so the answer is indeed 64.", "What is 12 + 30?")[2]
+    assert not correct_all_sums("12 + 30 = 32, so the answer is indeed 64.", "What is 12 + 30?")[2]
 
 
 @pytest.mark.parametrize("again", ["12 + 30 = 42. The answer is 42.", "The answer is 64."])
