@@ -187,7 +187,7 @@ async def test_tokens_are_reserved_before_and_settled_after_so_that_many_at_once
     assert limits.tokens_left("saver", 0) < 100 - 40
 
 
-async def test_a_kept_answer_costs_no_tokens_and_a_refusal_is_counted(
+async def test_a_cached_response_uses_no_tokens_and_a_refusal_is_counted(
     cluster: Cluster, http: aiohttp.ClientSession
 ) -> None:
     limits = cluster.running.gateway.limits
@@ -209,7 +209,7 @@ def refusals() -> float:
     return REGISTRY.get_sample_value("orchestra_gateway_refused_total", {"limit": "tokens_per_minute"}) or 0
 
 
-async def test_a_request_that_may_never_fit_is_told_to_ask_for_less(http: aiohttp.ClientSession) -> None:
+async def test_a_request_that_can_never_fit_is_refused_with_the_way_out(http: aiohttp.ClientSession) -> None:
     async with http.post(CHAT, json=chat(max_tokens=101), headers=bearer("saver")) as answer:
         error = (await answer.json())["error"]
     assert (answer.status, error["code"], error["param"]) == (400, "too_many_tokens", "max_tokens")

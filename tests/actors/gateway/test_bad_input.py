@@ -82,7 +82,9 @@ async def test_a_tool_choice_without_tools_is_ignored(cluster: Cluster, choice: 
             assert answer.status == 200, await answer.text()
 
 
-async def test_the_own_length_of_an_embedding_model_is_taken_and_others_are_told_it(cluster: Cluster) -> None:
+async def test_only_the_length_of_an_embedding_model_is_accepted_and_the_error_has_it(
+    cluster: Cluster,
+) -> None:
     body = {"model": "echo-embed", "input": "a", "dimensions": 384}
     path = "/v1/embeddings"
     async with aiohttp.ClientSession() as session:
@@ -139,7 +141,7 @@ async def test_unknown_paths_and_wrong_methods_answer_in_the_same_shape(cluster:
 
 
 @pytest.mark.parametrize("said", ["soon", "0", "-1", "nan"])
-async def test_a_timeout_that_is_no_time_is_refused(cluster: Cluster, said: str) -> None:
+async def test_an_invalid_timeout_is_refused(cluster: Cluster, said: str) -> None:
     body = {"model": "echo", "messages": HI}
     status, error, headers = await post(cluster, CHAT, json=body, headers={"X-Request-Timeout": said})
     assert (status, error["param"]) == (400, "X-Request-Timeout")

@@ -98,7 +98,7 @@ async def test_the_second_answer_comes_from_the_cache_and_says_so(
 
 
 @pytest.mark.parametrize("streamed_first", [True, False])
-async def test_a_kept_answer_is_given_as_a_stream_and_a_streamed_one_is_kept(
+async def test_a_cached_response_can_be_streamed_and_a_streamed_one_is_cached(
     cluster: Cluster, http: aiohttp.ClientSession, streamed_first: bool
 ) -> None:
     text = f"{uuid4().hex} b c d"
@@ -130,7 +130,7 @@ async def test_a_kept_answer_is_given_as_a_stream_and_a_streamed_one_is_kept(
         ({"cache": {"ttl": 0.000001}}, ["miss", "miss"]),
     ],
 )
-async def test_what_is_kept_is_what_is_deterministic_or_asked_for(
+async def test_responses_are_cached_if_deterministic_or_if_the_request_forces_it(
     http: aiohttp.ClientSession, more: dict[str, Any], expected: list[str]
 ) -> None:
     body = chat(**more)
@@ -138,7 +138,7 @@ async def test_what_is_kept_is_what_is_deterministic_or_asked_for(
     assert said == expected
 
 
-async def test_a_run_of_a_pattern_is_never_kept_unless_that_is_asked_for(cluster: Cluster) -> None:
+async def test_a_run_is_not_cached_unless_the_request_forces_it(cluster: Cluster) -> None:
     backends = [("fast", EchoBackend(EchoSettings(models=("echo",))))]
     with running_cluster(backends, agents=True) as own:
         async with aiohttp.ClientSession(own.url) as http:
@@ -158,7 +158,7 @@ async def test_force_and_no_store_together_are_refused(http: aiohttp.ClientSessi
     assert "contradict" in error["message"]
 
 
-async def test_embeddings_are_kept_whatever_form_they_are_wanted_in(http: aiohttp.ClientSession) -> None:
+async def test_embeddings_are_cached_for_every_encoding_format(http: aiohttp.ClientSession) -> None:
     body: dict[str, Any] = {"model": "vectors", "input": [uuid4().hex, "b"]}
     _, made = await ask(http, body, EMBEDDINGS)
     cache, kept = await ask(http, body, EMBEDDINGS)
@@ -169,7 +169,7 @@ async def test_embeddings_are_kept_whatever_form_they_are_wanted_in(http: aiohtt
     assert isinstance(packed["data"][1]["embedding"], str)
 
 
-async def test_an_answer_that_failed_is_not_kept(cluster: Cluster, http: aiohttp.ClientSession) -> None:
+async def test_a_failed_response_is_not_cached(cluster: Cluster, http: aiohttp.ClientSession) -> None:
     body, before = chat("flaky"), generations(cluster, "flaky")
     for _ in range(2):
         async with http.post(CHAT, json=body) as answer:
@@ -283,7 +283,7 @@ async def test_an_answer_that_one_gateway_made_is_a_hit_at_another(
         assert generations(cluster, "fast") == before + 2
 
 
-async def test_with_the_cache_switched_off_nothing_is_kept_or_shared(cluster: Cluster) -> None:
+async def test_nothing_is_cached_or_shared_with_the_cache_switched_off(cluster: Cluster) -> None:
     async with another_gateway(cluster, cache=CacheSettings(enabled=False)) as off:
         async with aiohttp.ClientSession(off.url) as there:
             body = chat()
@@ -298,7 +298,7 @@ async def test_callers_share_answers_only_within_a_namespace(cluster: Cluster) -
     assert said == ["miss", "hit", "miss"]
 
 
-async def test_a_cache_is_bounded_and_a_long_answer_is_not_kept(cluster: Cluster) -> None:
+async def test_the_cache_is_limited_and_a_long_response_is_not_cached(cluster: Cluster) -> None:
     small = CacheSettings(max_entries=2, max_answer_bytes=1024, shared=False)
     async with another_gateway(cluster, cache=small) as bounded:
         async with aiohttp.ClientSession(bounded.url) as there:
@@ -325,7 +325,7 @@ async def entries(bucket: Bucket) -> int:
     return len(found)
 
 
-async def test_over_nats_a_kept_answer_says_so_whole_and_streamed(
+async def test_a_cached_response_is_marked_over_nats_complete_and_streamed(
     cluster: Cluster, bus_of_cluster: Bus
 ) -> None:
     bus, text = bus_of_cluster, f"{uuid4().hex} b c"
@@ -344,7 +344,7 @@ async def test_over_nats_a_kept_answer_says_so_whole_and_streamed(
     assert last["orchestra"]["cache"] == "hit"
 
 
-async def test_whoever_follows_a_generation_that_outlasts_the_drain_is_told_why() -> None:
+async def test_the_followers_of_a_generation_that_outlasts_the_drain_get_the_reason() -> None:
     stuck = EchoBackend(EchoSettings(models=("stuck",), stall_after=1))
     hasty = ANY_PORT.model_copy(update={"drain_s": 0.2})
     with running_cluster([("stuck", stuck)], gateway=hasty) as own:

@@ -189,7 +189,7 @@ def test_a_pattern_refuses_what_only_a_model_follows(cluster: Cluster, more: dic
 
 
 @pytest.mark.parametrize("streamed", [False, True])
-def test_a_field_that_nobody_knows_is_named_in_the_notes(cluster: Cluster, streamed: bool) -> None:
+def test_an_unknown_field_is_listed_in_the_notes(cluster: Cluster, streamed: bool) -> None:
     answer = post(cluster, "chat/completions", **CHAT, frobnicate=1, other={}, user="me", stream=streamed)
     assert answer.status_code == 200
     assert "because they are unknown here: frobnicate, other" in answer.text
@@ -233,7 +233,7 @@ def test_llama_cpps_names_of_what_is_known_are_understood(cluster: Cluster) -> N
         ("jobs", {"messages": []}),
     ],
 )
-def test_an_unknown_model_is_told_before_anything_else(
+def test_an_unknown_model_is_reported_before_any_other_error(
     cluster: Cluster, path: str, body: dict[str, Any]
 ) -> None:
     for model in ("nope", "orchestra/nope"):

@@ -72,7 +72,7 @@ async def test_without_any_node_every_question_says_what_is_missing_and_how_to_s
         assert (await get(empty, "/healthz"))[0] == 200
 
 
-async def test_a_model_whose_last_node_left_is_told_from_one_that_never_was() -> None:
+async def test_a_model_whose_last_node_left_is_distinguished_from_an_unknown_one() -> None:
     backends = [
         ("leaver", EchoBackend(EchoSettings(models=("gone",)))),
         ("stayer", EchoBackend(EchoSettings(models=("here",)))),

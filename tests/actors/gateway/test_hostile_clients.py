@@ -137,7 +137,7 @@ async def test_a_request_without_end_is_refused_and_holds_no_memory(target: Targ
     assert await target.is_well()
 
 
-async def test_requests_in_one_line_whose_answers_nobody_reads_are_not_taken_in(target: Target) -> None:
+async def test_pipelined_requests_with_unread_responses_are_not_read(target: Target) -> None:
     before = target.rss_mb
     async with target.connection() as (_, writer):
         sending = asyncio.ensure_future(send(writer, [GET * 2000] * (30_000_000 // len(GET * 2000))))
@@ -158,7 +158,7 @@ async def test_requests_in_one_line_are_answered_in_order_whatever_the_packets(t
     assert b"no such path: /last" in said
 
 
-async def test_heads_that_come_slowly_are_cut_and_told_why(target: Target) -> None:
+async def test_slow_request_headers_get_an_error_and_the_connection_is_closed(target: Target) -> None:
     """Each of 300 sends a byte of its head, and another one whenever it can."""
 
     async def slow() -> bytes:
@@ -185,7 +185,7 @@ async def test_one_address_cannot_hold_all_connections(target: Target) -> None:
     await eventually(target.is_well)
 
 
-async def test_a_body_that_nobody_reads_and_that_does_not_end_is_cut(target: Target) -> None:
+async def test_an_endless_body_that_is_not_read_is_cut(target: Target) -> None:
     async with target.connection() as (reader, writer):
         writer.write(b"GET /healthz HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\n")
         async with asyncio.timeout(20):

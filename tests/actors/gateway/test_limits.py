@@ -130,7 +130,7 @@ async def test_a_client_that_leaves_frees_the_node(cluster: Cluster, stream: boo
     assert cluster.running.gateway.in_flight == 0
 
 
-async def test_a_deadline_of_the_caller_is_kept_and_frees_the_node(cluster: Cluster) -> None:
+async def test_a_deadline_of_the_caller_holds_and_frees_the_node(cluster: Cluster) -> None:
     async with aiohttp.ClientSession() as session:
         headers = {"X-Request-Timeout": "0.5"}
         async with session.post(cluster.url + CHAT, json=chat("stuck"), headers=headers) as answer:

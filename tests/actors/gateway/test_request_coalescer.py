@@ -19,11 +19,11 @@ EVENT_BYTES = 1100
 
 
 @pytest.fixture
-async def flights() -> AsyncIterator[RequestCoalescer]:
-    flights = RequestCoalescer(max_stream_bytes=20 * EVENT_BYTES, max_total_bytes=100 * EVENT_BYTES)
-    yield flights
-    await flights.stop()
-    assert len(flights) == 0
+async def coalescer() -> AsyncIterator[RequestCoalescer]:
+    coalescer = RequestCoalescer(max_stream_bytes=20 * EVENT_BYTES, max_total_bytes=100 * EVENT_BYTES)
+    yield coalescer
+    await coalescer.stop()
+    assert len(coalescer) == 0
 
 
 class Script:
@@ -34,8 +34,8 @@ class Script:
         self.closed = False
         self.finished = 0
 
-    def begin(self, flights: RequestCoalescer, key: str = KEY) -> SharedStream:
-        return flights.begin(key, lambda shared: self.source(), self.finish)
+    def begin(self, coalescer: RequestCoalescer, key: str = KEY) -> SharedStream:
+        return coalescer.begin(key, lambda shared: self.source(), self.finish)
 
     def finish(self) -> None:
         self.finished += 1
@@ -62,14 +62,14 @@ async def hear(events: AsyncGenerator[StreamEvent, None], heard: list[int]) -> N
                 heard.append(int(event.text.split()[0]))  # noqa: PERF401 - others look while it grows
 
 
-async def test_a_slow_reader_holds_up_nobody_and_is_told_when_it_is_too_slow(
-    flights: RequestCoalescer,
+async def test_a_slow_follower_delays_no_other_and_fails_when_it_is_too_slow(
+    coalescer: RequestCoalescer,
 ) -> None:
     script = Script()
-    shared = script.begin(flights)
-    slow = flights.follow(shared, 60)
+    shared = script.begin(coalescer)
+    slow = coalescer.follow(shared, 60)
     heard: list[int] = []
-    quick = asyncio.create_task(hear(flights.follow(shared, 60), heard))
+    quick = asyncio.create_task(hear(coalescer.follow(shared, 60), heard))
     script.say.put_nowait(0)
     first = await anext(slow)
     assert isinstance(first, TextDelta)
@@ -78,68 +78,70 @@ async def test_a_slow_reader_holds_up_nobody_and_is_told_when_it_is_too_slow(
     script.say.put_nowait(None)
     await quick
     assert heard == list(range(200))
-    assert flights.size <= 20 * EVENT_BYTES
+    assert coalescer.size <= 20 * EVENT_BYTES
     with pytest.raises(SlowConsumer, match="too slow"):
         await anext(slow)
     await slow.aclose()
-    await eventually(lambda: flights.size == 0)
+    await eventually(lambda: coalescer.size == 0)
     assert script.finished == 1
 
 
-async def test_who_comes_late_hears_the_beginning_and_then_follows(flights: RequestCoalescer) -> None:
+async def test_a_late_follower_gets_the_beginning_and_then_follows(coalescer: RequestCoalescer) -> None:
     script = Script()
-    shared = script.begin(flights)
+    shared = script.begin(coalescer)
     early, late = list[int](), list[int]()
-    first = asyncio.create_task(hear(flights.follow(shared, 60), early))
+    first = asyncio.create_task(hear(coalescer.follow(shared, 60), early))
     script.say.put_nowait(1)
     script.say.put_nowait(2)
     await eventually(lambda: early == [1, 2])
-    assert flights.find(KEY) is shared
-    second = asyncio.create_task(hear(flights.follow(shared, 60), late))
+    assert coalescer.find(KEY) is shared
+    second = asyncio.create_task(hear(coalescer.follow(shared, 60), late))
     await eventually(lambda: late == [1, 2])
     script.say.put_nowait(3)
     script.say.put_nowait(None)
     await asyncio.gather(first, second)
     assert early == late == [1, 2, 3]
-    assert flights.find(KEY) is None
+    assert coalescer.find(KEY) is None
 
 
-async def test_one_that_grew_too_long_takes_no_more_followers_and_goes_on(flights: RequestCoalescer) -> None:
+async def test_a_stream_that_is_too_long_takes_no_more_followers_and_continues(
+    coalescer: RequestCoalescer,
+) -> None:
     script, heard = Script(), list[int]()
-    follower = asyncio.create_task(hear(flights.follow(script.begin(flights), 60), heard))
+    follower = asyncio.create_task(hear(coalescer.follow(script.begin(coalescer), 60), heard))
     for number in range(30):
         script.say.put_nowait(number)
     await eventually(lambda: len(heard) == 30)
-    assert flights.find(KEY) is None
+    assert coalescer.find(KEY) is None
     script.say.put_nowait(None)
     await follower
     assert heard == list(range(30))
 
 
-async def test_all_of_them_together_are_bounded(flights: RequestCoalescer) -> None:
+async def test_the_bytes_of_all_streams_together_are_limited(coalescer: RequestCoalescer) -> None:
     scripts = [Script() for _ in range(12)]
     heard: list[list[int]] = [[] for _ in scripts]
     followers = []
     for number, script in enumerate(scripts):
-        shared = script.begin(flights, f"k{number}")
-        followers.append(asyncio.create_task(hear(flights.follow(shared, 60), heard[number])))
+        shared = script.begin(coalescer, f"k{number}")
+        followers.append(asyncio.create_task(hear(coalescer.follow(shared, 60), heard[number])))
         for each in range(15):
             script.say.put_nowait(each)
     await eventually(lambda: all(len(each) == 15 for each in heard))
-    assert flights.size <= 100 * EVENT_BYTES
-    open_ = sum(flights.find(f"k{number}") is not None for number in range(12))
+    assert coalescer.size <= 100 * EVENT_BYTES
+    open_ = sum(coalescer.find(f"k{number}") is not None for number in range(12))
     assert 0 < open_ < 12
     for script in scripts:
         script.say.put_nowait(None)
     await asyncio.gather(*followers)
-    await eventually(lambda: flights.size == 0)
+    await eventually(lambda: coalescer.size == 0)
 
 
-async def test_everybody_hears_the_error_after_what_was_said(flights: RequestCoalescer) -> None:
+async def test_every_follower_gets_the_error_after_the_events(coalescer: RequestCoalescer) -> None:
     script = Script()
-    shared = script.begin(flights)
+    shared = script.begin(coalescer)
     heard: list[list[int]] = [[], []]
-    followers = [asyncio.create_task(hear(flights.follow(shared, 60), each)) for each in heard]
+    followers = [asyncio.create_task(hear(coalescer.follow(shared, 60), each)) for each in heard]
     await eventually(lambda: len(shared.buffer.followers) == 2)
     script.say.put_nowait(1)
     script.say.put_nowait(BackendFailed("it broke"))
@@ -151,58 +153,60 @@ async def test_everybody_hears_the_error_after_what_was_said(flights: RequestCoa
 
 
 async def test_a_defect_of_the_source_ends_it_for_everybody(
-    flights: RequestCoalescer, caplog: pytest.LogCaptureFixture
+    coalescer: RequestCoalescer, caplog: pytest.LogCaptureFixture
 ) -> None:
     script = Script()
-    follower = asyncio.create_task(hear(flights.follow(script.begin(flights), 60), []))
+    follower = asyncio.create_task(hear(coalescer.follow(script.begin(coalescer), 60), []))
     script.say.put_nowait(ZeroDivisionError("no"))
     with pytest.raises(InternalError):
         await follower
     assert "a shared generation failed" in caplog.text
 
 
-async def test_the_last_to_leave_cancels_it_and_the_next_begins_anew(flights: RequestCoalescer) -> None:
+async def test_the_last_follower_to_leave_cancels_the_stream_and_the_next_begins_another(
+    coalescer: RequestCoalescer,
+) -> None:
     script = Script()
-    shared = script.begin(flights)
-    first, second = (asyncio.create_task(hear(flights.follow(shared, 60), [])) for _ in range(2))
+    shared = script.begin(coalescer)
+    first, second = (asyncio.create_task(hear(coalescer.follow(shared, 60), [])) for _ in range(2))
     await eventually(lambda: len(shared.buffer.followers) == 2)
     first.cancel()
     await asyncio.wait([first])
-    assert flights.find(KEY) is shared
+    assert coalescer.find(KEY) is shared
     second.cancel()
     await asyncio.wait([second])
-    assert flights.find(KEY) is None
+    assert coalescer.find(KEY) is None
     await eventually(lambda: script.closed)
     assert script.finished == 1
 
 
-async def test_one_that_is_left_before_it_began_is_finished_all_the_same(flights: RequestCoalescer) -> None:
+async def test_a_stream_that_is_left_before_it_starts_is_finished_too(coalescer: RequestCoalescer) -> None:
     script = Script()
-    events = flights.follow(script.begin(flights), 0)
+    events = coalescer.follow(script.begin(coalescer), 0)
     with pytest.raises(DeadlineExceeded):
         await anext(events)
     await eventually(lambda: script.finished == 1)
 
 
-async def test_a_deadline_is_its_followers_own(flights: RequestCoalescer) -> None:
+async def test_each_follower_has_its_own_deadline(coalescer: RequestCoalescer) -> None:
     script, heard = Script(), list[int]()
-    shared = script.begin(flights)
-    patient = asyncio.create_task(hear(flights.follow(shared, 60), heard))
+    shared = script.begin(coalescer)
+    patient = asyncio.create_task(hear(coalescer.follow(shared, 60), heard))
     script.say.put_nowait(1)
     with pytest.raises(DeadlineExceeded, match=r"within 0\.1 s"):
-        await hear(flights.follow(shared, 0.1), [])
+        await hear(coalescer.follow(shared, 0.1), [])
     script.say.put_nowait(2)
     script.say.put_nowait(None)
     await patient
     assert heard == [1, 2]
 
 
-async def test_when_the_gateway_stops_followers_are_told(flights: RequestCoalescer) -> None:
+async def test_followers_get_an_error_when_the_gateway_stops(coalescer: RequestCoalescer) -> None:
     script = Script()
-    shared = script.begin(flights)
-    follower = asyncio.create_task(hear(flights.follow(shared, 60), []))
+    shared = script.begin(coalescer)
+    follower = asyncio.create_task(hear(coalescer.follow(shared, 60), []))
     await eventually(lambda: shared.buffer.followers)
-    await flights.stop()
+    await coalescer.stop()
     with pytest.raises(ShuttingDown):
         await follower
     assert script.finished == 1

@@ -54,7 +54,7 @@ async def test_every_answer_has_a_request_id(
         ("", False),
     ],
 )
-async def test_only_a_sane_id_is_taken_over(cluster: Cluster, said: str, kept: bool) -> None:
+async def test_only_a_plain_request_id_is_adopted(cluster: Cluster, said: str, kept: bool) -> None:
     async with (
         aiohttp.ClientSession(cluster.url) as session,
         session.post("/v1/chat/completions", json=CHAT, headers={"X-Request-Id": said}) as answer,

@@ -133,7 +133,7 @@ async def test_what_cannot_be_read_or_is_not_there_is_as_if_it_had_not_been_aske
     assert await nowhere.shared("k", None) is None
 
 
-async def test_while_nats_is_away_answers_are_still_kept_here(bucket: Bucket, bus: Bus) -> None:
+async def test_responses_are_still_cached_locally_without_nats(bucket: Bucket, bus: Bus) -> None:
     kept = kept_in(bucket)
     bus.ready = False
     try:
@@ -144,7 +144,7 @@ async def test_while_nats_is_away_answers_are_still_kept_here(bucket: Bucket, bu
         bus.ready = True
 
 
-async def test_a_long_answer_is_kept_nowhere(bucket: Bucket) -> None:
+async def test_a_long_response_is_not_cached(bucket: Bucket) -> None:
     kept = kept_in(bucket, max_answer_bytes=2048)
     kept.store("k", [TextDelta(text="x" * 3000), ENDED], ttl_s=60)
     kept.store("next", ANSWER, ttl_s=60)

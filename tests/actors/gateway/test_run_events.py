@@ -85,7 +85,7 @@ async def all_of(
         return [event async for event in read(reply)]
 
 
-async def test_who_comes_late_hears_all_and_who_comes_back_hears_the_rest(
+async def test_a_late_reader_gets_all_events_and_one_that_reconnects_gets_the_rest(
     http: aiohttp.ClientSession,
 ) -> None:
     run, text = await asked(http, body("maestro"))
@@ -102,7 +102,7 @@ async def test_who_comes_late_hears_all_and_who_comes_back_hears_the_rest(
         assert reply.status == 204  # which tells a browser not to come again
 
 
-async def test_a_run_is_watched_while_it_goes_on_and_its_end_ends_the_stream(
+async def test_the_events_of_a_run_are_streamed_until_it_ends(
     cluster: Cluster, http: aiohttp.ClientSession
 ) -> None:
     said = body("single", "slow", stream=True, max_tokens=20)
@@ -135,7 +135,7 @@ async def test_a_caller_sees_its_own_runs_only_and_needs_a_key(
 @pytest.mark.parametrize(
     "run", ["a.1", "never-seen.1", "job-000000000000000000000000", "*.*", ">", "a b.c", "x"]
 )
-async def test_a_run_that_nobody_knows_is_told_so(http: aiohttp.ClientSession, run: str) -> None:
+async def test_an_unknown_run_is_not_found(http: aiohttp.ClientSession, run: str) -> None:
     async with http.get(f"/v1/runs/{run}/events") as reply:
         error = (await reply.json())["error"]
         assert reply.status == 404
@@ -174,13 +174,13 @@ async def test_a_budget_that_is_too_small_for_any_answer_says_so(http: aiohttp.C
 
 
 @pytest.mark.parametrize("said", ["soon", "-1", "1" * 20])
-async def test_an_id_that_is_none_of_an_event_is_refused(http: aiohttp.ClientSession, said: str) -> None:
+async def test_an_invalid_last_event_id_is_refused(http: aiohttp.ClientSession, said: str) -> None:
     async with http.get("/v1/runs/a.1/events", headers={"last-event-id": said}) as reply:
         assert reply.status == 400
         assert (await reply.json())["error"]["param"] == "Last-Event-ID"
 
 
-async def test_a_job_is_watched_from_before_a_coordinator_has_it(
+async def test_the_events_of_a_job_can_be_read_before_a_coordinator_has_it(
     cluster: Cluster, http: aiohttp.ClientSession
 ) -> None:
     async with http.post("/v1/jobs", json=body("single", "slow", max_tokens=10)) as reply:
@@ -191,7 +191,7 @@ async def test_a_job_is_watched_from_before_a_coordinator_has_it(
     assert (await all_of(http, job)) == events
 
 
-async def test_watches_are_bounded_and_end_when_their_clients_leave(
+async def test_streams_of_run_events_are_limited_and_end_when_their_clients_disconnect(
     cluster: Cluster, http: aiohttp.ClientSession
 ) -> None:
     said = body("single", "slow", stream=True, max_tokens=2_000)
@@ -225,7 +225,7 @@ async def test_a_run_taken_back_tells_so(cluster: Cluster, http: aiohttp.ClientS
     assert events[-1][2]["finish_reason"] == "cancelled"
 
 
-async def test_who_watches_does_not_hold_up_a_gateway_that_leaves() -> None:
+async def test_streams_of_run_events_do_not_delay_the_shutdown_of_a_gateway() -> None:
     slow = EchoBackend(EchoSettings(models=("slow",), speed=20))
     anyone = GatewaySettings(http="127.0.0.1:0", drain_s=60)
     with running_cluster([("paced", slow)], gateway=anyone, agents=True) as cluster:

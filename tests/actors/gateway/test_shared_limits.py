@@ -25,11 +25,11 @@ from tests.fixtures.eventually import eventually
 from tests.fixtures.local_cluster import LocalCluster, local_cluster
 from tests.fixtures.nats import RunningNats
 
-PLACES, TOKENS = 8, 6_000
+PERMITS, TOKENS = 8, 6_000
 SETTINGS = GatewaySettings(
     http="127.0.0.1:0",
     callers={
-        "alice": CallerSettings(key="key-of-alice", requests_in_flight=PLACES),
+        "alice": CallerSettings(key="key-of-alice", requests_in_flight=PERMITS),
         "bob": CallerSettings(key="key-of-bob", requests_in_flight=1),
         "saver": CallerSettings(key="key-of-saver", tokens_per_minute=TOKENS),
     },
@@ -42,7 +42,7 @@ FOR_ALL = GatewaySettings(
 
 
 @dataclass(slots=True)
-class Face:
+class GatewayClient:
     """A gateway on a connection of its own, and a client of it; `stack` ends both."""
 
     gateway: Gateway
@@ -78,7 +78,7 @@ class Face:
         await eventually(lambda: self.gateway.in_flight == len(self.open))
 
 
-async def face(on: LocalCluster, url: str, settings: GatewaySettings = SETTINGS) -> Face:
+async def start_gateway(on: LocalCluster, url: str, settings: GatewaySettings = SETTINGS) -> GatewayClient:
     """One more gateway, which sees the node."""
     stack = await on.stack.enter_async_context(AsyncExitStack())
     bus = await Bus.connect(BusSettings(url=url), name="gateway")
@@ -87,18 +87,18 @@ async def face(on: LocalCluster, url: str, settings: GatewaySettings = SETTINGS)
     http = await stack.enter_async_context(aiohttp.ClientSession(running.url))
     await eventually(lambda: running.gateway.registry.serving(on.model))
     without_template(running.gateway, on.model)
-    return Face(running.gateway, http, bus, stack, on.model)
+    return GatewayClient(running.gateway, http, bus, stack, on.model)
 
 
 @asynccontextmanager
-async def two_faces(
+async def two_gateways(
     nats: RunningNats, settings: GatewaySettings = SETTINGS
-) -> AsyncIterator[tuple[LocalCluster, Face, Face]]:
+) -> AsyncIterator[tuple[LocalCluster, GatewayClient, GatewayClient]]:
     """Two gateways, and a node that says 20 words a second and has room for all."""
     async with local_cluster(nats.url) as on:
         await on.node(slots=64, speed=20)
         await on.dispatcher()
-        one, two = [await face(on, nats.url, settings) for _ in range(2)]
+        one, two = [await start_gateway(on, nats.url, settings) for _ in range(2)]
         try:
             yield on, one, two
         finally:
@@ -107,28 +107,28 @@ async def two_faces(
 
 
 async def test_a_burst_at_two_gateways_at_once_gets_one_limit_and_all_of_it(own_nats: RunningNats) -> None:
-    async with two_faces(own_nats) as (_, one, two):
-        let_in = await asyncio.gather(*(each.begin("alice") for _ in range(PLACES) for each in (one, two)))
-        assert sum(let_in) == PLACES
+    async with two_gateways(own_nats) as (_, one, two):
+        let_in = await asyncio.gather(*(each.begin("alice") for _ in range(PERMITS) for each in (one, two)))
+        assert sum(let_in) == PERMITS
 
 
 async def test_a_caller_of_one_gateway_has_the_whole_limit_and_the_other_gets_what_becomes_free(
     own_nats: RunningNats,
 ) -> None:
-    async with two_faces(own_nats) as (_, one, two):
-        assert all([await one.begin("alice") for _ in range(PLACES)])
+    async with two_gateways(own_nats) as (_, one, two):
+        assert all([await one.begin("alice") for _ in range(PERMITS)])
         assert not await one.begin("alice")
         assert not await two.begin("alice")
         await one.end(3)
         await two.fill("alice", 3)
         assert not await two.begin("alice")
         await one.end(5)
-        await two.fill("alice", PLACES)
+        await two.fill("alice", PERMITS)
         assert not await one.begin("alice")
 
 
 async def test_a_limit_of_one_goes_to_whichever_gateway_is_asked(own_nats: RunningNats) -> None:
-    async with two_faces(own_nats) as (_, one, two):
+    async with two_gateways(own_nats) as (_, one, two):
         for turn in range(6):
             assert await (one, two)[turn % 2].begin("bob"), turn
             await (one, two)[turn % 2].end(1)
@@ -139,7 +139,7 @@ async def test_a_limit_of_one_goes_to_whichever_gateway_is_asked(own_nats: Runni
 async def test_a_limit_for_all_callers_together_holds_for_all_gateways_together(
     own_nats: RunningNats,
 ) -> None:
-    async with two_faces(own_nats, FOR_ALL) as (_, one, two):
+    async with two_gateways(own_nats, FOR_ALL) as (_, one, two):
         let_in = await asyncio.gather(
             *(each.begin(name) for each in (one, two) for name in ("alice", "bob") for _ in range(2))
         )
@@ -152,7 +152,7 @@ async def test_a_limit_for_all_callers_together_holds_for_all_gateways_together(
 
 
 async def test_tokens_are_spent_once_wherever_they_are_spent(own_nats: RunningNats) -> None:
-    async with two_faces(own_nats) as (_, one, two):
+    async with two_gateways(own_nats) as (_, one, two):
         began = asyncio.get_running_loop().time()
         spent = await spend(one, two)
         flowed = (asyncio.get_running_loop().time() - began) * TOKENS / 60
@@ -160,13 +160,13 @@ async def test_tokens_are_spent_once_wherever_they_are_spent(own_nats: RunningNa
 
 
 async def test_a_caller_of_one_gateway_has_nearly_all_of_its_tokens_there(own_nats: RunningNats) -> None:
-    async with two_faces(own_nats) as (_, one, two):
+    async with two_gateways(own_nats) as (_, one, two):
         assert await two.begin("saver", 200), "a little more lies here from now on"
         assert await spend(one) >= 0.85 * TOKENS
         assert not await two.begin("saver", TOKENS // 2)
 
 
-async def spend(*at: Face) -> int:
+async def spend(*at: GatewayClient) -> int:
     """Begin streams of 200 tokens, here and there, until no gateway lets one in; the tokens of all. None are
     given back meanwhile, for no stream has ended."""
     spent, refused = 0, 0
@@ -180,37 +180,37 @@ async def spend(*at: Face) -> int:
     return spent
 
 
-async def test_what_a_gateway_held_that_is_gone_or_leaves_falls_to_the_others(
+async def test_the_quota_of_a_gateway_that_failed_or_left_goes_to_the_others(
     own_nats: RunningNats, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(peers, "HEARTBEAT_S", 0.05)
     monkeypatch.setattr(peers, "TIMEOUT_S", 0.5)
-    async with two_faces(own_nats) as (on, one, two):
-        assert all([await one.begin("alice") for _ in range(PLACES)])
+    async with two_gateways(own_nats) as (on, one, two):
+        assert all([await one.begin("alice") for _ in range(PERMITS)])
         assert not await two.begin("alice")
         await one.bus.close()  # it says nothing more, as one that was killed
-        await one.end(PLACES)
-        await two.fill("alice", PLACES)
-        three = await face(on, own_nats.url)
+        await one.end(PERMITS)
+        await two.fill("alice", PERMITS)
+        three = await start_gateway(on, own_nats.url)
         assert not await three.begin("alice")
-        await two.end(PLACES)
+        await two.end(PERMITS)
         await two.stack.aclose()
-        await three.fill("alice", PLACES)
+        await three.fill("alice", PERMITS)
         assert not await three.begin("alice")
-        await three.end(PLACES)
+        await three.end(PERMITS)
 
 
-async def test_a_gateway_alone_asks_nobody_and_brings_what_it_gave_out_when_another_comes(
+async def test_a_single_gateway_writes_no_ledger_and_enters_its_use_when_another_joins(
     own_nats: RunningNats,
 ) -> None:
     async with local_cluster(own_nats.url) as on:
         await on.node(slots=64, speed=20)
         await on.dispatcher()
-        one = await face(on, own_nats.url)
+        one = await start_gateway(on, own_nats.url)
         assert all([await one.begin("alice") for _ in range(6)])
         assert await one.begin("saver", 5_000)
         assert (await Bucket(on.bus, "limits").get("caller alice")) is None
-        two = await face(on, own_nats.url)
+        two = await start_gateway(on, own_nats.url)
         assert [await two.begin("alice") for _ in range(3)] == [True, True, False]
         assert not await two.begin("saver", 2_000)
         assert await two.begin("saver", 500)

@@ -87,7 +87,7 @@ async def ask(cluster: Cluster) -> int:
             return answer.status
 
 
-async def test_streams_that_nobody_reads_end_with_a_reason_and_free_their_places(cluster: Cluster) -> None:
+async def test_unread_streams_end_with_a_reason_and_free_their_permits(cluster: Cluster) -> None:
     async with AsyncExitStack() as stack:
         clients = [await stack.enter_async_context(deaf(cluster, "fast")) for _ in range(IN_FLIGHT)]
         await eventually(lambda: cluster.running.gateway.in_flight == IN_FLIGHT)
@@ -127,14 +127,14 @@ async def test_a_client_that_reads_slowly_gets_all_of_its_answer(cluster: Cluste
     assert b'"error"' not in said
 
 
-async def test_a_connection_whose_answer_nobody_takes_is_cut(cluster: Cluster) -> None:
+async def test_a_connection_with_an_unread_response_is_closed(cluster: Cluster) -> None:
     async with deaf(cluster, "fast"):
         connections = cluster.running.connections
         await eventually(lambda: len(connections) > 0)
         await eventually(lambda: len(connections) == 0, within_s=20)
 
 
-async def test_a_whole_answer_that_nobody_reads_holds_no_place_and_comes_whole_once_read(
+async def test_an_unread_complete_response_holds_no_permit_and_can_be_read_later(
     cluster: Cluster,
 ) -> None:
     async with deaf(cluster, "fast", stream=False, tokens=300) as client:

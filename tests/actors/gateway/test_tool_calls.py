@@ -129,7 +129,7 @@ def test_the_callers_guide_is_the_answer_of_a_model_that_may_call(clients: dict[
     assert answer.choices[0].message.content in ("sun", "rain")
 
 
-def test_answers_are_kept_apart_by_what_was_offered_and_what_had_to_be_called() -> None:
+def test_responses_are_cached_by_their_tools_and_tool_choice() -> None:
     plain = Generation(id="a.1", model="m", messages=(ChatMessage(role="user", content="hi"),))
     tool, other = Tool(name="f"), Tool(name="g")
     offers = (

@@ -93,7 +93,7 @@ def test_a_runs_last_step_and_a_job_keep_their_reasoning(before: Before) -> None
     assert (message["content"], message["reasoning_content"]) == ("42", "6 times 7")
 
 
-def test_a_kept_answer_keeps_its_reasoning(before: Before) -> None:
+def test_a_cached_response_has_its_reasoning(before: Before) -> None:
     first = post(before, *THOUGHT, temperature=0)
     again = post(before, delta(content="another"), delta("stop"), temperature=0)
     assert again.headers["x-orchestra-cache"] == "hit"

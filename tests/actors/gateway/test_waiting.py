@@ -158,7 +158,7 @@ async def test_a_pattern_waits_for_a_node_too(cluster: LocalCluster) -> None:
         assert (text[: len(WORDS)], model) == (WORDS, cluster.model)
 
 
-async def test_at_its_deadline_a_request_is_told_that_no_node_came(cluster: LocalCluster) -> None:
+async def test_a_request_without_a_node_until_its_deadline_gets_that_reason(cluster: LocalCluster) -> None:
     await cluster.node()
     dispatcher = await cluster.dispatcher()
     async with gateway(cluster) as running:

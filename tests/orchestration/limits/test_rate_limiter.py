@@ -100,9 +100,7 @@ def test_no_more_are_at_work_or_wait_than_the_limits_say_and_none_is_refused_wit
 
 
 @given(st.integers(1, 10_000), st.integers(0, 10_000), st.integers(1, 10_000))
-def test_a_refused_caller_is_served_when_it_comes_back_as_told(
-    per_minute: int, first: int, then: int
-) -> None:
+def test_a_refused_caller_is_served_after_retry_after(per_minute: int, first: int, then: int) -> None:
     bucket = TokenBucket(per_minute, 0.0)
     first, then = min(first, per_minute), min(then, per_minute)
     bucket.take(first, 0.0)
@@ -123,7 +121,7 @@ def test_a_longer_answer_than_was_reserved_is_owed_by_the_next() -> None:
     limits.reserve("a", 1, 61.1)
 
 
-def test_a_request_that_no_wait_would_admit_is_told_so() -> None:
+def test_a_request_above_the_limit_is_refused_for_good() -> None:
     limits = RateLimiter(NO_LIMIT, QuotaLimit(tokens_per_minute=60), {}, now=0.0)
     with pytest.raises(TooManyTokens, match=r"61 tokens.* of 60 .*max_tokens") as caught:
         limits.reserve("a", 61, 0.0)
