@@ -47,6 +47,8 @@ from orchestration.patterns.step_request import (
 
 ALIVE_S = 1.0
 """Pause after which an agent that has nothing else to say tells that it works on the step."""
+MAX_CHARACTERS = 128 * 1024
+"""Events are joined into one message while their texts are shorter together."""
 WRITTEN_S = 0.25
 """Least pause between two reports of what the model writes."""
 
@@ -117,9 +119,19 @@ async def _next(events: asyncio.Queue[StepEvent | None]) -> tuple[StepEvent, ...
             found = [await events.get()]
     except TimeoutError:
         return (StepAlive(),)
-    while not events.empty():
+    size = _characters(found[0])
+    while not events.empty() and size < MAX_CHARACTERS:
         found.append(events.get_nowait())
+        size += _characters(found[-1])
     return tuple(event for event in found if event is not None)
+
+
+def _characters(event: StepEvent | None) -> int:
+    """Length of the texts that an event carries, about."""
+    if isinstance(event, StepRecorded):
+        result = event.record.result
+        return len(event.record.step.text) + (len(str(result.data)) if result else 0)
+    return len(str(event.data)) if isinstance(event, StepRunEvent) else 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -151,7 +163,7 @@ class StepEventClient(ModelClient):
         yield StepAlive()
 
     async def progress(self, text: str, step: Step | None) -> None:
-        self.events.put_nowait(StepProgress(text=text, step=step))
+        self.events.put_nowait(StepProgress(text=text, finished=step.name if step else ""))
 
     async def event(self, type: str, data: dict[str, Any]) -> None:
         self.events.put_nowait(StepRunEvent(event=type, data=to_jsonable_python(data, exclude_none=True)))

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from orchestration.messages import ChatMessage as ChatMessage
-from orchestration.messages import Finish, GuidedDecoding, Run, Sampling, Step, TextDelta, ToolResult, Wire
+from orchestration.messages import Finish, GuidedDecoding, Run, Sampling, TextDelta, ToolResult, Wire
 from orchestration.patterns.step_cache import StepRecord
 
 
@@ -59,11 +59,11 @@ class StepRunEvent(Wire):
 
 
 class StepProgress(Wire):
-    """What the agent does, for people. `step` is set when a part of the step has finished."""
+    """What the agent does, for people. `finished` names the part of the step that has just ended."""
 
     type: Literal["progress"] = "progress"
     text: str
-    step: Step | None = None
+    finished: str = ""
 
 
 class StepRecorded(Wire):

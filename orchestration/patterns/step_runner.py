@@ -339,6 +339,9 @@ class _RemoteStep:
     _tokens: int = 0
     _texts: list[str] = field(default_factory=list)
     _over: set[str] = field(default_factory=set)
+    """Parts that have an answer."""
+    _ended: dict[str, Step] = field(default_factory=dict)
+    """Parts that ended, until people are told of them."""
 
     async def take(self, event: StepEvent) -> None:
         runner = self.runner
@@ -351,7 +354,7 @@ class _RemoteStep:
             self._model = event.model or self._model
         elif isinstance(event, StepProgress):
             await runner.tell_stopped()
-            await runner.executor.progress(event.text, event.step)
+            await runner.executor.progress(event.text, self._ended.pop(event.finished, None))
         elif isinstance(event, StepRunEvent):
             if event.event == "step_started":
                 await self._start(event.data)
@@ -378,6 +381,8 @@ class _RemoteStep:
         if step.name in self._over:
             return
         runner = self.runner
+        if not data.get("recorded"):
+            self._ended[step.name] = step
         if step.name == self._name:
             self._name = ""
             runner._at_work -= 1

@@ -49,7 +49,7 @@ class Agent(WithoutVectors):
         self.sent: list[StepEvent] = []
 
     async def progress(self, text: str, step: Step | None) -> None:
-        self.sent.append(StepProgress(text=text, step=step))
+        self.sent.append(StepProgress(text=text, finished=step.name if step else ""))
 
     async def event(self, type: str, data: dict[str, Any]) -> None:
         self.sent.append(StepRunEvent(event=type, data=to_jsonable_python(data, exclude_none=True)))
