@@ -1,4 +1,4 @@
-"""The models that are known by name: `catalogue.toml`, checked."""
+"""The catalogue of models that can be pulled by name, from `catalogue.toml`."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _FILE = "catalogue.toml"
 
 
 class CatalogueFile(BaseModel):
-    """One file of a model; sizes in bytes, `download_bytes` of the archive it comes in."""
+    """One file of a model. Sizes in bytes; `download_bytes` is the size of its archive."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -30,9 +30,9 @@ class CatalogueFile(BaseModel):
 
 
 class CatalogueEntry(BaseModel):
-    """A model: what it is, its licence, and its files by their part in it.
+    """A model: kind, licence, and files by role.
 
-    Format `gguf` has `weights` and maybe `license`; `sentence-transformers` has `weights`, `tokenizer`
+    Format `gguf` has `weights` and optionally `license`; `sentence-transformers` has `weights`, `tokenizer`
     and `config`.
     """
 
@@ -46,20 +46,20 @@ class CatalogueEntry(BaseModel):
 
     @property
     def download_bytes(self) -> int:
-        """Bytes that a pull downloads; files of one archive count once."""
+        """Bytes to download; an archive with several files counts once."""
         archives = {file.source.partition("#")[0]: file.download_bytes for file in self.files.values()}
         return sum(archives.values())
 
     @property
     def needed_bytes(self) -> int:
-        """Free disk space that a pull needs at its peak: archive, unpacked files, and the model (half
-        as large again as the weights at most)."""
+        """Free disk space that a pull needs: archive, unpacked files, and the model (at most 1.5 times the
+        weights)."""
         return self.download_bytes + sum(file.bytes for file in self.files.values()) * 5 // 2
 
 
 @cache
 def catalogue() -> dict[str, CatalogueEntry]:
-    """Every entry by name. Raises pydantic's ValidationError if the file that is shipped is wrong."""
+    """All entries by name. Raises pydantic's ValidationError if the shipped file is invalid."""
     text = resources.files("actors.models").joinpath(_FILE).read_text(encoding="utf-8")
     models = tomllib.loads(text)["models"]
     return {name: CatalogueEntry.model_validate(entry) for name, entry in models.items()}

@@ -1,10 +1,9 @@
-"""Rendering a model's chat template, so that only the template itself can place control tokens.
+"""Renders a model's chat template so that only the template itself can insert control tokens.
 
-The template is a stranger's program and runs in a sandbox with a budget. What users wrote goes through it
-as text: every control token spelled in a message is broken by a mark, a character drawn at random that is
-in none of the messages. What the template wrote is then the only text that still spells control tokens,
-and the mark is taken out again. Joining and trimming by the template work on the real text, and ordinary
-text on both sides of a message's border is tokenized together, as in the reference implementations.
+The template is untrusted code and runs in a sandbox with a budget. In the messages every control token is
+broken by a mark, a random character that occurs in no message. In the result only the template's own text
+spells control tokens; then the marks are removed. The template joins and trims the real text, and text on
+both sides of a message boundary is tokenised together, as in the reference implementations.
 """
 
 from __future__ import annotations
@@ -55,10 +54,10 @@ class ChatTemplate:
         spellings = sorted(filter(None, control), key=len, reverse=True)
         self._control = re.compile("(" + "|".join(map(re.escape, spellings)) + ")") if spellings else None
         self.roles = self._roles_taken()
-        """What conversations the template takes; `render` puts others into that form."""
+        """The roles that the template accepts; `render` converts other conversations."""
 
     def render(self, messages: Sequence[ChatMessage], *, add_generation_prompt: bool = True) -> list[Segment]:
-        """The prompt as segments, to be encoded one after another.
+        """The prompt as segments, which are encoded one after another.
 
         Raises `InvalidRequest` when the template refuses the messages or exceeds its bounds.
         """
@@ -85,7 +84,7 @@ class ChatTemplate:
         return list(self._segments(text, mark))
 
     def _roles_taken(self) -> ChatRoles:
-        """Found out by trying. A template that leaves a system message out of the prompt takes none."""
+        """Determine the roles by trying. A template that drops a system message accepts none."""
         question = ChatMessage(role="user", content="question")
         told, answer = (
             ChatMessage(role="system", content=_PROBE),
@@ -96,14 +95,14 @@ class ChatTemplate:
         return ChatRoles(system=system, repeats=repeats or not self._takes((question, answer, question)))
 
     def check(self) -> None:
-        """Raises `UnsupportedModel` where the template cannot render so much as one question."""
+        """Raises `UnsupportedModel` if the template cannot even render a single question."""
         try:
             self.render([ChatMessage(role="user", content="question")])
         except InvalidRequest as error:
             raise UnsupportedModel(error.message) from error
 
     def _takes(self, messages: Sequence[ChatMessage], text: str = "") -> bool:
-        """Whether it renders them, `text` and all."""
+        """Whether it renders the messages, including `text`."""
         try:
             segments = self._rendered(messages, add_generation_prompt=True)
         except InvalidRequest:
@@ -127,7 +126,7 @@ class ChatTemplate:
         return fields
 
     def _broken(self, text: str, mark: str) -> str:
-        """`text` with a mark after the first character of each control token, nested ones too."""
+        """`text` with a mark after the first character of each control token, also of nested ones."""
         if self._control is None:
             return text
         return self._control.sub(lambda found: found[0][0] + mark + found[0][1:], text)
@@ -141,7 +140,7 @@ class ChatTemplate:
 
 
 def _mark(texts: list[str]) -> str:
-    """A character in none of `texts`. A random one cannot be guessed, so one or two draws do."""
+    """A random character that is in none of `texts`; as it cannot be guessed, one or two draws suffice."""
     first, last = _PRIVATE_USE
     while True:
         mark = chr(first + secrets.randbelow(last - first))

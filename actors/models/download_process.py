@@ -1,4 +1,4 @@
-"""A downloading child process: watched as its files grow, and gone when its parent goes."""
+"""Runs a download in a child process that reports progress and dies with its parent."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _POLL_S = 0.1
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProcessResult:
-    """How a child ended: its exit code and what it wrote."""
+    """The exit code and the output of a child."""
 
     code: int
     output: str
@@ -34,8 +34,8 @@ def run(
 ) -> ProcessResult:
     """Run the Python `script` in this interpreter's environment until it ends.
 
-    `on_bytes` is told the size of all files under `watched`, ten times a second. Blocks; an exception in
-    it, KeyboardInterrupt too, ends the child.
+    `on_bytes` is called ten times a second with the size of all files under `watched`. Blocks; an exception
+    (also KeyboardInterrupt) kills the child.
     """
     command = tied_to_parent([sys.executable, "-P", "-c", script, *arguments])
     with tempfile.TemporaryFile() as output, tempfile.TemporaryFile() as errors:
@@ -67,7 +67,7 @@ def run(
 
 
 def tree_bytes(folder: Path) -> int:
-    """The size of all files below `folder`, which may change meanwhile."""
+    """The size of all files below `folder`, which may change concurrently."""
     total = 0
     for path, _, names in os.walk(folder):
         for name in names:

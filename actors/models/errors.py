@@ -1,4 +1,4 @@
-"""What can go wrong with a model's files, below `OrchestraError`.
+"""Errors of model files.
 
 ModelError                     status  code                retryable
 ├── UnsupportedModel              400  unsupported_model   no
@@ -20,20 +20,20 @@ class ModelError(OrchestraError):
 
 
 class UnsupportedModel(ModelError):
-    """The file is sound, but this importer cannot run it; the text names the part at fault."""
+    """The file is valid, but not supported; the text names the unsupported part."""
 
     status = 400
     code = "unsupported_model"
 
 
 class CorruptModel(ModelError):
-    """A file is truncated, altered, or not what its name says."""
+    """A file is truncated, modified, or of another type than its name says."""
 
     code = "corrupt_model"
 
 
 class SourceUnavailable(ModelError):
-    """The source of a model cannot be reached, or does not have the file."""
+    """The source of a model cannot be reached or lacks the file."""
 
     status = 503
     code = "source_unavailable"
@@ -41,7 +41,7 @@ class SourceUnavailable(ModelError):
 
 
 class ModelStorage(ModelError):
-    """The folder for models cannot be written, or the disk is full."""
+    """The models folder is not writable, or the disk is full."""
 
     status = 507
     code = "model_storage"

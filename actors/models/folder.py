@@ -1,4 +1,4 @@
-"""A model's folder on disk: written beside its place, put there in one step, checked when it is read."""
+"""A model's folder on disk: written atomically, and verified when it is read."""
 
 from __future__ import annotations
 
@@ -24,21 +24,21 @@ _PIECE_BYTES = 1 << 20
 LICENSE = "LICENSE"
 
 Report = Callable[[str, float], None]
-"""Told a stage's name and how much of it is done, 0 to 1."""
+"""Called with a stage's name and its progress, 0 to 1."""
 
 
 def check_name(name: str) -> str:
-    """`name` if it can be a model's name. Raises `InvalidRequest` otherwise."""
+    """`name` if it is a valid model name. Raises `InvalidRequest` otherwise."""
     if not _NAME.fullmatch(name):
         raise InvalidRequest(
-            f"{name!r} cannot name a model: up to 100 letters, digits and '._-', not one of these first",
+            f"invalid model name {name!r}: use up to 100 letters, digits and '._-', a letter or digit first",
             param="name",
         )
     return name
 
 
 def sha256(*files: Path, progress: Callable[[int], None] | None = None) -> str:
-    """The SHA-256 of files, one after another, in hexadecimal; `progress` is told the bytes of each piece."""
+    """The SHA-256 of files, one after another, in hexadecimal; `progress` gets the bytes of each chunk."""
     digest = hashlib.sha256()
     for file in files:
         with file.open("rb") as stream:
@@ -51,7 +51,7 @@ def sha256(*files: Path, progress: Callable[[int], None] | None = None) -> str:
 
 @contextmanager
 def storage_errors(folder: Path) -> Iterator[None]:
-    """Turns the operating system's refusals to write in `folder` into `ModelStorage`."""
+    """Convert the operating system's write errors in `folder` to `ModelStorage`."""
     try:
         yield
     except OSError as error:
@@ -66,9 +66,9 @@ def storage_errors(folder: Path) -> Iterator[None]:
 
 @contextmanager
 def model_lock(models_dir: Path, name: str, on_wait: Callable[[], None] | None = None) -> Iterator[None]:
-    """Hold the model's lock, which one process has at a time and loses when it dies, however it dies.
+    """Hold the model's lock, exclusively among processes; it is released when the process dies.
 
-    `on_wait` is called when another process has it, before waiting for that.
+    `on_wait` is called before waiting for another process.
     """
     with storage_errors(models_dir):
         models_dir.mkdir(parents=True, exist_ok=True)
@@ -87,10 +87,10 @@ def model_lock(models_dir: Path, name: str, on_wait: Callable[[], None] | None =
 
 @contextmanager
 def replacing(folder: Path) -> Iterator[Path]:
-    """An empty folder beside `folder`, which takes its place when the block ends without an error.
+    """An empty folder that replaces `folder` when the block ends without an error.
 
-    Call it under `model_lock`: leftovers of a killed writer are removed. The manifest is written last by the
-    caller, so that even a copy of a half-written folder does not look complete.
+    Call it under `model_lock`: leftovers of a killed writer are removed. The caller writes the manifest last,
+    so that a copy of a half-written folder does not look complete.
     """
     staging, old = (folder.with_name(f".{folder.name}.{what}") for what in ("partial", "old"))
     with storage_errors(folder.parent):
@@ -110,7 +110,7 @@ def replacing(folder: Path) -> Iterator[Path]:
 
 
 def _sync(folder: Path) -> None:
-    """Bring the files to the disk before the rename does, lest a power cut leave a complete-looking husk."""
+    """Flush the files to disk before the rename, so that a power failure leaves no incomplete folder."""
     for path in (*folder.iterdir(), folder):
         handle = os.open(path, os.O_RDONLY)
         try:
@@ -120,7 +120,7 @@ def _sync(folder: Path) -> None:
 
 
 def write_manifest(folder: Path, manifest: ModelManifest) -> ModelManifest:
-    """Write `manifest` with the SHA-256 of every other file of the folder, and give it so."""
+    """Write `manifest` with the SHA-256 and size of all other files, and return it."""
     files = {path.name: sha256(path) for path in sorted(folder.iterdir()) if path.name != MANIFEST}
     sizes = {path: (folder / path).stat().st_size for path in files}
     complete = manifest.model_copy(update={"files": files, "sizes": sizes})
@@ -129,16 +129,16 @@ def write_manifest(folder: Path, manifest: ModelManifest) -> ModelManifest:
 
 
 def verify(folder: Path, *, hashes: bool = True) -> ModelManifest:
-    """The manifest of a sound model folder.
+    """The manifest of an intact model folder.
 
-    Checks that every file is there with its size, and with `hashes` its content (0.1 s for 160 MB).
-    Raises `CorruptModel` that names the file and the way out.
+    Checks that all files exist with their sizes, and with `hashes` their content (0.1 s for 160 MB). Raises
+    `CorruptModel`, which names the file and the way out.
     """
-    way_out = "make it anew: orchestra models pull, or import"
+    way_out = "install it again: orchestra models pull, or import"
     try:
         manifest = ModelManifest.read(folder)
     except (FileNotFoundError, NotADirectoryError) as error:
-        raise CorruptModel(f"{folder} holds no complete model: {MANIFEST} is missing; {way_out}") from error
+        raise CorruptModel(f"{folder} has no complete model: {MANIFEST} is missing; {way_out}") from error
     except ValidationError as error:
         raise CorruptModel(f"{folder / MANIFEST} is damaged; {way_out}") from error
     if manifest.outdated:
@@ -150,5 +150,7 @@ def verify(folder: Path, *, hashes: bool = True) -> ModelManifest:
             found = "missing" if size < 0 else f"{size} bytes long, not {manifest.sizes[name]}"
             raise CorruptModel(f"{file} is {found}; {way_out}")
         if hashes and sha256(file) != expected:
-            raise CorruptModel(f"{file} is damaged: its content is not what was installed; {way_out}")
+            raise CorruptModel(
+                f"{file} is damaged: its content has changed since the installation; {way_out}"
+            )
     return manifest

@@ -1,8 +1,8 @@
-"""A GGUF file, read strictly: every length is checked against the file before it is believed.
+"""Reads GGUF files strictly: every length is checked against the file size.
 
 `gguf.GGUFReader` makes a numpy view of every metadata item (2 s for a vocabulary of 50,000) and loops as
-often as an array's length says, whatever the file's size; an importer that is fed strangers' files needs
-neither. Format: the GGUF specification, versions 2 and 3, little-endian.
+often as an array's length says, regardless of the file's size; an importer of untrusted files needs neither.
+Format: the GGUF specification, versions 2 and 3, little-endian.
 """
 
 from __future__ import annotations
@@ -40,8 +40,8 @@ class GgufTensor:
 class GgufFile:
     """An open GGUF file. `tensors` are views of the mapped file, valid until `close`.
 
-    Raises `CorruptModel` for a file that is truncated or is no GGUF, `UnsupportedModel` for a version
-    or tensor type that is not known here, and OSError when the file cannot be opened.
+    Raises `CorruptModel` for a file that is truncated or not GGUF, `UnsupportedModel` for an unknown version
+    or tensor type, and OSError if the file cannot be opened.
     """
 
     def __init__(self, path: Path) -> None:
@@ -59,7 +59,7 @@ class GgufFile:
             raise CorruptModel(f"{path.name} is a damaged GGUF file: {error}") from error
 
     def close(self) -> None:
-        """Let go of the tensors; the file stays mapped until the last view of it is gone."""
+        """Drop the tensors; the file stays mapped until the last view is gone."""
         self.tensors = {}
         self._bytes = np.empty(0, np.uint8)
 

@@ -1,4 +1,4 @@
-"""Turning a llama-architecture GGUF file into a model folder, without PyTorch."""
+"""Imports a GGUF file of the llama architecture into a model folder, without PyTorch."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ def import_gguf(
     source: str = "",
     source_sha256: str = "",
 ) -> ModelManifest:
-    """Import `file`, or all parts where it is one of them, as the model `name` into `folder`, which is
-    replaced in one step at the end.
+    """Import `file`, or all parts if it is one of them, as the model `name` into `folder`, which is
+    replaced atomically at the end.
 
     `source_sha256` saves reading the file once more when it is known already. Blocks for seconds and uses
     the memory of the largest tensor three times over. Raises `UnsupportedModel` (another architecture,
@@ -58,7 +58,7 @@ def import_gguf_locked(
     license_text: str = "",
     license_name: str = "",
 ) -> ModelManifest:
-    """`import_gguf` for a caller that holds the lock of `folder` already.
+    """`import_gguf` for a caller that holds the lock of `folder`.
 
     The licence is what the file's metadata says unless `license_name` is given.
     """
@@ -105,7 +105,7 @@ def import_gguf_locked(
 
 
 def _check(folder: Path, tokenizer: GgufTokenizer, fields: dict[str, Any]) -> None:
-    """What a node would find out when it loads the model. Raises `CorruptModel` and `UnsupportedModel`."""
+    """Check what a node checks at the load. Raises `CorruptModel` and `UnsupportedModel`."""
     loaded = Tokenizer.load(folder)
     if loaded.vocabulary != len(tokenizer.tokens):
         raise CorruptModel(

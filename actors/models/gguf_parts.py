@@ -20,9 +20,9 @@ _MERGE = "merge the parts first (llama-gguf-split --merge)"
 
 
 class GgufModel:
-    """The file `path`, or all parts where it is any one of them. `path` is then the first part.
+    """The file `path`, or all parts if it is one of them; `path` is then the first part.
 
-    Raises what `GgufFile` raises, and for a part `UnsupportedModel` that names the missing ones.
+    Raises what `GgufFile` raises, and `UnsupportedModel` with the names of missing parts.
     """
 
     def __init__(self, path: Path) -> None:
@@ -41,7 +41,7 @@ class GgufModel:
             raise
 
     def close(self) -> None:
-        """Let go of the tensors."""
+        """Drop the tensors."""
         self.tensors = {}
         self._open.close()
 

@@ -1,4 +1,4 @@
-"""The tokenizer in a GGUF file's metadata as a `tokenizer.json`.
+"""Converts the tokenizer in a GGUF file's metadata to a `tokenizer.json`.
 
 Only pre-tokenizers whose result was compared with llama.cpp's, text by text, are taken
 (tests/actors/models/test_tokenizer.py); the others are refused by name.
@@ -53,7 +53,7 @@ _END_OF_GENERATION = frozenset(
         "<|END_OF_TURN_TOKEN|>",
     }
 )
-"""Spellings of control tokens that end an answer whatever the metadata says, after llama.cpp's list."""
+"""Control tokens that always end an answer, regardless of the metadata (llama.cpp's list)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,7 +69,7 @@ class GgufTokenizer:
 
     @classmethod
     def of(cls, metadata: Mapping[str, Any]) -> GgufTokenizer:
-        """From a file's metadata. Raises `UnsupportedModel` and `CorruptModel`."""
+        """Read a file's metadata. Raises `UnsupportedModel` and `CorruptModel`."""
         tokens = metadata.get("tokenizer.ggml.tokens")
         if not isinstance(tokens, list) or not tokens or not all(isinstance(token, str) for token in tokens):
             raise CorruptModel("the file holds no tokenizer (tokenizer.ggml.tokens)")
@@ -95,7 +95,7 @@ class GgufTokenizer:
         )
 
     def text(self, token_id: int | None) -> str:
-        """The spelling of a token, "" of None."""
+        """The spelling of a token; "" for None."""
         return "" if token_id is None else self.tokens[token_id]
 
 
@@ -121,7 +121,8 @@ def _duplicate(tokens: list[str]) -> str:
 
 
 def _control_ids(tokens: list[str], types: list[int], template: str) -> set[int]:
-    """Control tokens; a user-defined one too where the chat template uses it, as some converters do."""
+    """Control tokens; also user-defined tokens that the chat template uses, as some converters mark them
+    so."""
     return {
         id_
         for id_, (token, kind) in enumerate(zip(tokens, types, strict=True))
@@ -130,7 +131,7 @@ def _control_ids(tokens: list[str], types: list[int], template: str) -> set[int]
 
 
 def _adds_bos(metadata: Mapping[str, Any]) -> bool:
-    """llama.cpp's default where a file does not say."""
+    """Whether a BOS token is added; llama.cpp's default if the file does not say."""
     if metadata.get("tokenizer.ggml.model") == "llama":
         return True
     return _PRE_TOKENIZERS.get(str(metadata.get("tokenizer.ggml.pre", ""))) is _LLAMA3

@@ -1,4 +1,4 @@
-"""Writing an ONNX graph node by node, its weights streamed into one external file as they come."""
+"""Writes an ONNX graph node by node; weights are streamed into one external file."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ GRAPH = "model.onnx"
 DATA = "model.onnx.data"
 
 _ALIGNMENT = 4096
-"""Of a tensor in the data file: the runtime maps large ones straight from it."""
+"""Alignment of tensors in the data file, from which the runtime maps large ones."""
 _INLINE_BYTES = 1024
 _SUMS_BY_PRODUCT = 2048
 """Columns up to which a product with ones and zeros is quicker than Reshape and ReduceSum (by 4 % of a
@@ -29,11 +29,11 @@ _IR = 10
 MICROSOFT = "com.microsoft"
 
 FLOAT32, INT8 = 1, 4
-"""Accuracy levels of `MatMulNBits`: what it computes with."""
+"""Accuracy levels of `MatMulNBits`: the type that it computes with."""
 
 
 class GraphWriter:
-    """Builds `model.onnx` and `model.onnx.data` in `folder`; never holds more than one tensor."""
+    """Builds `model.onnx` and `model.onnx.data` in `folder`; holds at most one tensor in memory."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -67,14 +67,14 @@ class GraphWriter:
     def nodes(
         self, op: str, inputs: list[str], outputs: list[str], *, domain: str = "", **attributes: Any
     ) -> list[str]:
-        """Add a node with several outputs; an empty name leaves one out."""
+        """Add a node with several outputs; an empty name omits one."""
         name = next(output for output in outputs if output)
         self._named.update(outputs)
         self._nodes.append(helper.make_node(op, inputs, outputs, name=name, domain=domain, **attributes))
         return outputs
 
     def tensor(self, name: str, values: NDArray[Any]) -> str:
-        """Add a constant; large ones go to the data file. The same name again is the same constant."""
+        """Add a constant; large ones go to the data file. A repeated name returns the same constant."""
         if name in self._initializers:
             return name
         values = np.ascontiguousarray(values)
@@ -92,7 +92,7 @@ class GraphWriter:
         return name
 
     def reshaped(self, name: str, of: str, shape: tuple[int, ...]) -> str:
-        """The constant `of` once more with another shape, on the same bytes of the data file."""
+        """The constant `of` with another shape, on the same bytes of the data file."""
         proto = TensorProto()
         proto.CopyFrom(self._initializers[of])
         if proto.data_location != TensorProto.EXTERNAL:

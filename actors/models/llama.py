@@ -1,4 +1,4 @@
-"""The llama architecture: its parameters in a GGUF file, and its graph (see `actors.models.manifest`)."""
+"""The llama architecture: parameters from a GGUF file, and the graph (see `actors.models.manifest`)."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ _KNOWN = frozenset(
         "expert_used_count",
     }
 )
-"""Parameters that are honoured. Any other would change answers silently, so it is refused."""
+"""Supported parameters. Others could change answers silently, so they are refused."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,7 +110,7 @@ def _rope_scale(values: dict[str, Any]) -> float:
 
 
 class LlamaGraph:
-    """Writes the graph of one file. `write` gives the forms of its weights and the parameter count."""
+    """Writes the graph of one file. `write` returns the layouts of the weights and the parameter count."""
 
     def __init__(
         self, file: GgufModel, config: LlamaConfig, writer: GraphWriter, progress: Callable[[float], None]
@@ -127,7 +127,7 @@ class LlamaGraph:
 
     @property
     def weights(self) -> str:
-        """The forms of the matrices, the one with most parameters first: `q4_1, q8_0`."""
+        """The layouts of the matrices, the one with the most parameters first: `q4_1, q8_0`."""
         return ", ".join(sorted(self._counts, key=lambda name: -self._counts[name]))
 
     def write(self) -> None:
@@ -183,7 +183,7 @@ class LlamaGraph:
         return values
 
     def _embedding(self, tied: bool) -> Matrix:
-        """Look up `input_ids`; gives the table, which a tied output layer shares."""
+        """Look up `input_ids`; returns the table, which a tied output layer shares."""
         writer, config = self._writer, self.config
         table = self._matrix("token_embd.weight", config.vocabulary, config.hidden)
         if not isinstance(table, BlockWeights):
@@ -230,7 +230,7 @@ class LlamaGraph:
         self._writer.tensor("sin_cache", np.sin(angles).astype(np.float32))
 
     def _normed(self, name: str, x: str, residual: str) -> tuple[str, str]:
-        """RMS norm of `x + residual` (of `residual` alone while x is ""); also gives that sum."""
+        """RMS norm of `x + residual` (of `residual` alone while x is ""); also returns that sum."""
         writer, config = self._writer, self.config
         gain = writer.tensor(f"{name}.weight", self._vector(f"{name}.weight", config.hidden))
         epsilon = config.epsilon
@@ -268,7 +268,7 @@ class LlamaGraph:
         return self._linear(x, f"{name}.ffn_down", *sizes[::-1]), residual
 
     def _gate_and_up(self, name: str, x: str) -> list[str]:
-        """One product where the two share a type: 3 % less time a step than two."""
+        """One product if the two share a type: 3 % less time per step."""
         config, writer = self.config, self._writer
         names = [f"{name}.ffn_gate", f"{name}.ffn_up"]
         gate, up = (self._checked(f"{part}.weight", config.feed_forward, config.hidden) for part in names)
@@ -285,12 +285,13 @@ class LlamaGraph:
         return self._writer.linear(x, name, self._matrix(f"{name}.weight", rows, columns))
 
     def _picked(self, x: str, name: str, width: int) -> str:
-        """Only the positions in `logits_index`, [1, picks, width]: the last layer's rest needs no more."""
+        """Only the positions in `logits_index`, [1, picks, width]; the rest of the last layer needs no
+        others."""
         flat = self._reshaped(x, f"{name}.flat", [1, -1, width])
         return self._writer.node("Gather", [flat, "logits_index"], f"{name}.picked", axis=1)
 
     def _packed_qkv(self, name: str, x: str) -> str:
-        """Queries, keys and values side by side; one product where the three share a type."""
+        """Queries, keys and values side by side; one product if the three share a type."""
         config, writer = self.config, self._writer
         parts = [("attn_q", config.heads), ("attn_k", config.kv_heads), ("attn_v", config.kv_heads)]
         kinds: list[GGMLQuantizationType] = []
@@ -330,5 +331,5 @@ class LlamaGraph:
 
 
 def _rope_rows(heads: int, head_dim: int) -> Any:
-    """GGUF's llama rows have rotary pairs next to each other; the graph wants halves: the row order."""
+    """The row order that converts GGUF's adjacent rotary pairs to the graph's halves."""
     return np.arange(heads * head_dim).reshape(heads, head_dim // 2, 2).swapaxes(1, 2).reshape(-1)

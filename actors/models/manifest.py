@@ -1,4 +1,4 @@
-"""The manifest of a model's folder: what is in it and where it came from.
+"""The manifest of a model's folder: its content and its source.
 
 A model folder, `<data>/models/<name>/`, is complete when its `orchestra.json` is there (written last):
 
@@ -34,12 +34,12 @@ MANIFEST = "orchestra.json"
 
 
 class ModelManifest(BaseModel):
-    """What a runner must know of a model without opening its graph."""
+    """What a runtime must know about a model without opening its graph."""
 
     model_config = ConfigDict(frozen=True)
 
     format: Literal[1, 2] = 2
-    """Of a chat model's graph: 1 rounded activations to 8 bits and is made anew; see `outdated`."""
+    """Format of a chat model's graph. Format 1 rounded activations to 8 bits; see `outdated`."""
     name: str
     kind: Literal["chat", "embedding"]
     architecture: str
@@ -52,7 +52,7 @@ class ModelManifest(BaseModel):
     hidden: int
     parameters: int
     weights: str
-    """How the weights are kept: `q4_1`, `q8`, `f32`, `int8`."""
+    """The layout of the weights: `q4_1`, `q8`, `f32`, `int8`."""
     bos_token_id: int | None = None
     add_bos: bool = False
     eog_token_ids: tuple[int, ...] = ()
@@ -70,7 +70,7 @@ class ModelManifest(BaseModel):
 
     @property
     def outdated(self) -> bool:
-        """An older importer wrote the graph, and the promises above do not hold for it."""
+        """Whether an older importer wrote the graph, so that the accuracy above does not hold."""
         return self.kind == "chat" and self.format < 2
 
     @classmethod

@@ -1,4 +1,4 @@
-"""Bringing a model into the models folder: fetched, checked, imported, and complete or not there."""
+"""Installs models: downloads, verifies and imports them into the models folder, atomically."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Installed:
 
 
 def installed(models_dir: Path) -> list[Installed]:
-    """The complete models of `models_dir`, by name. A folder with a damaged manifest is left out."""
+    """The complete models of `models_dir`, by name. Damaged ones are omitted."""
     found = []
     for path in sorted(models_dir.glob(f"[!.]*/{MANIFEST}")):
         try:
@@ -57,13 +57,13 @@ def ensure(
     sha256: str = "",
     thorough: bool = False,
 ) -> Path:
-    """The folder of a model that is ready, pulled and imported first where it is not.
+    """The folder of an installed model, which is pulled and imported first if needed.
 
     `name_or_source` is the name of an installed model or of one in the catalogue, or a source of a GGUF
     file, which becomes the model `name` (the file's, without its ending, unless given) and must have
-    the `sha256` if one is given. A ready model is answered at once, without the network; with `thorough` its
-    content is checked too, and a damaged one is made anew. Safe to call in several processes. Blocks, up to
-    minutes.
+    the `sha256` if one is given. An installed model is returned at once, without the network; with `thorough`
+    its content is verified, and a damaged one is installed again. Safe to call in several processes. Blocks,
+    up to minutes.
 
     Raises `UnknownModel`, `InvalidRequest`, `SourceUnavailable`, `CorruptModel`, `UnsupportedModel`,
     `ModelStorage`, and `ExtraMissing` before anything is downloaded.
@@ -92,7 +92,7 @@ def ensure(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _PullPlan:
-    """What a pull is to do; `files` by their part in the model."""
+    """The plan of a pull; `files` by their role."""
 
     name: str
     format: str
@@ -102,7 +102,7 @@ class _PullPlan:
 
 
 def _plan(name_or_source: str, name: str | None, digest: str) -> _PullPlan | None:
-    """None for a name that the catalogue does not know."""
+    """The plan for a source or a catalogue name; None for another name."""
     if is_source(name_or_source):
         source = parse(name_or_source)
         if not source.file_name.endswith(".gguf"):
@@ -126,7 +126,8 @@ def _plan(name_or_source: str, name: str | None, digest: str) -> _PullPlan | Non
 
 
 def _reimport_plan(name: str, models_dir: Path) -> _PullPlan | None:
-    """How to make an installed model anew whose graph an older version wrote, where its source is known."""
+    """The plan to import an outdated installed model again; None if it is current or its source is
+    unknown."""
     try:
         manifest = ModelManifest.read(models_dir / check_name(name))
     except (OSError, ValidationError):
@@ -157,8 +158,8 @@ def _check_space(models_dir: Path, needed: int) -> None:
     free = shutil.disk_usage(models_dir).free
     if free < needed:
         raise ModelStorage(
-            f"the pull needs {needed / 1e6:.0f} MB under {models_dir}, and {free / 1e6:.0f} MB are free;"
-            " make room, or choose another place with --data"
+            f"the pull needs {needed / 1e6:.0f} MB under {models_dir}, but only {free / 1e6:.0f} MB are free;"
+            " free some space, or choose another place with --data"
         )
 
 

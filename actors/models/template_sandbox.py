@@ -20,13 +20,13 @@ from jinja2.runtime import Context
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 MAX_STEPS = 200_000
-"""Loop rounds and calls of one rendering; a template needs a handful for each message."""
+"""Maximum loop iterations and calls of one rendering; a template needs a few per message."""
 
 MAX_SOURCE_CHARS = 200_000
 
 _TEXT_CHARS = 1 << 22
 _TEXT_FACTOR = 16
-"""A rendering may make `_TEXT_CHARS` of text, and each message's text this often."""
+"""A rendering may produce `_TEXT_CHARS` characters plus this multiple of the messages' text."""
 
 _LARGEST_NUMBER = 1 << 62
 
@@ -77,11 +77,11 @@ _PADDING_FILTERS = (
 
 
 class Refusal(Exception):
-    """The template called raise_exception: it does not take these messages."""
+    """The template called raise_exception: it does not accept these messages."""
 
 
 class Budget:
-    """What one rendering of messages of `input_chars` characters may spend."""
+    """The budget of one rendering of messages with `input_chars` characters."""
 
     def __init__(self, input_chars: int) -> None:
         self.steps = MAX_STEPS
@@ -131,7 +131,7 @@ class TemplateSandbox(ImmutableSandboxedEnvironment):
         }
 
     def _parse(self, source: str, name: str | None, filename: str | None) -> nodes.Template:
-        """Count the rounds of loops, and have joined and captured text paid for."""
+        """Add code that counts loop iterations and charges joined and captured text."""
         if len(source) > MAX_SOURCE_CHARS:
             raise SecurityError(f"a template of {len(source)} characters; the limit is {MAX_SOURCE_CHARS}")
         template = super()._parse(source, name, filename)
@@ -145,7 +145,8 @@ class TemplateSandbox(ImmutableSandboxedEnvironment):
         return template
 
     def wrap_str_format(self, value: Any) -> None:
-        """None has `str.format` judged like any method. Jinja's own wrapper lets it pad to any width."""
+        """Return None: `str.format` is checked like any method. Jinja's wrapper would allow padding to any
+        width."""
         return
 
     def is_safe_attribute(self, obj: Any, attr: str, value: Any) -> bool:
@@ -166,7 +167,7 @@ class TemplateSandbox(ImmutableSandboxedEnvironment):
             raise SecurityError("a number that large")
         return result
 
-    # The names with underscores keep clear of the keywords that a template passes on.
+    # Names with underscores cannot collide with keyword arguments of a template.
     def call(__self, __context: Context, __obj: Any, *args: Any, **kwargs: Any) -> Any:
         budget = _spent(__context)
         budget.step()
@@ -186,7 +187,7 @@ def _called(function: str, *arguments: Any) -> nodes.Call:
 
 
 def _without_concat(node: nodes.Node) -> Any:
-    """`node` with every `a ~ b` as a call that pays."""
+    """`node` with every `a ~ b` replaced by a call that charges the budget."""
     for field, value in node.iter_fields():
         if isinstance(value, list):
             value[:] = [_without_concat(item) if isinstance(item, nodes.Node) else item for item in value]

@@ -1,4 +1,4 @@
-"""Text to token ids and back, with control tokens only where the caller trusts the text."""
+"""Converts text to token ids and back; control tokens are recognised only in trusted text."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ def byte_alphabet() -> dict[str, int]:
 
 
 class Tokenizer:
-    """The tokenizer of a model folder. Immutable after it is made, so threads may share one."""
+    """The tokenizer of a model folder. Immutable, so threads may share it."""
 
     def __init__(self, inner: tokenizers.Tokenizer) -> None:
         inner.no_padding()
         inner.no_truncation()
-        # True means that special tokens in text are *not* looked for: their text is text like any other.
+        # True means that special tokens in text are *not* recognised.
         inner.encode_special_tokens = True
         self._inner = inner
         added = inner.get_added_tokens_decoder()
@@ -58,7 +58,7 @@ class Tokenizer:
 
     @property
     def inner(self) -> tokenizers.Tokenizer:
-        """The library's tokenizer, which encodes control tokens as text. Do not change it."""
+        """The library's tokenizer, which encodes control tokens as text. Do not modify it."""
         return self._inner
 
     @cached_property
@@ -80,20 +80,20 @@ class Tokenizer:
         return ids
 
     def _ordinary(self, text: str) -> list[int]:
-        """Ids of text that holds no control tokens, or whose control tokens are only text."""
+        """Ids of text whose control tokens, if any, are only text."""
         ids = self._ids(text, add_special_tokens=False) if text else []
         if self._forbidden.isdisjoint(ids):
             return ids
-        # A model's merges, or its look-up of whole words, came upon the spelling of a control token.
+        # The model's merges or its word list produced a control token: encode character by character.
         return [id_ for char in text for id_ in self._inner.encode(char, add_special_tokens=False).ids]
 
     def _ids(self, text: str, *, add_special_tokens: bool) -> list[int]:
-        """`encode` holds the GIL for all of its time, 0.6 s for a megabyte; a batch of one lets go of it."""
+        """A batch of one, because `encode` holds the GIL (0.6 s for a megabyte) and batches release it."""
         batch = self._inner.encode_batch_fast([text], add_special_tokens=add_special_tokens)
         return list(batch[0].ids)
 
     def encode_sentence(self, text: str) -> list[int]:
-        """Token ids of `text` for an embedding model, with its tokens for beginning and end."""
+        """Token ids of `text` for an embedding model, with its first and last special token."""
         return self._ids(text, add_special_tokens=True)
 
     def token_id(self, token: str) -> int | None:
@@ -101,7 +101,7 @@ class Tokenizer:
         return self._inner.token_to_id(token)
 
     def is_special(self, token_id: int) -> bool:
-        """Whether it is a control token, which has no place in an answer's text."""
+        """Whether it is a control token, which must not appear in an answer."""
         return token_id in self._special_ids
 
     def decode_bytes(self, token_id: int) -> bytes:

@@ -1,4 +1,4 @@
-"""Tensors of a GGUF file in the forms the graph runs, exact wherever a form is exact.
+"""Converts the tensors of a GGUF file to the layouts of the graph, exactly where possible.
 
 A GGML block format is `w = scale * code + minimum` per block of 16 or 32 columns. `MatMulNBits` computes
 `scale * (code - zero)` with zero 8 (4 bits) or 128 (8 bits), so any such format is kept bit for bit as
@@ -97,7 +97,7 @@ def vector(tensor: GgufTensor) -> Floats:
 
 
 def requantise(values: Floats) -> BlockWeights:
-    """8-bit codes in blocks of 32, for formats with no exact form (top-1 0.97 where exact has 0.98)."""
+    """8-bit codes in blocks of 32, for formats without an exact layout (top-1 0.97 instead of 0.98)."""
     blocks = values.reshape(values.shape[0], -1, 32)
     scales = np.abs(blocks).max(axis=-1) / np.float32(127)
     inverse = np.divide(1, scales, out=np.zeros_like(scales), where=scales > 0)
@@ -218,7 +218,7 @@ def _q6_k(data: Bytes) -> BlockWeights:
 
 
 FLOATS = frozenset({Ggml.F32, Ggml.F16, Ggml.BF16})
-"""Kept in float32, which holds each of them exactly."""
+"""Types that are converted to float32 exactly."""
 
 _EXACT: dict[Ggml, Callable[[Bytes], BlockWeights]] = {
     Ggml.Q4_0: _q4_0,
@@ -233,7 +233,7 @@ _EXACT: dict[Ggml, Callable[[Bytes], BlockWeights]] = {
 
 
 def layout(kind: Ggml) -> str:
-    """How a type is kept, as the manifest names it: `q4_1`, `f32`, or `q8 (from iq3_s)`."""
+    """The layout for a type, as named in the manifest: `q4_1`, `f32`, or `q8 (from iq3_s)`."""
     if kind in FLOATS:
         return "f32"
     return kind.name.lower() if kind in _EXACT else f"q8 (from {kind.name.lower()})"

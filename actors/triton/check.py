@@ -1,4 +1,4 @@
-"""Whether a running Triton can do what Orchestra asks: its version and its extensions, by `GET /v2`."""
+"""Checks the version and the extensions of a running Triton, by `GET /v2`."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ import aiohttp
 from actors.triton.errors import TritonError, WrongVersion
 
 OLDEST = (2, 39)
-"""The first whose Python models learn that a client cancelled (container 23.10)."""
+"""The oldest supported version: the first whose Python models see cancelled requests (container 23.10)."""
 NEEDED = ("model_repository", "statistics")
 
 
 def check_version(version: str, extensions: Collection[str]) -> None:
-    """Raises `WrongVersion` for a server that is too old, of another generation, or built without a part."""
+    """Raises `WrongVersion` for a server that is too old, of another major version, or lacks an extension."""
     numbers = tuple(int(part) for part in version.split(".")[:2] if part.isdigit())
     if len(numbers) < 2 or numbers[0] != OLDEST[0] or numbers < OLDEST:
         raise WrongVersion(
             f"Triton {version or 'of an unknown version'} is running; Orchestra needs 2.{OLDEST[1]} or a "
-            "later 2.x, whose models learn of a cancelled request (container 23.10 and later)"
+            "later 2.x, in which models see cancelled requests (container 23.10 or later)"
         )
     missing = [name for name in NEEDED if name not in extensions]
     if missing:
@@ -32,7 +32,7 @@ async def check_server(http: aiohttp.ClientSession, base: str) -> str:
     """The version of the server at the HTTP address `base`, checked. Raises `WrongVersion`, `TritonError`."""
     async with http.get(f"{base}/v2") as answer:
         if answer.status != 200:
-            raise TritonError(f"{base}/v2 answers {answer.status}: no Triton listens there")
+            raise TritonError(f"{base}/v2 answered {answer.status}: no Triton at this address")
         said = await answer.json(content_type=None)
     version = str(said.get("version", ""))
     check_version(version, said.get("extensions", ()))

@@ -1,4 +1,4 @@
-"""`config.pbtxt`, read with the schema that tritonclient ships: a wrong field or type is found here."""
+"""Parses and checks `config.pbtxt` with tritonclient's schema."""
 
 from __future__ import annotations
 
@@ -12,10 +12,9 @@ CONFIG = "config.pbtxt"
 
 
 def parse(text: str, where: str) -> Any:
-    """The `ModelConfig` that `text` is. `where` names it in the error.
+    """The `ModelConfig` in `text`. `where` names it in errors.
 
-    Raises `BadRepository` with line and column of an unknown field or a value of a wrong type, and
-    `ExtraMissing`.
+    Raises `BadRepository` with line and column of an unknown field or an invalid value, and `ExtraMissing`.
     """
     with needs_extra("triton", "the check of config.pbtxt"):
         from google.protobuf import text_format
@@ -24,13 +23,13 @@ def parse(text: str, where: str) -> Any:
         return text_format.Parse(text, ModelConfig())
     except text_format.ParseError as error:
         raise BadRepository(
-            f"{where} is no configuration of a Triton model, line {error}", param="config"
+            f"{where} is not a valid configuration of a Triton model, line {error}", param="config"
         ) from error
 
 
 def check_path(folder: Path) -> None:
-    """Raises `BadRepository` for a path in which Triton's Python backend cannot start models: it puts it in
-    quotes for a shell, and then waits for ever."""
+    """Raises `BadRepository` for a path with an apostrophe: Triton's Python backend quotes it for a shell,
+    and would wait forever for the model."""
     if "'" in str(folder.absolute()):
         raise BadRepository(
             f"Triton cannot start Python models below {str(folder)!r}, which has an apostrophe in its path: "
@@ -40,7 +39,7 @@ def check_path(folder: Path) -> None:
 
 
 def check_place(repository: Path) -> None:
-    """Raises `BadRepository`, with the way to write one, where there is no repository."""
+    """Raises `BadRepository`, with the command that writes one, if there is no repository."""
     check_path(repository)
     if not repository.is_dir():
         raise BadRepository(
@@ -51,11 +50,11 @@ def check_place(repository: Path) -> None:
 
 
 def check_repository(repository: Path) -> list[str]:
-    """The names of the models of a repository, each with a configuration that can be read.
+    """The names of the models of a repository, after a check of their configurations.
 
-    A folder without config.pbtxt is left to Triton, which completes some models by itself. Raises
-    `BadRepository` for the first that is wrong, for a model whose configuration says another name, for a
-    repository without a model, and for one that is not there.
+    Folders without config.pbtxt are left to Triton, which completes some models itself. Raises
+    `BadRepository` for the first invalid configuration, for one with another name, and for a missing or empty
+    repository.
     """
     check_place(repository)
     folders = sorted(path for path in repository.iterdir() if path.is_dir() and path.name[0] != ".")
@@ -66,7 +65,7 @@ def check_repository(repository: Path) -> list[str]:
         said = parse(file.read_text(encoding="utf-8", errors="replace"), str(file)).name
         if said not in ("", folder.name):
             raise BadRepository(
-                f"{file} says name {said!r}, and its folder is {folder.name!r}", param="config"
+                f"{file} has the name {said!r}, but its folder is {folder.name!r}", param="config"
             )
     if not folders:
         raise BadRepository(f"the model repository {str(repository)!r} holds no model", param="repository")

@@ -1,4 +1,4 @@
-"""Where the parts of a model run: `cpu`, `cuda:N`, or a list of them."""
+"""Parses the devices of a model's parts: `cpu`, `cuda:N`, or a list."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ class Device:
 
     @property
     def instance_group(self) -> str:
-        """As the fields of an `instance_group`."""
+        """The fields of an `instance_group` in config.pbtxt."""
         return "kind: KIND_CPU" if self.gpu is None else f"kind: KIND_GPU gpus: [ {self.gpu} ]"
 
 
 def parse_devices(text: str, parts: int) -> list[Device]:
-    """One device for each of `parts`, from `cpu` or `cuda:0,cuda:1`: one for all of them, or one each.
+    """A device for each of `parts`, from one for all (`cpu`) or a list with one each (`cuda:0,cuda:1`).
 
     Raises `InvalidRequest`.
     """
@@ -35,7 +35,7 @@ def parse_devices(text: str, parts: int) -> list[Device]:
         gpu = _GPU.fullmatch(word.strip())
         if gpu is None and word.strip() != "cpu":
             raise InvalidRequest(
-                f"{word.strip()!r} is no device: say cpu, cuda:0, or one for each part, cuda:0,cuda:1",
+                f"{word.strip()!r} is not a device: write cpu, cuda:0, or one for each part: cuda:0,cuda:1",
                 param="device",
             )
         found.append(Device(int(gpu[1]) if gpu else None))

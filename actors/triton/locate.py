@@ -1,4 +1,4 @@
-"""Finds the tritonserver to run: the one on PATH (NVIDIA's container), else that of the wheel."""
+"""Finds tritonserver: on PATH (NVIDIA's container), else in the wheel nvidia-pytriton."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from pathlib import Path
 from actors.installation.optional_imports import ExtraMissing, install_command
 
 WHEEL = "pytriton"
-"""The package that the wheel nvidia-pytriton installs; it is looked up, never imported."""
+"""The package of the wheel nvidia-pytriton; it is looked up, never imported."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Installation:
-    """A tritonserver. `wheel` is the folder `pytriton/tritonserver` where it comes from the wheel, which lies
-    in pieces that `prepare` puts together; None for one that is installed whole."""
+    """A tritonserver. `wheel` is the folder `pytriton/tritonserver` of the wheel, whose parts `prepare`
+    combines; None for a complete installation."""
 
     binary: Path
     wheel: Path | None = None

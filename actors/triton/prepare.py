@@ -1,7 +1,7 @@
-"""Makes a tritonserver ready to run: its backend folder, its libraries, the Python that its models get.
+"""Prepares a tritonserver: its backend folder, its libraries and the Python of its models.
 
-The wheel nvidia-pytriton 0.7.0 ships the Python backend in pieces, a stub for each version of Python and the
-libraries somewhere else. The folder made here holds links into it, so a new wheel is followed at once.
+The wheel nvidia-pytriton 0.7.0 has the Python backend in parts: a stub for each version of Python, and the
+libraries in another folder. The backend folder made here has links to them, so it follows a new wheel.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ STUB = "triton_python_backend_stub"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prepared:
-    """What a start takes. `backends` is None where the server knows its own; `environment` comes over this
-    process's."""
+    """What is needed to start a server. `backends` is None if the server has its own; `environment` overrides
+    this process's environment."""
 
     binary: Path
     backends: Path | None
@@ -32,14 +32,14 @@ class Prepared:
 
 
 def prepare(installation: Installation, folder: Path) -> Prepared:
-    """`installation` with its backends under `folder`, which is made. Cheap, and right to call at each start.
+    """Prepare `installation`, with its backends under `folder`. Fast; call it at each start.
 
     Raises `Incompatible` when this Python cannot run models, `ExtraMissing`, `TritonFolderUnusable`.
     """
     check_numpy(_version("numpy"))
-    # The stub asks the first `python3` on PATH where its packages are: this environment's, .pth files too.
+    # The stub takes its packages from the first `python3` on PATH; it must be this environment's.
     path = os.pathsep.join((str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)))
-    # Several models spin against each other otherwise: on two cores a step took twice as long.
+    # Otherwise models spin against each other: on two cores a step took twice as long.
     common = {"PATH": path, "OMP_WAIT_POLICY": os.environ.get("OMP_WAIT_POLICY", "PASSIVE")}
     if installation.wheel is None:
         return Prepared(binary=installation.binary, backends=None, environment=common)
@@ -56,7 +56,7 @@ def prepare(installation: Installation, folder: Path) -> Prepared:
 
 
 def check_numpy(version: str | None) -> None:
-    """Raises `Incompatible` for a numpy that the Python backend of Triton cannot load."""
+    """Raises `Incompatible` for a numpy that Triton's Python backend cannot load."""
     if version is None:
         raise ExtraMissing.of("triton", "Triton's Python backend", "numpy")
     if int(version.partition(".")[0]) >= 2:
@@ -78,7 +78,7 @@ def _wheel_libraries(wheel: Path) -> Path:
 
 
 def _python_library() -> Path | None:
-    """The folder of this Python's shared library; None where the loader finds it by itself.
+    """The folder of this Python's shared library; None if the loader finds it.
 
     Raises `Incompatible` for a Python that was built without one.
     """
@@ -116,7 +116,7 @@ def _link_backends(wheel: Path, folder: Path) -> Path:
 
 
 def _link(link: Path, target: Path) -> None:
-    """Make `link` point at `target` in one step, as another process may do at the same time."""
+    """Make `link` point to `target` atomically: another process may do the same."""
     if link.is_symlink() and link.readlink() == target:
         return
     fresh = link.with_name(f".{link.name}.{os.getpid()}")

@@ -1,4 +1,4 @@
-"""Writes a model repository that Triton loads as it is: configurations, code, links to installed models."""
+"""Writes a model repository for Triton: configurations, code, and links to installed models."""
 
 from __future__ import annotations
 
@@ -22,20 +22,20 @@ from orchestration.errors import InvalidRequest, UnknownModel
 
 TEMPLATES = "triton_models"
 WEIGHTS = "weights"
-"""The link beside `model.py` to the installed model's folder."""
+"""The link to the installed model's folder, next to `model.py`."""
 
 OnPart = Callable[[ModelPart], None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlannedModel:
-    """A model of the repository as it is to be: its text is checked, nothing is on disk."""
+    """A checked model of the repository that is not written yet."""
 
     part: ModelPart
     config: str
     model_py: Path | None
     weights: Path | None
-    """The installed model's folder, where the part reads it."""
+    """The installed model's folder, if the part reads it."""
 
 
 def write_repository(
@@ -47,12 +47,12 @@ def write_repository(
     force: bool = False,
     on_part: OnPart = lambda part: None,
 ) -> list[str]:
-    """Write the models `names`, installed in `models_folder`, into the repository `out`, which is made.
+    """Write the models `names`, installed in `models_folder`, into the repository `out`, which is created.
 
-    With `force` it may hold models already: those of `names`, with the parts of an earlier cut, are replaced.
-    `on_part` is told each part that is there. Returns the names of all parts. Everything is checked before
-    the first file is written, and a model's folder appears whole. Raises `BadRepository` for an `out` that is
-    not empty or not a folder, `UnknownModel`, `InvalidRequest`, `CorruptModel`, `ModelStorage`.
+    With `force` it may contain models: those of `names` are replaced, with all their parts. `on_part` is
+    called for each written part. Returns the names of all parts. Everything is checked before the first
+    write, and a model's folder appears atomically. Raises `BadRepository` if `out` is not empty or not a
+    folder, `UnknownModel`, `InvalidRequest`, `CorruptModel`, `ModelStorage`.
     """
     out = out.expanduser().absolute()
     names = list(dict.fromkeys(names))
@@ -91,8 +91,8 @@ def _check_place(out: Path, force: bool) -> None:
         raise BadRepository(f"{str(out)!r} is a file: a model repository is a folder", param="out")
     if out.is_dir() and any(out.iterdir()) and not force:
         raise BadRepository(
-            f"{str(out)!r} is not empty; with --force the models are written into it, over those of their "
-            "names, and the others stay",
+            f"{str(out)!r} is not empty; --force replaces the models of the same names in it, and keeps the "
+            "others",
             param="out",
         )
 
@@ -125,7 +125,7 @@ def _planned(out: Path, folder: Path, spec: ModelSpec) -> list[PlannedModel]:
 
 
 def _escaped(text: str) -> str:
-    """As the inside of a string of protobuf's text format."""
+    """Escape a string for protobuf's text format."""
     return text.replace("\\", "\\\\").replace('"', '\\"')
 
 
@@ -142,7 +142,7 @@ def _write(staging: Path, out: Path, model: PlannedModel) -> None:
 
 
 def _remove(out: Path, name: str) -> None:
-    """Take away what an earlier writing of this model left, another cut's stages too."""
+    """Remove all parts of this model, also those of another number of partitions."""
     ours = re.compile(re.escape(name) + r"(-pipeline|-stage-[0-9]+|-tokenizer|-encoder|-pooling)?")
     for path in out.iterdir():
         if ours.fullmatch(path.name) and (path / CONFIG).is_file():

@@ -1,6 +1,6 @@
-"""What goes into a repository for one installed model: which templates, under which names, with which values.
+"""Plans the parts of a repository for one installed model: templates, names and values.
 
-The templates are the folders of `triton_models/`; what they may ask for is in its README.
+The templates are the folders of `triton_models/`; its README lists their variables.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from orchestration.errors import InvalidRequest
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelPart:
-    """One model of Triton's: a template, its name in the repository, the values for the template."""
+    """One Triton model: a template, its name in the repository, and the values for the template."""
 
     template: str
     name: str
@@ -27,7 +27,7 @@ class ModelPart:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelSpec:
-    """What is wanted of a model: cut into `partitions`, on `device`, a chat model's layers by `runtime`."""
+    """How to serve a model: the number of `partitions`, the `device`, and the `runtime` of a chat model."""
 
     partitions: int = 1
     device: str = "cpu"
@@ -35,16 +35,16 @@ class ModelSpec:
 
 
 def plan_parts(manifest: ModelManifest, spec: ModelSpec) -> list[ModelPart]:
-    """The parts of the model; the one that clients call is the first and has the model's own name.
+    """The parts of the model; the first one is what clients call, and has the model's name.
 
     Raises InvalidRequest for a spec that this model cannot meet.
     """
     if spec.partitions < 1:
-        raise InvalidRequest(f"{spec.partitions} partitions are none: 1 or more", param="partitions")
+        raise InvalidRequest(f"partitions must be at least 1, not {spec.partitions}", param="partitions")
     if manifest.kind == "embedding":
         if spec.partitions != 1:
             raise InvalidRequest(
-                f"{manifest.name} is an embedding model, which is not partitioned", param="partitions"
+                f"{manifest.name} is an embedding model, which cannot be partitioned", param="partitions"
             )
         return _embedding(manifest, spec)
     if spec.partitions == 1:
@@ -52,12 +52,12 @@ def plan_parts(manifest: ModelManifest, spec: ModelSpec) -> list[ModelPart]:
         about = f"all {manifest.layers} layers on {device} by {spec.runtime}"
         return [ModelPart(template="llm", name=manifest.name, about=about, values=_on(device, spec))]
     if spec.runtime != "torch":
-        raise InvalidRequest("only torch runs a share of the layers: leave --runtime away", param="runtime")
+        raise InvalidRequest("only torch runs a part of the layers: omit --runtime", param="runtime")
     return _partitioned(manifest, spec)
 
 
 def common_values(manifest: ModelManifest, weights: Path) -> dict[str, str]:
-    """What every template may ask for; `weights` is the model's folder as the part finds it."""
+    """Values for every template; `weights` is the model's folder as the part sees it."""
     return {
         "name": manifest.name,
         "folder": str(weights),
@@ -89,7 +89,7 @@ def _partitioned(manifest: ModelManifest, spec: ModelSpec) -> list[ModelPart]:
     ranges = split_layers(manifest.layers, spec.partitions)
     placements = parse_devices(spec.device, spec.partitions)
     name, last = manifest.name, spec.partitions - 1
-    # The driver's and all stages' caches are of one size, so they agree on how memory is taken.
+    # The caches of the driver and all stages have the same size, so all must allocate alike.
     reserves = {"reserves": str(any(place.gpu is not None for place in placements)).lower()}
     steps = ", ".join(_step(name, stage, last) for stage in range(spec.partitions))
     found = [
@@ -125,7 +125,7 @@ def _partitioned(manifest: ModelManifest, spec: ModelSpec) -> list[ModelPart]:
 
 TOKENS = '{ name: "tokens" data_type: TYPE_INT64 dims: [ -1, -1 ] }'
 STEP_INPUTS = ("driver", "row", "lengths", "commands")
-"""What every stage is told beside its input."""
+"""The control inputs of every stage."""
 
 
 def _states(hidden: int) -> str:
@@ -137,7 +137,7 @@ def _logits(vocabulary: int) -> str:
 
 
 def _step(name: str, stage: int, last: int) -> str:
-    """One step of the ensemble: what stage `stage` takes and gives; the states between have numbers."""
+    """One step of the ensemble: the inputs and outputs of stage `stage`; hidden states are numbered."""
     taken = ("tokens", "tokens") if stage == 0 else ("hidden", f"hidden_{stage}")
     given = ("logits", "logits") if stage == last else ("hidden", f"hidden_{stage + 1}")
     inputs = [taken, *((key, key) for key in STEP_INPUTS)]

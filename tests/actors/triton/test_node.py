@@ -118,7 +118,7 @@ def test_a_configuration_with_a_wrong_type_is_told_before_anything_starts(data: 
         ORCHESTRA_TRITON_SERVER__REPOSITORY=str(tmp_path / "repository"),
     )
     assert code == 2
-    assert "repository/wrong/config.pbtxt is no configuration of a Triton model, line 3:17" in said
+    assert "repository/wrong/config.pbtxt is not a valid configuration of a Triton model, line 3:17" in said
 
 
 @pytest.mark.parametrize(

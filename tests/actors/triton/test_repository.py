@@ -101,7 +101,7 @@ def test_a_folder_with_something_in_it_is_left_alone_until_force_is_said(data: P
     (out / "theirs" / "config.pbtxt").write_text('backend: "python"')
     refused = say(data, str(out), "--model", EMBEDDING)
     assert refused.exit_code == 2
-    assert "is not empty; with --force" in refused.stderr
+    assert "is not empty; --force" in refused.stderr
     assert [path.name for path in out.iterdir()] == ["theirs"]
     stale = out / f"{EMBEDDING}-stage-7"
     shutil.copytree(out / "theirs", stale)
@@ -116,16 +116,20 @@ def test_a_folder_with_something_in_it_is_left_alone_until_force_is_said(data: P
     [
         (("--model", "nobody"), 2, "no model 'nobody'; known models: all-minilm-l6-v2, smollm2-135m"),
         (("--model", CHAT, "--partitions", "31"), 2, "30 layers cannot be split into 31 partitions"),
-        (("--model", CHAT, "--partitions", "0"), 2, "0 partitions are none"),
-        (("--model", EMBEDDING, "--partitions", "2"), 2, "is an embedding model, which is not partitioned"),
+        (("--model", CHAT, "--partitions", "0"), 2, "partitions must be at least 1, not 0"),
+        (
+            ("--model", EMBEDDING, "--partitions", "2"),
+            2,
+            "is an embedding model, which cannot be partitioned",
+        ),
         (("--model", CHAT, "--device", "cuda:0,cuda:1"), 2, "2 devices (cuda:0,cuda:1) do not fit 1 part"),
         (
             ("--model", CHAT, "--partitions", "3", "--device", "cuda:0,cuda:1"),
             2,
             "2 devices (cuda:0,cuda:1) do not fit 3 parts",
         ),
-        (("--model", CHAT, "--device", "gpu"), 2, "'gpu' is no device"),
-        (("--model", CHAT, "--partitions", "2", "--runtime", "onnxruntime"), 2, "only torch runs a share"),
+        (("--model", CHAT, "--device", "gpu"), 2, "'gpu' is not a device"),
+        (("--model", CHAT, "--partitions", "2", "--runtime", "onnxruntime"), 2, "only torch runs a part"),
     ],
 )
 def test_what_cannot_be_written_is_said_before_anything_is(

@@ -1,4 +1,4 @@
-"""A chat model on Orchestra's engine, which batches continuously; the tensors are told in config.pbtxt."""
+"""A chat model on Orchestra's engine, which batches continuously; its tensors are in config.pbtxt."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A share of a chat model's layers; the tensors are told in config.pbtxt."""
+"""Some layers of a chat model; its tensors are in config.pbtxt."""
 
 from __future__ import annotations
 

@@ -52,7 +52,7 @@ async def test_texts_are_embedded_in_batches_of_what_the_model_takes(triton_serv
         assert found[:, 1].max() == 4
         with pytest.raises(BackendFailed, match="is out of memory"):
             await vectors(backend, name, ["fail"])
-        with pytest.raises(BackendFailed, match="has other tensors"):
+        with pytest.raises(BackendFailed, match="have changed"):
             await _of_another_shape(backend, name)
     triton_server.unload(name)
 
@@ -121,7 +121,7 @@ async def test_a_server_of_another_version_and_one_that_is_no_triton_are_refused
         with pytest.raises(BackendFailed, match=r"triton 1.15.0, this node needs Triton 2.x"):
             await TritonBackend(TritonSettings(url=url)).start()
     async with serving() as url:
-        with pytest.raises(BackendFailed, match="is no Triton server that this node can use"):
+        with pytest.raises(BackendFailed, match="is not a Triton server that Orchestra supports"):
             await TritonBackend(TritonSettings(url=url)).start()
 
 

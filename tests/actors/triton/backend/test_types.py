@@ -40,7 +40,7 @@ async def test_a_model_that_declares_an_output_of_another_type_is_refused(
         for line in declared.read_text().splitlines()
     ]
     declared.write_text("\n".join(lines))
-    with pytest.raises(BackendFailed, match=rf"{name}.* its output {output} is {wanted}"):
+    with pytest.raises(BackendFailed, match=rf"{name}.* its output {output} has type {wanted}"):
         async with backend_for(triton_server, name):
             pass
     triton_server.unload(name)
