@@ -139,7 +139,7 @@ async def on_smollm2(url: str) -> None:
         f"SmolLM2: of {len(ends)} first plans {first} can be carried out, {len(reports)} after one repair; "
         f"{statistics.mean(len(report['tasks']) for report in reports):.1f} tasks on average, "
         f"{sum(any(task['inputs'] for task in report['tasks']) for report in reports)} plans with inputs, "
-        f"{sum(bool(report['mended']) for report in reports)} mended"
+        f"{sum(bool(report['repaired']) for report in reports)} repaired"
     )
 
 

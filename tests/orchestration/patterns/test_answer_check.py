@@ -55,7 +55,7 @@ def caller(question: str = SUM) -> CallerText:
         (" \n", "nothing"),
     ],
 )
-def test_what_is_no_answer_is_told(text: str, said: str) -> None:
+def test_an_invalid_answer_is_recognised(text: str, said: str) -> None:
     assert said in problem_of(text, caller(), ["A good answer", "names the number", "is short"])
 
 

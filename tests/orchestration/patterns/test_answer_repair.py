@@ -58,7 +58,7 @@ async def test_the_example_is_a_plan_for_whoever_asks_its_question() -> None:
     ],
     ids=["the example", "a loop", "a mark", "a criterion"],
 )
-@pytest.mark.parametrize("again", ["It is 42.", TEA_TASKS[2]], ids=["mended", "not mended"])
+@pytest.mark.parametrize("again", ["It is 42.", TEA_TASKS[2]], ids=["repaired", "not repaired"])
 async def test_an_answer_that_is_none_is_written_again_and_else_a_specialist_has_the_word(
     bad: str, again: str
 ) -> None:

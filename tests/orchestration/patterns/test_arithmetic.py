@@ -58,7 +58,7 @@ def test_expressions_are_evaluated_as_people_write_them(text: str, value: str) -
         ("1" * 500, "characters exceeds"),
     ],
 )
-def test_what_is_no_arithmetic_or_too_large_is_refused_and_says_why(text: str, why: str) -> None:
+def test_invalid_or_too_large_arithmetic_is_refused_with_the_reason(text: str, why: str) -> None:
     with pytest.raises(NotArithmetic, match=why):
         evaluate(text)
 
@@ -101,7 +101,7 @@ def test_no_text_breaks_the_calculator_or_the_check(text: str) -> None:
         ("12 - 15 = 3", "12 - 15 = -3"),
     ],
 )
-def test_wrong_results_are_put_right_as_they_were_written(text: str, right: str) -> None:
+def test_wrong_results_are_corrected_in_their_format(text: str, right: str) -> None:
     put, corrections = correct_sums(text)
     assert put == right
     assert corrections
@@ -131,5 +131,5 @@ def test_wrong_results_are_put_right_as_they_were_written(text: str, right: str)
         "on 2024-01-02 = a day",
     ],
 )
-def test_what_is_right_or_cannot_be_read_is_left_alone(text: str) -> None:
+def test_right_sums_and_unreadable_ones_stay_as_they_are(text: str) -> None:
     assert correct_sums(text) == (text, ())

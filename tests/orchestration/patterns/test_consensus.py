@@ -185,7 +185,7 @@ def test_an_answer_of_a_fixed_form_counts_when_it_is_whole() -> None:
     assert key_of(AnswerKind.EXACT, '{"b": 1, "a', "", guide) is None
 
 
-def test_nonsense_is_told_from_answers() -> None:
+def test_nonsense_is_distinguished_from_answers() -> None:
     assert all(is_garbage(text) for text in ("", " \n", "…!?", "the the of " * 20))
     assert not any(is_garbage(text) for text in ("42", "Paris", "to be or not to be " * 2))
 
@@ -205,7 +205,7 @@ def test_any_text_has_a_key_or_none_and_the_same_one_again(
 BEES = ("Bees make honey.", "Honey.", "Bees do not make honey.", "It ended in 1945.", "It ended in 1939.")
 
 
-def test_a_denial_or_another_number_is_never_alike_and_a_short_answer_is_when_it_is_held() -> None:
+def test_a_denial_or_another_number_is_never_similar_and_a_contained_short_answer_is() -> None:
     close = np.ones((5, 1))  # an embedding that sees no difference at all
     alike = similarity_matrix(BEES, close)
     assert alike[0, 1] == 1
@@ -242,7 +242,7 @@ def test_statements_that_differ_in_a_name_a_number_or_a_not_are_never_alike(
     assert bool(similarity_matrix((one, other), np.ones((2, 1)))[0, 1] == 1) is same
 
 
-def test_of_long_texts_the_conclusions_are_held_against_each_other() -> None:
+def test_the_conclusions_of_long_texts_are_compared() -> None:
     long = (
         "Many have asked who made it, and it took a long time until the archives were open to everybody. " * 3
     )

@@ -112,7 +112,7 @@ async def test_texts_that_mean_the_same_are_agreement_and_the_judge_writes_from_
     assert context.report["debate"]["ended"] == "agreement"
 
 
-async def test_enough_who_agree_end_it_and_the_judge_sees_who_does_not() -> None:
+async def test_enough_agreement_ends_the_debate_and_the_judge_sees_the_dissent() -> None:
     ask = Scripted(answers((BEES, BEES, WASPS)) | {"synthesis": "bees do."})
     text, _, context = await perform(debate, asked(OPEN, agree_at=0.6, judge="critic"), ask)
     assert text == "bees do."
@@ -172,7 +172,7 @@ async def test_a_synthesis_stands_where_no_two_agree() -> None:
         ("Which is a bird? A) bat B) owl C) bee", ("B", "A", "(B) owl"), "B"),
     ],
 )
-async def test_a_number_or_an_option_is_never_written_anew(
+async def test_a_number_or_an_option_is_never_rewritten(
     question: str, said: tuple[str, ...], answer: str
 ) -> None:
     ask = Scripted(answers(said, said) | {"synthesis": "It is 12."})
@@ -261,7 +261,7 @@ async def test_all_that_fail_later_leave_the_best_position_there_was() -> None:
     assert "no debater is left: this is the best position there was" in context.notes
 
 
-async def test_a_model_that_always_answers_garbage_is_a_debater_less_and_said() -> None:
+async def test_a_model_that_always_answers_garbage_drops_out_with_a_note() -> None:
     script = answers(("7", "?! ... --", "8"), ("8", "", "8")) | critiques()
     text, _, context = await perform(debate, asked(), Scripted(script))
     assert text == "8"
@@ -391,7 +391,7 @@ async def test_every_step_of_six_long_winded_debaters_stays_bounded(visible: str
         assert inside + question.sampling.max_tokens < 2048
 
 
-async def test_leaving_in_the_middle_of_a_round_stops_all_who_speak() -> None:
+async def test_leaving_in_the_middle_of_a_round_stops_all_debaters() -> None:
     barrier = asyncio.Barrier(4)
     names = {f"round 2 / debater {n}: critique": barrier for n in (1, 2, 3)}
     ask = Scripted(answers(("7", "8", "9")) | critiques(), meet=names)
@@ -422,7 +422,7 @@ async def test_leaving_in_the_middle_of_the_synthesis_stops_it() -> None:
 
 
 @pytest.mark.parametrize("recorded", [1, 3, 4, 8])
-async def test_a_debate_that_is_taken_up_asks_nobody_twice(recorded: int) -> None:
+async def test_a_resumed_debate_asks_no_debater_twice(recorded: int) -> None:
     script = answers((BEES, WASPS, HORNETS), (BEES, WASPS, WASPS)) | critiques()
     script |= {"synthesis": "wasps hunt."}
     book, run = Book(), asked(OPEN)

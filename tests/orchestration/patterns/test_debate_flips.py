@@ -68,7 +68,7 @@ async def test_a_majority_that_only_follows_another_is_bounded_and_the_first_rou
     assert flip_in(context.report.sections) == "refused"
 
 
-async def test_a_change_that_the_trust_of_who_argued_carries_is_told_as_a_flip() -> None:
+async def test_a_change_with_more_trust_behind_it_is_reported_as_a_flip() -> None:
     # the two weigh 1.22 each, the third 2.19: together the two lead, until they follow it
     priors = {"one": 0.65, "two": 0.65, "three": 0.83}
     text, context = await debated(("7", "7", "8"), ("8", "8", "8"), priors=priors)
@@ -81,7 +81,7 @@ async def test_a_change_that_the_trust_of_who_argued_carries_is_told_as_a_flip()
     assert flip_in(context.report.sections) == "taken"
 
 
-async def test_every_change_of_mind_is_told_with_the_weights_of_who_held_either() -> None:
+async def test_every_change_of_mind_is_reported_with_the_weights_of_both_positions() -> None:
     _, context = await debated(("7", "7", "8"), ("7", "7", "7"))
     (flip,) = context.report["debate"]["flips"]
     assert (flip["round"], flip["who"], flip["from"], flip["to"]) == (2, "debater 3", "8", "7")
@@ -90,13 +90,13 @@ async def test_every_change_of_mind_is_told_with_the_weights_of_who_held_either(
     assert (flip_in(context.report.sections), context.notes) == (None, [])
 
 
-async def test_what_nobody_had_said_counts_whole_where_all_come_to_it() -> None:
+async def test_a_new_position_counts_whole_where_all_adopt_it() -> None:
     text, context = await debated(("7", "7", "8"), ("9", "9", "9"))
     assert text == "9"
     assert {flip.get("share") for flip in context.report["debate"]["flips"]} == {1.0, None}
 
 
-async def test_who_returns_to_its_own_answer_counts_whole_again() -> None:
+async def test_a_debater_that_returns_to_its_own_answer_counts_whole_again() -> None:
     text, context = await debated(("7", "7", "8"), ("8", "7", "7"), ("7", "7", "8"))
     report = context.report["debate"]
     assert (text, report["flipped"], report["first_round_stands"]) == ("7", False, False)
@@ -118,7 +118,7 @@ async def test_the_most_trusted_leads_where_its_record_says_that_company_does_no
     assert (text, context.report["debate"]["flipped"]) == ("7", True), "it came round itself"
 
 
-async def test_where_nobody_led_the_first_round_the_debate_decides() -> None:
+async def test_without_a_leader_of_the_first_round_the_debate_decides() -> None:
     text, context = await debated(("7", "8", "9"), ("7", "8", "8"))
     assert (text, leads(context), context.notes) == ("8", [], [])
 
@@ -130,7 +130,7 @@ async def test_three_of_one_family_agree_wholly_and_end_the_debate() -> None:
     assert (report["ended"], report["agreement"], len(report["rounds"])) == ("agreement", 1.0, 1)
 
 
-async def test_texts_that_agreed_stand_against_others_and_are_not_written_anew() -> None:
+async def test_texts_that_agreed_stay_against_others_and_are_not_rewritten() -> None:
     text, context = await debated((BEES, BEES, WASPS), (PARROT, PARROT, WASPS), text=OPEN)
     assert text == BEES
     assert context.report["debate"]["first_round_stands"]
@@ -162,7 +162,7 @@ async def test_an_answer_that_no_first_one_gave_credits_none_of_them() -> None:
     assert [each["group"] for each in context.report["debate"]["voices"]] == [1, 1, 2]
 
 
-async def test_who_says_nothing_that_makes_sense_teaches_that_it_was_wrong() -> None:
+async def test_a_debater_without_a_sensible_answer_is_recorded_as_wrong() -> None:
     _, context = await debated(("7", "?! ... --", "7"), ("7", "7", "7"))
     assert [each["group"] for each in context.report["debate"]["voices"]] == [0, None, 0]
 
@@ -178,7 +178,7 @@ async def test_the_most_trusted_writes_the_synthesis_of_those_that_debate() -> N
     assert ask.question("synthesis").model == "three"
 
 
-async def test_a_program_of_a_later_round_is_tried_anew_and_passes_for_whoever_writes_it() -> None:
+async def test_a_program_of_a_later_round_is_tested_again_and_passes_for_any_debater() -> None:
     square, plus, times = (
         f"```python\ndef double(x):\n    return {body}\n```" for body in ("x ** 2", "x + 1", "2 * x")
     )

@@ -198,7 +198,7 @@ async def test_the_callers_wishes_reach_the_step_that_writes_the_answer() -> Non
     assert "Arr." in ask.question("task 1").messages[-1].content
 
 
-async def test_every_step_stays_within_a_small_context_however_much_is_said() -> None:
+async def test_every_step_fits_a_small_context_however_long_the_texts_are() -> None:
     limits = StepLimits()
     long = "word " * 3_000
     fan = edges_json({1: [], 2: [], 3: [], 4: [1, 2, 3], 5: [], 6: [5]})

@@ -23,7 +23,7 @@ from tests.orchestration.patterns.scripted import AGENTS, SPECIALISTS, Reply, Sc
         ("no", "not JSON"),
     ],
 )
-async def test_a_plan_that_cannot_be_carried_out_is_put_right_once_by_who_wrote_it(
+async def test_a_plan_that_cannot_be_carried_out_is_corrected_once_by_its_author(
     bad: str, wrong: str
 ) -> None:
     ask = Scripted({"plan": bad, "plan again": edges_json({1: [], 2: [1]})})
@@ -92,7 +92,7 @@ async def test_a_subtask_that_is_answered_with_nothing_has_failed() -> None:
 LOST: dict[str, Reply] = {"task 2": BackendFailed("broken"), "task 2 again": BackendFailed("broken too")}
 
 
-async def test_what_is_left_is_replanned_once_and_what_is_done_is_kept() -> None:
+async def test_the_rest_is_replanned_once_and_results_stay() -> None:
     new = graph_json((5, "research", "look elsewhere", [1]), (6, "reasoning", "weigh both", [3, 5]))
     ask = Scripted({"plan": DIAMOND, "task 3": "picture C", "replan": new, "task 5": "found E", **LOST})
     _, _, context = await perform(decompose, make_run(), ask)
@@ -122,7 +122,7 @@ async def test_what_is_left_is_replanned_once_and_what_is_done_is_kept() -> None
 
 
 @pytest.mark.parametrize("anew", ["garbage", NoNode("no"), edges_json({5: [2]}), None])
-async def test_without_another_plan_those_that_need_what_failed_are_told_and_the_answer_is_partial(
+async def test_without_another_plan_followers_of_a_failed_task_know_it_and_the_answer_is_partial(
     anew: str | OrchestraError | None,
 ) -> None:
     script: dict[str, Reply] = {"plan": DIAMOND, "task 3": "picture C", **LOST}

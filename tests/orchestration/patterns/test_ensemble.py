@@ -109,7 +109,7 @@ def voted(**settings: Any) -> Run:
     return make_run(text, pattern="ensemble", settings=settings)
 
 
-async def test_the_majority_wins_and_who_said_what_is_in_the_report() -> None:
+async def test_the_majority_wins_and_the_report_has_each_answer() -> None:
     ask = Scripted({"voice 1": "The answer is 8.", "voice 2": "It is seven.", "voice 3": "3 + 4 = 7"})
     text, answer, context = await perform(ensemble, voted(early=False), ask)
     assert text == answer.text == "It is seven."
@@ -166,7 +166,7 @@ async def test_two_of_three_that_agree_end_the_vote_and_stop_the_third() -> None
     assert report["test"]["probability"] == 1
 
 
-async def test_with_early_off_all_are_heard() -> None:
+async def test_with_early_off_all_voters_are_heard() -> None:
     ask = Paced({"coordinator": "7"}, turns=("voice 1", "voice 2", "voice 3"))
     _, _, context = await perform(ensemble, voted(early=False), ask)
     assert len(context.steps) == 3
@@ -183,7 +183,7 @@ async def test_the_first_answer_does_not_wait_for_the_slowest_voice() -> None:
     assert ask.stopped == ["voice 3"]  # the caller left
 
 
-async def test_an_answer_that_was_told_too_soon_is_corrected() -> None:
+async def test_an_answer_that_was_streamed_too_soon_is_corrected() -> None:
     ask = Paced(
         {"voice 1": "7", "voice 2": "8", "voice 3": "It is 8."}, turns=("voice 1", "voice 2", "voice 3")
     )
@@ -192,7 +192,7 @@ async def test_an_answer_that_was_told_too_soon_is_corrected() -> None:
     assert answer.text == "8"
 
 
-async def test_what_was_told_stays_where_it_is_tied() -> None:
+async def test_the_streamed_answer_stays_where_it_is_tied() -> None:
     ask = Paced({"voice 1": "7", "voice 2": "8"}, turns=("voice 2", "voice 1"))
     context = set_up(voted(samples=2), ask)
     parts, _ = await play(ensemble, context)
@@ -201,7 +201,7 @@ async def test_what_was_told_stays_where_it_is_tied() -> None:
     assert context.report["ensemble"]["voices"][1]["agrees"]
 
 
-async def test_a_likely_answer_is_told_while_others_still_speak_and_stays() -> None:
+async def test_a_likely_answer_is_streamed_while_others_are_pending_and_stays() -> None:
     turns = tuple(f"voice {number}" for number in range(1, 6))
     ask = Paced({"coordinator": "7", "voice 3": "9"}, turns=turns)
     context = set_up(voted(samples=5, confidence=1, stream_at=0.75), ask)
@@ -256,7 +256,7 @@ async def test_free_texts_agree_by_what_they_mean_and_the_medoid_speaks() -> Non
     assert report["dissent"][0]["answer"].startswith("Wax")
 
 
-async def test_without_an_embedding_model_texts_are_compared_by_their_words_and_it_is_said() -> None:
+async def test_without_an_embedding_model_texts_are_compared_by_their_words_with_a_note() -> None:
     class Blind(Scripted):
         async def embed(self, texts: Sequence[str]) -> list[list[float]]:
             raise NoNode("no live node serves an embedding model")
@@ -275,7 +275,7 @@ async def test_without_an_embedding_model_texts_are_compared_by_their_words_and_
     ]
 
 
-async def test_nothing_is_said_of_words_where_texts_were_compared_only_on_the_way() -> None:
+async def test_no_note_on_words_where_texts_were_compared_only_on_the_way() -> None:
     class Blind(Paced):
         async def embed(self, texts: Sequence[str]) -> list[list[float]]:
             raise NoNode("no live node serves an embedding model")
@@ -391,7 +391,7 @@ async def test_the_live_models_speak_and_one_model_alone_is_sampled() -> None:
     assert [(q.model, q.sampling.seed) for q in ask.asked] == [("big", seed) for seed in (5, 6, 7, 8)]
 
 
-async def test_a_voice_that_fails_is_left_out_and_said() -> None:
+async def test_a_voter_that_fails_is_left_out_with_a_note() -> None:
     ask = Scripted({"voice 1": UnknownModel.of("ghost", ["a"]), "voice 2": "7", "voice 3": "7"})
     text, _, context = await perform(ensemble, voted(models=["ghost", "a", "b"]), ask)
     assert text == "7"
@@ -400,7 +400,7 @@ async def test_a_voice_that_fails_is_left_out_and_said() -> None:
 
 
 @pytest.mark.parametrize("garbage", ["", "la la la " * 30, "I cannot say."])
-async def test_a_model_that_answers_garbage_is_not_counted_and_it_is_said(garbage: str) -> None:
+async def test_a_model_that_answers_garbage_is_not_counted_and_a_note_says_so(garbage: str) -> None:
     ask = Scripted({"voice 1": garbage, "voice 2": "7", "voice 3": "7"})
     text, _, context = await perform(ensemble, voted(early=False), ask)
     assert text == "7"
@@ -408,14 +408,14 @@ async def test_a_model_that_answers_garbage_is_not_counted_and_it_is_said(garbag
     assert context.report["ensemble"]["agreement"] == 1
 
 
-async def test_where_all_answer_garbage_what_most_say_is_taken_and_it_is_said() -> None:
+async def test_where_all_answer_garbage_the_most_frequent_text_is_taken_with_a_note() -> None:
     ask = Scripted({"voice 1": "Hm, who knows?", "voice 2": "No idea at all.", "voice 3": "Hm, who knows?"})
     text, _, context = await perform(ensemble, voted(early=False), ask)
     assert text == "Hm, who knows?"
     assert "no voice's answer could be counted; what most of them say was taken" in context.notes
 
 
-async def test_where_one_voice_is_left_its_answer_is_taken_and_it_is_said() -> None:
+async def test_where_one_voter_is_left_its_answer_is_taken_with_a_note() -> None:
     ask = Scripted({"voice 1": NoNode("none"), "voice 2": BackendFailed("broken"), "voice 3": "7"})
     text, _, context = await perform(ensemble, voted(), ask)
     assert text == "7"
@@ -431,7 +431,7 @@ async def test_only_all_voices_failing_fails_the_run_with_the_first_error() -> N
         await perform(ensemble, voted(), ask)
 
 
-async def test_voices_that_all_differ_leave_the_first_and_it_is_said() -> None:
+async def test_where_all_voters_differ_the_first_answer_is_taken_with_a_note() -> None:
     ask = Scripted({"voice 1": "7", "voice 2": "8", "voice 3": "9"})
     _, _, context = await perform(ensemble, voted(), ask)
     assert context.report["ensemble"]["answer"] == "7"
@@ -493,7 +493,7 @@ async def test_a_synthesis_is_written_from_what_most_say_and_from_the_dissent() 
     assert context.steps[-1].name == "synthesis"
 
 
-async def test_a_number_is_never_written_anew_by_a_synthesis() -> None:
+async def test_a_number_is_never_rewritten_by_a_synthesis() -> None:
     ask = Scripted({"voice 1": "7", "voice 2": "7", "voice 3": "8", "synthesis": "Seven it is."})
     parts, answer = await play(ensemble, set_up(voted(synthesis=True, early=False, stream_at=1), ask))
     assert parts == [answer.text] == ["7"]
@@ -587,7 +587,7 @@ async def test_what_no_rule_reads_a_model_reads_where_it_could_turn_the_vote() -
     assert "reading 3" not in [question.name for question in clear.asked], "it could not turn the vote"
 
 
-async def test_an_answer_that_no_model_can_read_either_has_no_vote_and_it_is_said() -> None:
+async def test_an_answer_that_no_model_can_read_either_has_no_vote_and_a_note_says_so() -> None:
     script: dict[str, str | BackendFailed] = {"voice 1": "7", "voice 2": "8", "voice 3": "Either 7 or 8."}
     script["reading 3"] = BackendFailed("off")
     _, answer = await play(ensemble, context := set_up(voted(early=False, stream_at=1), Scripted(script)))
@@ -602,7 +602,7 @@ async def test_marks_of_the_end_that_an_upstream_leaves_are_no_part_of_an_answer
     assert context.report["ensemble"]["agreement"] == 0.667
 
 
-async def test_an_answer_that_is_said_again_and_again_counts_where_it_is_plain() -> None:
+async def test_an_answer_that_repeats_itself_counts_where_it_is_clear() -> None:
     script = {"voice 1": "The answer is 7.\n" * 60, "voice 2": "8", "voice 3": "The answer is 7."}
     _, answer = await play(ensemble, context := set_up(voted(early=False, stream_at=1), Scripted(script)))
     assert context.report["ensemble"]["agreement"] == 0.667
@@ -610,7 +610,7 @@ async def test_an_answer_that_is_said_again_and_again_counts_where_it_is_plain()
 
 
 @pytest.mark.parametrize(("share", "taken"), [(0.6, ""), (0.9, "; the answer of voice 1 (big), whose vote")])
-async def test_where_none_agree_a_voice_is_said_to_weigh_most_only_where_it_does(
+async def test_where_none_agree_a_note_names_the_heaviest_vote_only_where_there_is_one(
     share: float, taken: str
 ) -> None:
     ask = Scripted({"voice 1": "7", "voice 2": "8", "voice 3": "9"})

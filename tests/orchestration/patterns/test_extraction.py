@@ -63,7 +63,7 @@ async def test_a_model_that_fails_and_a_budget_that_is_spent_read_nothing() -> N
     assert ask.asked == []
 
 
-async def test_the_model_of_the_run_reads_where_it_names_one_and_nobody_reads_free_text() -> None:
+async def test_the_run_s_own_model_reads_answers_and_free_text_is_not_read() -> None:
     context, ask = stage_of({"reading 1": '{"answer": "7"}'}, model="large")
     assert await extract_keys(context, AnswerKind.NUMBER, "How many?", {1: "so they are 7 or so"}) == {1: "7"}
     assert ask.asked[0].model == "large"

@@ -130,7 +130,7 @@ def test_bad_plans_are_refused_in_words(text: str, wrong: str) -> None:
         INPUTS.parse(text, BOUNDS)
 
 
-def test_all_that_is_wrong_is_said_at_once() -> None:
+def test_all_errors_of_a_plan_are_reported_at_once() -> None:
     text = graph_json((1, "wizard", "cast", [2]), (2, "code", "write", [1, 9]))
     with pytest.raises(InvalidPlan) as caught:
         INPUTS.parse(text, BOUNDS)
@@ -167,7 +167,7 @@ def test_any_text_is_a_plan_or_refused(text: str) -> None:
     assert graph.tasks
 
 
-def test_the_same_task_given_twice_is_done_once_and_who_needs_it_gets_it() -> None:
+def test_a_task_given_twice_is_done_once_and_its_followers_get_the_result() -> None:
     text = graph_json(
         (1, "research", "Read", []),
         (2, "research", "read", [1]),

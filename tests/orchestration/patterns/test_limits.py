@@ -45,7 +45,7 @@ async def test_a_document_that_fits_the_models_context_reaches_every_step_whole(
 
 
 @pytest.mark.parametrize("name", [*SCRIPT, "auto", "single"])
-async def test_the_words_of_a_document_may_be_said_without_a_penalty_unless_the_caller_wants_one(
+async def test_the_words_of_a_document_may_be_repeated_without_a_penalty_unless_the_caller_wants_one(
     name: str,
 ) -> None:
     """SmolLM2 quotes the code of a document at 1.0, and invents one at 1.05."""
@@ -115,7 +115,7 @@ async def test_a_long_solution_is_passed_on_whole_where_the_context_is_large(
 
 
 @pytest.mark.parametrize("name", list(SCRIPT))
-async def test_what_does_not_fit_keeps_its_beginning_and_its_end_and_is_told(name: str) -> None:
+async def test_a_text_that_does_not_fit_keeps_its_beginning_and_end_with_a_note(name: str) -> None:
     ask = Scripted(SCRIPT[name])
     models = [card("m", 8192), card("small", 2048)]
     _, _, performed = await perform(BUILT_IN[name], make_run(DOCUMENT), ask, models=models)
@@ -138,7 +138,7 @@ async def test_the_model_that_the_caller_names_decides_and_not_another() -> None
 
 
 @pytest.mark.parametrize("name", list(SCRIPT))
-async def test_what_was_said_before_is_remembered(name: str) -> None:
+async def test_the_history_of_the_conversation_reaches_the_steps(name: str) -> None:
     turns = ["My name is Ada Lovelace. " + "I like long walks by the sea. " * 40, "Nice. " * 60, "Who am I?"]
     roles = ("user", "assistant", "user")
     messages = tuple(ChatMessage(role=r, content=t) for r, t in zip(roles, turns, strict=True))
@@ -150,7 +150,7 @@ async def test_what_was_said_before_is_remembered(name: str) -> None:
 
 @pytest.mark.parametrize("context", [2048, 8192])
 @pytest.mark.parametrize("name", list(SCRIPT))
-async def test_every_step_fits_the_context_however_much_is_said(name: str, context: int) -> None:
+async def test_every_step_fits_the_context_however_long_the_texts_are(name: str, context: int) -> None:
     long = "".join(f"word {number} after word, " for number in range(context // 4))
     replies = dict.fromkeys(("research", "reasoning", "code", "task 1", "task 2", "synthesis"), long)
     remark = json.dumps(dict.fromkeys(("strengths", "weaknesses", "mine"), "x y " * 29))

@@ -102,7 +102,7 @@ async def test_a_later_stage_sees_what_earlier_ones_found_and_the_synthesis_sees
     assert "mentions no scattering" in final
 
 
-async def test_a_specialist_that_fails_leaves_the_others_at_work_and_is_said() -> None:
+async def test_a_specialist_that_fails_leaves_the_others_running_and_progress_says_so() -> None:
     plan = plan_json(("research", "read", 1), ("code", "write", 1))
     ask = Scripted(
         {
@@ -122,7 +122,7 @@ async def test_a_specialist_that_fails_leaves_the_others_at_work_and_is_said() -
     assert "x = 1" in ask.question("synthesis").messages[-1].content
 
 
-async def test_only_all_specialists_failing_fails_the_run() -> None:
+async def test_the_run_fails_only_when_all_specialists_fail() -> None:
     plan = plan_json(("research", "read", 1), ("code", "write", 2))
     ask = Scripted({"plan": plan, "research": NoNode("none"), "code": BackendFailed("broken")})
     with pytest.raises(NoNode):
@@ -254,7 +254,7 @@ async def test_leaving_in_the_middle_of_the_answer_stops_the_step() -> None:
     assert (stage.steps[-1].finish_reason, stage.steps[-1].text) == ("cancelled", "one two")
 
 
-async def test_nobody_asking_anything_is_refused() -> None:
+async def test_a_conversation_without_a_question_is_refused() -> None:
     run = make_run(messages=(ChatMessage(role="system", content="Be brief."),))
     with pytest.raises(InvalidRequest, match="nothing is asked"):
         await perform(maestro, run, Scripted({}))
@@ -294,7 +294,7 @@ async def test_without_a_usable_analysis_the_criteria_are_those_of_any_answer(
     assert "A good answer" not in ask.question("plan").messages[-1].content
 
 
-async def test_those_concerned_revise_with_what_they_must_fix_until_the_verdict_passes() -> None:
+async def test_specialists_revise_what_they_must_fix_until_the_verdict_passes() -> None:
     ask = Scripted(
         teamed(
             **{
@@ -395,7 +395,7 @@ async def test_a_revision_that_scores_lower_is_left_out() -> None:
         (verdict_json(), {}),
     ],
 )
-async def test_a_verdict_that_passes_or_names_nobody_asks_for_no_revision(
+async def test_a_verdict_that_passes_or_names_no_specialist_asks_for_no_revision(
     review: str, settings: dict[str, object]
 ) -> None:
     ask = Scripted(teamed(review=review))
@@ -410,7 +410,7 @@ async def test_a_word_of_pass_with_scores_below_the_mark_does_not_pass() -> None
     assert "code, revision 1" in [question.name for question in ask.asked]
 
 
-async def test_a_revision_that_fails_leaves_the_finding_as_it_was() -> None:
+async def test_a_revision_that_fails_leaves_the_result_as_it_was() -> None:
     script = teamed(review=verdict_json(("code", "make it work")), code="x = 1")
     ask = Scripted(script | {"code, revision 1": BackendFailed("broken")})
     _, _, stage = await perform(maestro, make_run(), ask)
@@ -437,7 +437,7 @@ async def test_where_the_budget_does_not_reach_for_a_synthesis_the_last_finding_
     assert stage.report["maestro"]["plan"]["steps"]
 
 
-async def test_who_contributed_what_is_told_by_the_words_of_the_answer() -> None:
+async def test_contributions_are_measured_by_the_words_of_the_answer() -> None:
     ask = Scripted(
         teamed(
             review=VERDICT,
@@ -505,7 +505,7 @@ async def test_settings_beyond_the_limits_are_refused_by_their_name(
 
 
 @pytest.mark.parametrize("recorded", [1, 4, 6, 7])
-async def test_a_run_that_is_taken_up_in_its_revisions_asks_nobody_twice(recorded: int) -> None:
+async def test_a_run_resumed_in_its_revisions_repeats_no_step(recorded: int) -> None:
     script = teamed(review=verdict_json(("code", "make it work")), synthesis="done")
     book, run = Book(), make_run()
     await performed(maestro, run, Scripted(script), book)

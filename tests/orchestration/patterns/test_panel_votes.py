@@ -73,7 +73,7 @@ def asked(ask: Scripted) -> list[str | None]:
     return [question.model for question in ask.asked]
 
 
-async def test_the_most_trusted_are_asked_first_and_nobody_else_where_they_agree() -> None:
+async def test_the_most_trusted_are_asked_first_and_no_others_where_they_agree() -> None:
     ask = Scripted(saying("8", "7", "7", "7"))
     context = panel(ask, known(), models=("poor", "fair", "good", "best"))
     parts, answer, report = await held(context)
@@ -96,7 +96,7 @@ async def test_the_most_trusted_are_asked_first_and_nobody_else_where_they_agree
     }
 
 
-async def test_others_are_asked_where_the_first_differ_and_it_is_told_who_followed() -> None:
+async def test_others_are_asked_where_the_first_differ_and_the_report_marks_them() -> None:
     ask = Scripted(saying("7", "8", "8", "8"))
     _, answer, report = await held(panel(ask, known()))
     assert answer.text.endswith("8")
@@ -114,7 +114,7 @@ async def test_a_model_that_others_cannot_outvote_is_asked_alone() -> None:
     assert (answer.text, asked(ask), report["calls_cut"]) == ("7", ["best"], 2)
 
 
-async def test_while_records_say_nothing_all_are_heard_and_so_is_a_run_that_audits() -> None:
+async def test_without_records_and_in_an_audit_all_voters_are_heard() -> None:
     for trust in (known({}), known(learns=True, audit=True), known({"best": 0.9}, learns=True)):
         ask = Scripted({"coordinator": "7"})
         _, _, report = await held(panel(ask, trust, models=("best", "good", "fair")))
@@ -227,7 +227,7 @@ async def test_where_company_does_not_help_the_most_trusted_is_asked_alone() -> 
     assert report["calls_cut"] == 3
 
 
-async def test_its_answer_is_given_against_the_others_and_that_is_said() -> None:
+async def test_its_answer_is_given_against_the_others_with_a_note() -> None:
     ask = Paced(saying("7", "8", "8", "8"), turns=("voice 2", "voice 3", "voice 1", "voice 4"))
     context = panel(ask, known(company=ALONE, learns=True, audit=True))
     parts, answer, report = await held(context)
@@ -295,13 +295,13 @@ async def test_copies_are_asked_once_where_the_panel_is_chosen() -> None:
     assert len([name for name in asked(ask) if name in COPIES]) == 1
 
 
-async def test_no_voter_sees_what_another_said_so_that_none_can_flatter_it() -> None:
+async def test_no_voter_sees_the_answer_of_another() -> None:
     ask = Paced(saying("It is 7.", "It is 7.", "It is 8.", "It is 8."), turns=("voice 1", "voice 2"))
     await held(panel(ask, known(), early=False))
     assert len({question.messages for question in ask.asked}) == 1
 
 
-async def test_where_all_say_nothing_the_answer_is_empty_and_it_is_said() -> None:
+async def test_where_all_answers_are_empty_the_answer_is_empty_with_a_note() -> None:
     ask = Scripted({"coordinator": ""})
     context = panel(ask, known(), early=False)
     parts, answer, report = await held(context)
@@ -309,7 +309,7 @@ async def test_where_all_say_nothing_the_answer_is_empty_and_it_is_said() -> Non
     assert context.notes == ["no voice said anything: the answer is empty"]
 
 
-async def test_all_voters_wrong_alike_are_told_as_agreeing_and_no_more() -> None:
+async def test_voters_that_are_all_wrong_alike_are_reported_as_agreeing() -> None:
     """Nobody knows better until a user says so: see `tests/orchestration/trust/test_trust.py`."""
     ask = Scripted({"coordinator": "9"})
     context = panel(ask, known(), early=False)
@@ -338,7 +338,7 @@ async def test_a_caller_that_leaves_stops_all_voters() -> None:
 
 
 @pytest.mark.parametrize("asks", ["Answer as JSON.", "Reply in this format:\n```json\n{}\n```"])
-async def test_who_asks_for_json_hears_nothing_before_the_end(asks: str) -> None:
+async def test_a_caller_that_asks_for_json_gets_no_text_before_the_end(asks: str) -> None:
     script = saying('{"answer": 8}', '{"answer": 7}', '{"answer": 7}', '{"answer": 7}')
     ask = Paced(script, turns=[f"voice {n}" for n in range(1, 5)])
     context = panel(ask, known(), text=f"{SUM} {asks}", stream_at=0.51, early=False)
@@ -359,7 +359,7 @@ async def test_a_stream_is_corrected_once_however_often_the_lead_changes() -> No
     assert answer.text == "3", "the text of an answer is the final one alone"
 
 
-async def test_a_budget_that_ends_in_the_midst_leaves_the_answer_of_those_who_spoke() -> None:
+async def test_a_budget_that_ends_early_leaves_the_answers_so_far() -> None:
     ask = Scripted(saying("7", "8", "8", "8"))
     context = panel(ask, known(), early=False)
     context = set_up(context.run.model_copy(update={"budget": Budget(calls=2)}), ask)
@@ -451,7 +451,7 @@ BAD = {
 
 
 @pytest.mark.parametrize("said", BAD.values(), ids=BAD)
-async def test_a_voter_without_an_answer_has_no_vote_and_that_is_said(said: str) -> None:
+async def test_a_voter_without_an_answer_has_no_vote_and_a_note_says_so(said: str) -> None:
     ask = Scripted(saying(said, "B", "(B) Jupiter", "Mars"))
     context = panel(ask, known(), text=OPTIONS, early=False)
     _, answer, report = await held(context)
@@ -556,7 +556,7 @@ REFUSALS = (
 
 @pytest.mark.parametrize("refusal", REFUSALS)
 @pytest.mark.parametrize("question", [OPEN, "What is the capital of France?", SUM])
-async def test_a_refusal_does_not_outvote_those_who_answer(question: str, refusal: str) -> None:
+async def test_a_refusal_does_not_outvote_answers(question: str, refusal: str) -> None:
     said = {OPEN: "Honey comes from bees, who gather nectar all summer long.", SUM: "7"}.get(
         question, "Paris"
     )
@@ -589,7 +589,7 @@ async def test_where_most_refuse_the_refusal_is_the_answer() -> None:
         "It can't be answered by one word: honey is made of nectar.",
     ],
 )
-async def test_an_answer_that_speaks_of_what_cannot_be_is_no_refusal(said: str) -> None:
+async def test_an_answer_about_the_impossible_is_not_a_refusal(said: str) -> None:
     context = panel(
         Scripted(saying(said, said, "Wasps sting.")), known(), models=MODELS[:3], text=OPEN, early=False
     )
@@ -607,7 +607,7 @@ NO_NUMBER = {
 
 
 @pytest.mark.parametrize("said", NO_NUMBER.values(), ids=NO_NUMBER)
-async def test_a_voter_that_comes_to_no_one_number_has_no_vote(said: str) -> None:
+async def test_a_voter_without_a_single_number_has_no_vote(said: str) -> None:
     context = panel(Scripted(saying(said, "8", "7", "7")), known(), early=False)
     _, answer, report = await held(context)
     assert answer.text == "7"

@@ -53,7 +53,7 @@ def test_one_more_vote_for_the_leader_makes_it_surer(leader: int, runner_up: int
 
 
 @pytest.mark.parametrize("voters", [5, 9, 16])
-def test_votes_that_are_ended_early_have_the_outcome_of_all_votes_as_often_as_is_said(voters: int) -> None:
+def test_votes_that_end_early_have_the_outcome_of_all_votes_as_often_as_promised(voters: int) -> None:
     draws = np.random.default_rng(7)
     ended = same = 0
     for _ in range(1_500):

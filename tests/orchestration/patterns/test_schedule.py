@@ -83,7 +83,7 @@ def test_the_critical_path_first_is_on_average_faster_than_what_was_ready_first(
     assert sum(ratio > 1 for ratio in ratios) < sum(ratio < 1 for ratio in ratios)
 
 
-def test_of_two_that_are_ready_the_one_on_which_more_hangs_begins_first_by_what_is_known_by_then() -> None:
+def test_the_ready_task_with_the_longest_path_starts_first_by_the_latest_estimates() -> None:
     graph = graph_of({1: [], 2: [], 3: [2], 4: []})
     known = {1: 3.0, 2: 1.0, 3: 1.0, 4: 1.0}
     schedule = Schedule(graph, lambda task: known[task.id])
@@ -132,7 +132,7 @@ async def test_a_task_begins_the_moment_its_own_inputs_are_there() -> None:
     assert order == [2, 3, 1, 4]
 
 
-async def test_what_needs_a_task_that_failed_is_held_and_cancelling_stops_all() -> None:
+async def test_followers_of_a_failed_task_do_not_start_and_cancelling_stops_all() -> None:
     graph: TaskGraph = graph_of({1: [], 2: [1], 3: []})
     schedule = Schedule(graph, lambda task: 1)
     stopped = asyncio.Event()
@@ -157,7 +157,7 @@ async def test_what_needs_a_task_that_failed_is_held_and_cancelling_stops_all() 
     assert [task.id for task in schedule.not_started] == [2]
 
 
-def test_durations_are_averages_by_agent_and_model_and_of_the_others_for_who_is_new() -> None:
+def test_durations_are_averages_by_agent_and_model_and_of_all_for_a_new_one() -> None:
     durations = Durations()
     assert durations.expected("code") == PRIOR_S
     durations.learn("code", "small", 2)
