@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from enum import Enum
 from typing import Any, Generic, TypeVar
 
@@ -61,7 +61,7 @@ Handler = Callable[[Any, CallContext], Awaitable[Reply]]
 HttpHandler = Callable[[HttpContext], Awaitable[None]]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class Operation(Generic[S]):
     """A row of the table of operations. `S` holds the services whose methods answer.
 
@@ -75,10 +75,11 @@ class Operation(Generic[S]):
 
     name: str
     """The name of the NATS endpoint."""
-    summary: str
     method: str
     path: str
     """Starlette's syntax, for example `/v1/jobs/{id}`."""
+    summary: str
+    _: KW_ONLY
     subject: str = ""
     """The NATS subject; '' for an operation that only HTTP has."""
     request: type[BaseModel] = NoFields
