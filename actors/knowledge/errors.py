@@ -1,4 +1,4 @@
-"""What can go wrong with documents and the store of them, below `OrchestraError`.
+"""Errors of documents and their store.
 
 KnowledgeError                 status  code                  retryable
 ├── UnreadableDocument            400  unreadable_document   no
@@ -15,35 +15,35 @@ from orchestration.errors import OrchestraError
 
 
 class KnowledgeError(OrchestraError):
-    """The root of what `actors.knowledge` raises on purpose."""
+    """The base class of all errors of `actors.knowledge`."""
 
     status = 500
     code = "knowledge_error"
 
 
 class UnreadableDocument(KnowledgeError):
-    """No text can be taken out of it; the message says why."""
+    """No text can be extracted; the message has the reason."""
 
     status = 400
     code = "unreadable_document"
 
 
 class DocumentTooLarge(KnowledgeError):
-    """It, or its text, is beyond a limit of the settings, which the message names."""
+    """The document or its text exceeds a limit; the message names the setting."""
 
     status = 413
     code = "document_too_large"
 
 
 class NotAllowed(KnowledgeError):
-    """The settings do not let it be fetched."""
+    """The settings do not allow to fetch it."""
 
     status = 403
     code = "not_allowed"
 
 
 class FetchFailed(KnowledgeError):
-    """A web page could not be had."""
+    """A web page could not be fetched."""
 
     status = 502
     code = "fetch_failed"
@@ -51,13 +51,13 @@ class FetchFailed(KnowledgeError):
 
 
 class StoreBroken(KnowledgeError):
-    """The database cannot be opened, or is not one of ours."""
+    """The database cannot be opened, or was not made by Orchestra."""
 
     code = "store_broken"
 
 
 class StoreFull(KnowledgeError):
-    """The disk, or what the settings allow of it, is full. What was stored before is whole."""
+    """The disk is full or the size limit is reached. Documents stored before are intact."""
 
     status = 507
     code = "store_full"

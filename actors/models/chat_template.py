@@ -17,7 +17,7 @@ from typing import Any
 from jinja2 import TemplateError
 
 from actors.models.errors import UnsupportedModel
-from actors.models.template_sandbox import BUDGET, Budget, Refusal, TemplateSandbox
+from actors.models.template_sandbox import BUDGET, Refusal, RenderBudget, TemplateSandbox
 from orchestration.chat_roles import ChatRoles
 from orchestration.errors import InvalidRequest
 from orchestration.messages import ChatMessage
@@ -66,7 +66,7 @@ class ChatTemplate:
     def _rendered(self, messages: Sequence[ChatMessage], *, add_generation_prompt: bool) -> list[Segment]:
         texts = [text for message in messages for text in (message.content, message.name or "")]
         mark = _mark(texts)
-        budget = Budget(sum(map(len, texts)))
+        budget = RenderBudget(sum(map(len, texts)))
         variables = {
             **self._constants,
             "messages": [self._untrusted(message, mark) for message in messages],
@@ -109,7 +109,7 @@ class ChatTemplate:
             return False
         return text in "".join(segment.text for segment in segments)
 
-    def _text(self, variables: dict[str, Any], budget: Budget) -> str:
+    def _text(self, variables: dict[str, Any], budget: RenderBudget) -> str:
         pieces = []
         left = budget.chars
         for piece in self._template.generate(variables):

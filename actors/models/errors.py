@@ -13,7 +13,7 @@ from orchestration.errors import OrchestraError
 
 
 class ModelError(OrchestraError):
-    """The root of what `actors.models` raises on purpose."""
+    """The base class of all errors of `actors.models`."""
 
     status = 500
     code = "model_error"

@@ -31,7 +31,7 @@ _TEXT_FACTOR = 16
 _LARGEST_NUMBER = 1 << 62
 
 BUDGET = "orchestra_budget"
-"""The template variable that holds the `Budget`."""
+"""The template variable that holds the `RenderBudget`."""
 
 _COUNTED, _JOINED, _PAID = "orchestra_counted", "orchestra_joined", "orchestra_paid"
 
@@ -80,7 +80,7 @@ class Refusal(Exception):
     """The template called raise_exception: it does not accept these messages."""
 
 
-class Budget:
+class RenderBudget:
     """The budget of one rendering of messages with `input_chars` characters."""
 
     def __init__(self, input_chars: int) -> None:
@@ -99,9 +99,9 @@ class Budget:
             raise self.too_long
 
 
-def _spent(context: Context) -> Budget:
+def _spent(context: Context) -> RenderBudget:
     budget = context.parent.get(BUDGET)
-    if not isinstance(budget, Budget):
+    if not isinstance(budget, RenderBudget):
         raise SecurityError("rendered without a budget")
     return budget
 
@@ -234,7 +234,7 @@ def _replace(context: Context, text: str, old: str, new: str, count: int = -1) -
     return str(text).replace(old, new, count)
 
 
-def _pay_for_replacing(budget: Budget, text: str, old: str, new: str, *_: Any) -> None:
+def _pay_for_replacing(budget: RenderBudget, text: str, old: str, new: str, *_: Any) -> None:
     budget.pay(len(text) + str(text).count(old) * len(new))
 
 

@@ -20,7 +20,7 @@ NEWEST_WEIGHT = 0.2
 
 
 @dataclass(slots=True)
-class _ModelRates:
+class _RateEstimate:
     first: Line = field(default_factory=Line)
     """Seconds to the first token against uncached prompt tokens."""
     token: Line = field(default_factory=Line)
@@ -47,7 +47,7 @@ class RateMeter:
     """The rates of one node's models."""
 
     def __init__(self) -> None:
-        self._models: dict[str, _ModelRates] = {}
+        self._models: dict[str, _RateEstimate] = {}
 
     def snapshot(self) -> dict[str, ModelRates]:
         """Rates by model name, of the measured models."""
@@ -82,10 +82,10 @@ class RateMeter:
         if found is not None:
             found.error_rate += NEWEST_WEIGHT * (1 - found.error_rate)
 
-    def _model(self, name: str) -> _ModelRates | None:
+    def _model(self, name: str) -> _RateEstimate | None:
         found = self._models.get(name)
         if found is None and len(self._models) < MAX_MODELS:
-            found = self._models[name] = _ModelRates()
+            found = self._models[name] = _RateEstimate()
         return found
 
 

@@ -16,7 +16,7 @@ from yarl import URL
 
 from actors.backends.base import KEEP_ALIVE, Backend, Output
 from actors.backends.openai.backoff import Backoff
-from actors.backends.openai.connection import UpstreamClient
+from actors.backends.openai.client import UpstreamClient
 from actors.backends.openai.continuation import (
     ContinuationFilter,
     ContinuationMethod,

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from actors.backends.openai import OpenAIBackend, OpenAISettings, answer
+from actors.backends.openai import OpenAIBackend, OpenAISettings, client
 from orchestration.errors import (
     BackendFailed,
     InvalidRequest,
@@ -133,7 +133,7 @@ async def test_any_byte_before_or_between_texts_is_life(ping: bytes) -> None:
 
 
 async def test_silence_after_the_whole_answer_is_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(answer, "_TAIL_TIMEOUT_S", 0.05)
+    monkeypatch.setattr(client, "_TAIL_TIMEOUT_S", 0.05)
     said = STREAM_HEAD + chunk(event(delta("Hello there")) + event(delta(None, "stop")))
     async with backend_before(lambda _: hang(said)) as (backend, _):
         assert (await whole(backend))[0] == "Hello there"
