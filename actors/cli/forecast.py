@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from actors.bus.bus import Bus
 from actors.bus.key_value import Bucket
-from actors.dispatcher.prewarmer import FORECAST, STATE, Kept
+from actors.dispatcher.prewarmer import FORECAST, STATE, SavedForecast
 
 SHOWN = 8
 
 
-async def forecast_of(bus: Bus) -> Kept | None:
+async def forecast_of(bus: Bus) -> SavedForecast | None:
     """What was written down last, within half a minute; None before anything was."""
     entry = await Bucket(bus, FORECAST).get(STATE)
-    return None if entry is None or entry.value is None else Kept.model_validate_json(entry.value)
+    return None if entry is None or entry.value is None else SavedForecast.model_validate_json(entry.value)
 
 
-def forecast_line(kept: Kept) -> str:
+def forecast_line(kept: SavedForecast) -> str:
     """The models most expected."""
     most = sorted(kept.expected.items(), key=lambda each: (-each[1], each[0]))
     models = ", ".join(f"{model} {count:.3g}" for model, count in most[:SHOWN] if count >= 0.01)

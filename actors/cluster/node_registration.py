@@ -27,7 +27,7 @@ DEAD_S = 2 * HEARTBEAT_S
 _POLL_S = 0.1
 
 
-class Presence:
+class NodeRegistration:
     """Advertises what `describe` says until `leave`. `on_conflict` is called when another node has
     taken the id, after which this one no longer holds it."""
 

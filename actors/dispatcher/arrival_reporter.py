@@ -14,20 +14,20 @@ from orchestration.messages import Wire
 
 log = logging.getLogger(__name__)
 
-SEEN = "forecast.seen"
+ARRIVALS = "forecast.arrivals"
 INTERVAL_S = 0.5
 MAX_MODELS, MAX_STEPS = 200, 500
 """Of one telling; the rest is not counted."""
 
 
-class Seen(Wire):
+class ArrivalReport(Wire):
     """How many generations of each model came, and the calls of runs among them, in their order."""
 
     arrivals: dict[str, int]
     steps: tuple[ModelCall, ...] = ()
 
 
-class Tally:
+class ArrivalReporter:
     """Gathered here and told twice a second, however many come."""
 
     def __init__(self, bus: Bus) -> None:
@@ -55,9 +55,9 @@ class Tally:
             await asyncio.sleep(INTERVAL_S)
             if not self._arrivals:
                 continue
-            seen = Seen(arrivals=self._arrivals, steps=tuple(self._steps))
+            seen = ArrivalReport(arrivals=self._arrivals, steps=tuple(self._steps))
             self._arrivals, self._steps = {}, []
             try:
-                self.bus.post(SEEN, seen.model_dump_json().encode())
+                self.bus.post(ARRIVALS, seen.model_dump_json().encode())
             except BusUnavailable as error:
                 log.debug("nobody hears what was asked for: %s", error)

@@ -17,20 +17,20 @@ from actors.bus.jetstream import Delivery
 from actors.bus.subjects import StreamAddress
 from actors.cluster.registry import Registry
 from actors.dispatcher import migration as handover
-from actors.dispatcher.arrival_reporter import Tally
+from actors.dispatcher.arrival_reporter import ArrivalReporter
 from actors.dispatcher.explainer import Explainer
-from actors.dispatcher.failover import Attempts
+from actors.dispatcher.failover import Failover
 from actors.dispatcher.fallbacks import Fallbacks
-from actors.dispatcher.hedger import Hedges
+from actors.dispatcher.hedger import Hedger
 from actors.dispatcher.hung_nodes import HungNodes
 from actors.dispatcher.in_flight import InFlight
-from actors.dispatcher.job import FallBack, Job, Place, Refuse, TakeUp
+from actors.dispatcher.job import Job, PlaceJob, RecoverJob, RefuseJob, UseFallback
 from actors.dispatcher.metrics import WAITING, ended, wait_seconds
-from actors.dispatcher.node_client import NodeCalls
-from actors.dispatcher.node_health import Pulse
-from actors.dispatcher.pending_queue import Waiting
-from actors.dispatcher.placer import Placing
-from actors.dispatcher.prewarmer import Warmer
+from actors.dispatcher.node_client import NodeClient
+from actors.dispatcher.node_health import NodeHealthMonitor
+from actors.dispatcher.pending_queue import PendingQueue
+from actors.dispatcher.placer import Placer
+from actors.dispatcher.prewarmer import Prewarmer
 from actors.dispatcher.queues import Queues
 from actors.dispatcher.settings import DispatcherSettings
 from actors.dispatcher.slot_sharing import SlotSharing
@@ -71,18 +71,20 @@ class Dispatcher(Actor):
         self.registry = registry
         self.settings = settings
         self.queues = Queues(bus, self._pulled, max_models=settings.max_models)
-        self._waiting = Waiting()
+        self._waiting = PendingQueue()
         self._in_flight = InFlight()
-        self.placer = Placing(registry, self._in_flight, self._waiting, settings, self._place)
-        self._calls = NodeCalls(bus, self._in_flight, self.placer, settings.first_output)
-        self.hedger = Hedges(bus, self.placer, self._calls, settings.hedging)
-        self._failover = Attempts(bus, self.placer, self.hedger, self._alive, settings)
+        self.placer = Placer(registry, self._in_flight, self._waiting, settings, self._place)
+        self._calls = NodeClient(bus, self._in_flight, self.placer, settings.first_output)
+        self.hedger = Hedger(bus, self.placer, self._calls, settings.hedging)
+        self._failover = Failover(bus, self.placer, self.hedger, self._alive, settings)
         self._explainer = Explainer(bus, self.placer)
         self._sharing = SlotSharing(bus, self._starves, self.placer.share)
-        self.node_health = Pulse(bus, interval_s=settings.ping_interval_s, misses=settings.ping_misses)
+        self.node_health = NodeHealthMonitor(
+            bus, interval_s=settings.ping_interval_s, misses=settings.ping_misses
+        )
         self._fallbacks = Fallbacks(bus, self._alive, settings.fallbacks, settings.busy_pause_s)
-        self._tally = Tally(bus)
-        self.prewarmer = Warmer(bus, registry, self._sharing.name, settings.warming)
+        self._tally = ArrivalReporter(bus)
+        self.prewarmer = Prewarmer(bus, registry, self._sharing.name, settings.warming)
         self._jobs: dict[str, Job] = {}
         self.hung_nodes = HungNodes(bus, self.placer, self._calls, self._jobs)
         self._unsettled: list[tuple[Job, OrchestraError | None]] = []
@@ -235,14 +237,14 @@ class Dispatcher(Actor):
             self._end_unplaced(job)
             return
         if delivery.attempt > 1:
-            self._do(TakeUp(job))
+            self._do(RecoverJob(job))
             return
         self._failover.budget.deposit()
         self._tally.count(job.queue.model, job.envelope)
         job.refusals_before = self.placer.refusals(job.queue.model)
         self._wait(job)
 
-    async def on_take_up(self, message: TakeUp) -> None:
+    async def on_take_up(self, message: RecoverJob) -> None:
         """Go on with a generation that was pulled before, unless its node lives and writes on.
 
         Its dispatcher may have died, or gave it back. Where nobody can say what was read, it is run again
@@ -270,7 +272,7 @@ class Dispatcher(Actor):
             return
         if position.alive:
             job.timer = asyncio.get_running_loop().call_later(
-                self.settings.takeover_quiet_s / 3, lambda: self._do(TakeUp(job))
+                self.settings.takeover_quiet_s / 3, lambda: self._do(RecoverJob(job))
             )
             return
         job.cancelled = job.cancelled or not position.open
@@ -333,7 +335,7 @@ class Dispatcher(Actor):
             elif not self._alive(model) and self._fallbacks.next(jobs[0]):
                 self._waiting.remove(jobs[0])
                 jobs[0].stop_timer()
-                self._do(FallBack(jobs[0]))
+                self._do(UseFallback(jobs[0]))
             elif self.placer.possible(jobs[0]) or not self.registry.serving(model):
                 break
             else:
@@ -346,23 +348,23 @@ class Dispatcher(Actor):
         for job, error in refused:
             self._waiting.remove(job)
             job.stop_timer()
-            self._do(Refuse(job, error))
+            self._do(RefuseJob(job, error))
         return bool(refused)
 
     def _start(self, job: Job, node: NodeInfo) -> None:
         self._waiting.remove(job)
         job.stop_timer()
         job.placed = True
-        self._do(Place(job, node))
+        self._do(PlaceJob(job, node))
 
-    async def on_fall_back(self, message: FallBack) -> None:
+    async def on_fall_back(self, message: UseFallback) -> None:
         """Put it among those that wait for the next of its models, or again for its own."""
         job = message.job
         await self._fallbacks.take(job, NoNode(f"no live node serves {job.queue.model!r}"), waits=True)
         job.refusals_before = self.placer.refusals(job.queue.model)
         self._wait(job)
 
-    async def on_refuse(self, message: Refuse) -> None:
+    async def on_refuse(self, message: RefuseJob) -> None:
         """Let the next of its models answer, or tell its asker what the servers said."""
         job = message.job
         if await self._fallbacks.take(job, message.error, waits=False):
@@ -372,7 +374,7 @@ class Dispatcher(Actor):
             self._settle(job, message.error)
             self._room_again(job.queue.model)
 
-    async def on_place(self, message: Place) -> None:
+    async def on_place(self, message: PlaceJob) -> None:
         """Send the generation to its node, on to the next one when that fails or dies, and settle."""
         job = message.job
         wait_seconds(job.queue.model).observe(time.monotonic() - job.pulled_at)
@@ -393,7 +395,7 @@ class Dispatcher(Actor):
         self._settle(job, error)
         self._room_again(job.queue.model)
 
-    def _do(self, message: TakeUp | Place | FallBack | Refuse) -> None:
+    def _do(self, message: RecoverJob | PlaceJob | UseFallback | RefuseJob) -> None:
         """Go on with a job in a handler of its own. The deadline is left out: a job that is late is settled
         here."""
         job = message.job

@@ -9,7 +9,7 @@ import time
 
 from actors.bus.bus import Bus, Message, Subscription
 from actors.bus.subjects import ExplainAddress
-from actors.dispatcher.placer import Placing
+from actors.dispatcher.placer import Placer
 from orchestration.errors import OrchestraError
 from orchestration.placement import Needs, explain
 
@@ -19,7 +19,7 @@ log = logging.getLogger(__name__)
 class Explainer:
     """Answers `orchestra status --explain` for one dispatcher."""
 
-    def __init__(self, bus: Bus, placing: Placing) -> None:
+    def __init__(self, bus: Bus, placing: Placer) -> None:
         self.bus = bus
         self.placing = placing
         self.name = f"{platform.node()}-{os.getpid()}"

@@ -7,10 +7,10 @@ from collections.abc import Callable
 
 from actors.bus.bus import Bus
 from actors.dispatcher import migration as handover
-from actors.dispatcher.hedger import Hedges
+from actors.dispatcher.hedger import Hedger
 from actors.dispatcher.job import Job
 from actors.dispatcher.metrics import moved
-from actors.dispatcher.placer import Placing
+from actors.dispatcher.placer import Placer
 from actors.dispatcher.settings import DispatcherSettings
 from actors.streams.handoff import is_superseded
 from orchestration.errors import (
@@ -28,19 +28,19 @@ from orchestration.errors import (
 from orchestration.messages import NodeInfo
 from orchestration.placement.retry_budget import RetryBudget
 
-_ANOTHER_TIME = (NodeBusy, NodeLost, NoResponders, BusUnavailable, ShuttingDown, *SERVER_LIMITS)
+_TRANSIENT = (NodeBusy, NodeLost, NoResponders, BusUnavailable, ShuttingDown, *SERVER_LIMITS)
 """Errors that say nothing against the generation: it waits for a node, until its deadline."""
 
 
-class Attempts:
+class Failover:
     """`alive` names the nodes that serve a model and answer. While `leaving` nothing moves to a node that
     has no room at once."""
 
     def __init__(
         self,
         bus: Bus,
-        placing: Placing,
-        hedges: Hedges,
+        placing: Placer,
+        hedges: Hedger,
         alive: Callable[[str], set[str]],
         settings: DispatcherSettings,
     ) -> None:
@@ -63,7 +63,7 @@ class Attempts:
             error = await self.hedges.generate(node, job, tried)
             waits = error is not None and await self._may_go_on(job, error)
             node = await self._next_node(job, error, tried) if waits and error is not None else None
-        return error, waits and isinstance(error, _ANOTHER_TIME)
+        return error, waits and isinstance(error, _TRANSIENT)
 
     async def _may_go_on(self, job: Job, error: OrchestraError) -> bool:
         """Whether another node may take up a generation after `error`, and from where: its body says that.
@@ -96,7 +96,7 @@ class Attempts:
             if node is not None:
                 return node
             others = self.alive(job.queue.model) - tried
-            if isinstance(error, _ANOTHER_TIME) or not self.placing.possible(job, others):
+            if isinstance(error, _TRANSIENT) or not self.placing.possible(job, others):
                 return None
             await asyncio.sleep(self.settings.busy_pause_s)
         return None

@@ -17,8 +17,8 @@ from actors.bus.message import Message
 from actors.dispatcher import migration as handover
 from actors.dispatcher.job import Job
 from actors.dispatcher.metrics import hedges
-from actors.dispatcher.node_client import NodeCalls
-from actors.dispatcher.placer import Outrun, Placing
+from actors.dispatcher.node_client import NodeClient
+from actors.dispatcher.placer import HedgeLost, Placer
 from orchestration.errors import Cancelled, OrchestraError, from_body
 from orchestration.messages import GenerationEnd, NodeInfo, Priority
 from orchestration.placement import FirstTokens, HedgeSettings
@@ -32,7 +32,7 @@ restarts, the node that ended the stream is taken for the winner."""
 
 
 @dataclass(slots=True, eq=False)
-class _Race:
+class HedgedCall:
     """Of `job` between the node it was sent to and, once it is late, a second one. `tell` is where its reader
     says who began first, and `writer` how the second one signs."""
 
@@ -58,10 +58,10 @@ class _Race:
         return self.won.result() if self.won.done() else None
 
 
-class Hedges:
+class Hedger:
     """Of one dispatcher."""
 
-    def __init__(self, bus: Bus, placing: Placing, calls: NodeCalls, settings: HedgeSettings) -> None:
+    def __init__(self, bus: Bus, placing: Placer, calls: NodeClient, settings: HedgeSettings) -> None:
         self.bus = bus
         self.placing = placing
         self.calls = calls
@@ -77,7 +77,7 @@ class Hedges:
         late_after_s = self._late_after_s(job, probe)
         if late_after_s is None:
             return _failure(await self._call(node, job))
-        race = _Race(job, node, tried, time.monotonic(), probe)
+        race = HedgedCall(job, node, tried, time.monotonic(), probe)
         timer = asyncio.get_running_loop().call_later(late_after_s, self._late, race)
         try:
             error = _failure(await self._call(node, job))
@@ -106,7 +106,7 @@ class Hedges:
             self.first_tokens.saw(job.queue.model, now - began - outcome.writing_s, now)
         return outcome
 
-    def _late(self, race: _Race) -> None:
+    def _late(self, race: HedgedCall) -> None:
         """Have a second node begin too, if one has room now and the budget allows it."""
         if race.job.cancelled or race.job.expired or not (race.probe or self.budget.withdraw()):
             return
@@ -117,7 +117,7 @@ class Hedges:
         race.spare = second.id
         race.hedge = asyncio.get_running_loop().create_task(self._hedge(race, second))
 
-    async def _hedge(self, race: _Race, second: NodeInfo) -> OrchestraError | None:
+    async def _hedge(self, race: HedgedCall, second: NodeInfo) -> OrchestraError | None:
         """Run it on `second` too, whose slot is taken, unless its reader has something to read by now."""
         job = race.job
         race.tell = self.bus.expect(lambda message: self._decided(race, message))
@@ -137,7 +137,7 @@ class Hedges:
             return from_body(outcome.error)  # its reader takes no refusal from a second one
         return _failure(outcome)
 
-    def _give_back(self, race: _Race) -> None:
+    def _give_back(self, race: HedgedCall) -> None:
         """The slot and the share of the budget that were not needed, if so."""
         if race.spare:
             self._not_used(race)
@@ -145,29 +145,29 @@ class Hedges:
             self.placing.offer_again(race.job.queue.model)
             race.spare = ""
 
-    def _not_used(self, race: _Race) -> None:
+    def _not_used(self, race: HedgedCall) -> None:
         if not race.probe:
             self.budget.give_back()
 
-    def _decided(self, race: _Race, message: Message) -> None:
+    def _decided(self, race: HedgedCall, message: Message) -> None:
         """One of them has begun: the other stops."""
         if race.won.done() or not race.second:
             return
         race.won.set_result(message.data.decode(errors="replace") == race.writer)
         if race.won.result():
-            late = Outrun(f"node {race.second} was asked later and began first")
+            late = HedgeLost(f"node {race.second} was asked later and began first")
             self.calls.give_up(race.first.id, race.job, "", late)
         else:
             self._give_up_second(race)
 
-    def _give_up_second(self, race: _Race) -> None:
+    def _give_up_second(self, race: HedgedCall) -> None:
         self.calls.give_up(race.second, race.job, race.writer, Cancelled("the first node began"))
 
     async def _ended(
-        self, race: _Race, hedge: asyncio.Task[OrchestraError | None], error: OrchestraError | None
+        self, race: HedgedCall, hedge: asyncio.Task[OrchestraError | None], error: OrchestraError | None
     ) -> OrchestraError | None:
         """What came of both, since the call of the first node has ended with `error`."""
-        if isinstance(error, Outrun):
+        if isinstance(error, HedgeLost):
             now = time.monotonic()
             self.first_tokens.saw(race.job.queue.model, now - race.began, now)
             self.placing.offer_again(race.job.queue.model)
@@ -181,7 +181,7 @@ class Hedges:
         outcome = await hedge
         return error if race.second_won is False else outcome
 
-    async def _close(self, race: _Race, hedge: asyncio.Task[OrchestraError | None]) -> None:
+    async def _close(self, race: HedgedCall, hedge: asyncio.Task[OrchestraError | None]) -> None:
         self.bus.forget(race.tell)
         if race.second:
             given_up = not hedge.done() or isinstance(hedge.result(), Cancelled | None)

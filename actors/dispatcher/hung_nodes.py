@@ -9,8 +9,8 @@ import time
 
 from actors.bus.bus import Bus
 from actors.dispatcher.job import Job
-from actors.dispatcher.node_client import NodeCalls
-from actors.dispatcher.placer import Placing
+from actors.dispatcher.node_client import NodeClient
+from actors.dispatcher.placer import Placer
 from actors.streams.handoff import peek
 from orchestration.errors import NoOutput
 from orchestration.placement import Call
@@ -25,7 +25,7 @@ class HungNodes:
     """Looks at the calls of one dispatcher. Nobody tells it that an answer has begun, so the readers of
     late ones are asked. The last node that a generation has not tried keeps it."""
 
-    def __init__(self, bus: Bus, placing: Placing, calls: NodeCalls, jobs: dict[str, Job]) -> None:
+    def __init__(self, bus: Bus, placing: Placer, calls: NodeClient, jobs: dict[str, Job]) -> None:
         self.bus = bus
         self.placing = placing
         self.calls = calls

@@ -80,7 +80,7 @@ class Job:
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class PlaceJob:
     """Run `job` on `node`."""
 
     job: Job
@@ -88,14 +88,14 @@ class Place:
 
 
 @dataclass(frozen=True, slots=True)
-class FallBack:
+class UseFallback:
     """Have another model answer `job`: no node of its own is there."""
 
     job: Job
 
 
 @dataclass(frozen=True, slots=True)
-class Refuse:
+class RefuseJob:
     """End `job`, or have another model answer it: the servers of its own ask to be left alone."""
 
     job: Job
@@ -103,7 +103,7 @@ class Refuse:
 
 
 @dataclass(frozen=True, slots=True)
-class TakeUp:
+class RecoverJob:
     """Find out what has become of `job`, which another dispatcher had before."""
 
     job: Job

@@ -22,7 +22,10 @@ _LOADS_AHEAD = Counter(
     "Models that nodes were told to load before they are asked for",
     ["model", "outcome"],
 )
-HOLDS_FORECAST = Gauge("orchestra_dispatcher_holds_forecast", "1 where this one decides what is loaded ahead")
+PREWARM_LEADER = Gauge(
+    "orchestra_dispatcher_prewarm_leader",
+    "1 in the dispatcher that decides what is loaded ahead, else 0",
+)
 WAITING = Gauge("orchestra_dispatcher_waiting", "Pulled and waiting for a free slot")
 
 

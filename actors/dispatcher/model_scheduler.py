@@ -7,10 +7,10 @@ import time
 from collections.abc import Callable
 
 from actors.dispatcher.job_requirements import needs_of
-from actors.dispatcher.pending_queue import Waiting
+from actors.dispatcher.pending_queue import PendingQueue
 from orchestration.messages import NodeInfo, Priority
-from orchestration.model_memory import Grouping, Waiter
-from orchestration.placement.replica_index import View
+from orchestration.model_memory import Grouping, PendingModel
+from orchestration.placement.replica_index import ReplicaIndex
 
 URGENCY = {Priority.INTERACTIVE: 8.0, Priority.STANDARD: 2.0, Priority.BATCH: 1.0}
 """A second of waiting counts so many times when it is decided whose turn comes next."""
@@ -19,11 +19,13 @@ MAX_DECISION_S = 0.002
 decided by an old view is refused by its node at worst."""
 
 
-class Groups:
+class ModelScheduler:
     """Bars models from nodes in `view`. `again` is called with each model that waits when a turn has ended
     by itself. Costs nothing where every node holds all it offers."""
 
-    def __init__(self, view: View, waiting: Waiting, again: Callable[[str], None], hold_s: float) -> None:
+    def __init__(
+        self, view: ReplicaIndex, waiting: PendingQueue, again: Callable[[str], None], hold_s: float
+    ) -> None:
         self.view = view
         self.waiting = waiting
         self._again = again
@@ -87,7 +89,7 @@ class Groups:
         self.stop()
         self._timer = asyncio.get_running_loop().call_later(max(0.001, seconds), self._due)
 
-    def _waiter(self, model: str, now: float) -> Waiter:
+    def _waiter(self, model: str, now: float) -> PendingModel:
         (first,) = self.waiting.in_order(model, 1)
         needs = needs_of(first)
         fit = [
@@ -95,7 +97,7 @@ class Groups:
             for replica in self.view.replicas.get(model, {}).values()
             if replica.usable(now) and not replica.misfit(needs)
         ]
-        return Waiter(
+        return PendingModel(
             model=model,
             since=first.pulled_at,
             urgency=URGENCY[first.queue.priority],

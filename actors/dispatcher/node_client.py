@@ -13,7 +13,7 @@ from actors.dispatcher.in_flight import InFlight
 from actors.dispatcher.job import Job
 from actors.dispatcher.job_requirements import needs_of
 from actors.dispatcher.metrics import placed
-from actors.dispatcher.placer import Placing
+from actors.dispatcher.placer import Placer
 from actors.runtime.envelope import DEFAULT_DEADLINE_S
 from actors.runtime.service import ERROR
 from actors.telemetry.telemetry import span, traceparent
@@ -32,11 +32,11 @@ from orchestration.placement import FirstOutputs, FirstOutputSettings
 log = logging.getLogger(__name__)
 
 
-class NodeCalls:
+class NodeClient:
     """Of one dispatcher."""
 
     def __init__(
-        self, bus: Bus, in_flight: InFlight, placing: Placing, first_output: FirstOutputSettings
+        self, bus: Bus, in_flight: InFlight, placing: Placer, first_output: FirstOutputSettings
     ) -> None:
         self.bus = bus
         self.first_outputs = FirstOutputs(first_output)

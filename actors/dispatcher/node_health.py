@@ -17,7 +17,7 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(slots=True)
-class _Beat:
+class PingState:
     reply: str
     unanswered: int = 0
     absent: int = 0
@@ -26,7 +26,7 @@ class _Beat:
     """Of the node to NATS, as it named it last."""
 
 
-class Pulse:
+class NodeHealthMonitor:
     """Pings every watched node each `interval_s`. A node is `silent` after `misses` pings in a row without
     an answer (frozen, or cut off), or two that nobody listened to (killed: its connection is gone);
     `on_silent` hears of it once. It is pinged on, and counts as alive again with its first answer.
@@ -48,7 +48,7 @@ class Pulse:
         self.on_cut: list[Callable[[str], None]] = []
         self.rounds = 0
         """Rounds of pings so far."""
-        self._beats: dict[str, _Beat] = {}
+        self._beats: dict[str, PingState] = {}
         self._echo = f"{bus.inbox}.pulse.{token_hex(4)}"
         self._echoed = True
 
@@ -98,7 +98,7 @@ class Pulse:
         for node in at_work | self.silent:
             beat = self._beats.get(node)
             if beat is None:
-                beat = self._beats[node] = _Beat(self.bus.expect(partial(self._answered, node)))
+                beat = self._beats[node] = PingState(self.bus.expect(partial(self._answered, node)))
             elif node not in self.silent and beat.unanswered >= self.misses:
                 self._fell_silent(node, f"has not answered {beat.unanswered} pings")
             try:

@@ -1,6 +1,6 @@
 """Generations that wait for a node: by model, most urgent first, oldest first among equals.
 
-What is less urgent never starves: while it waits, one in `TURNS` of the starts is its own.
+What is less urgent never starves: while it waits, one in `TURNS_PER_PRIORITY` of the starts is its own.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ from actors.dispatcher.job import Job
 from orchestration.messages import Priority
 
 RANK = {priority: rank for rank, priority in enumerate(Priority)}
-TURNS = {Priority.INTERACTIVE: 1, Priority.STANDARD: 8, Priority.BATCH: 16}
+TURNS_PER_PRIORITY = {Priority.INTERACTIVE: 1, Priority.STANDARD: 8, Priority.BATCH: 16}
 """A waiting generation of this priority goes first once so many of a more urgent one went before it. With
 all three waiting, interactive work gets 13 starts in 16, standard 2 and batch 1."""
-_TURNS = [TURNS[priority] for priority in Priority]
+_TURNS = [TURNS_PER_PRIORITY[priority] for priority in Priority]
 _NONE = [0] * len(RANK)
 
 
-class _Lines:
+class PriorityQueues:
     """The three lines of one model. A job that leaves from the middle stays, marked, until it is met."""
 
     __slots__ = ("counts", "jobs", "passed")
@@ -28,7 +28,7 @@ class _Lines:
     def __init__(self) -> None:
         self.jobs: list[deque[Job]] = [deque() for _ in RANK]
         self.counts = [0] * len(RANK)
-        """Waiting now, by rank."""
+        """Number of waiting jobs, by rank."""
         self.passed = [0] * len(RANK)
         """Starts of more urgent work while this rank waited, since its own last start."""
 
@@ -60,11 +60,11 @@ class _Lines:
                 self.passed[lesser] += 1
 
 
-class Waiting:
+class PendingQueue:
     """All models' lines."""
 
     def __init__(self) -> None:
-        self._lines: dict[str, _Lines] = {}
+        self._lines: dict[str, PriorityQueues] = {}
 
     def __len__(self) -> int:
         return sum(sum(lines.counts) for lines in self._lines.values())
@@ -85,7 +85,7 @@ class Waiting:
     def push(self, job: Job) -> None:
         lines = self._lines.get(job.queue.model)
         if lines is None:
-            lines = self._lines[job.queue.model] = _Lines()
+            lines = self._lines[job.queue.model] = PriorityQueues()
         rank = RANK[job.queue.priority]
         job.waits = True
         lines.jobs[rank].append(job)

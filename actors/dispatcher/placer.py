@@ -12,8 +12,8 @@ from actors.cluster.registry import Registry
 from actors.dispatcher.in_flight import InFlight
 from actors.dispatcher.job import Job
 from actors.dispatcher.job_requirements import needs_of
-from actors.dispatcher.model_scheduler import Groups
-from actors.dispatcher.pending_queue import Waiting as Lines
+from actors.dispatcher.model_scheduler import ModelScheduler
+from actors.dispatcher.pending_queue import PendingQueue
 from actors.dispatcher.settings import DispatcherSettings
 from orchestration.errors import (
     SERVER_LIMITS,
@@ -33,18 +33,18 @@ from orchestration.messages import NodeInfo
 from orchestration.placement import (
     Choice,
     Chooser,
+    Deferral,
     Needs,
     Outcome,
-    Turn,
-    Waiting,
-    Waits,
+    PendingGeneration,
+    SlotShare,
     explain,
 )
 
 log = logging.getLogger(__name__)
 
 
-class Outrun(OrchestraError):
+class HedgeLost(OrchestraError):
     """A node that was asked later began first. Where that happens all the time, the node hangs."""
 
     code = "outrun"
@@ -52,26 +52,26 @@ class Outrun(OrchestraError):
 
 REFUSED_S = 0.1
 """A node that was full against its report is taken for full for so long, unless it reports before."""
-NOBODY: frozenset[str] = frozenset()
-_NOT_ITS_FAULT = (ShuttingDown, BusUnavailable, CannotContinue, ContentFiltered)
-_ITS_FAULT = (BackendFailed, Unavailable, InternalError)
+NO_NODES: frozenset[str] = frozenset()
+_NO_NODE_FAILURE = (ShuttingDown, BusUnavailable, CannotContinue, ContentFiltered)
+_NODE_FAILURE = (BackendFailed, Unavailable, InternalError)
 
 
-class Placing:
+class Placer:
     """`again` is called with a model when waiting generations of it should be offered once more."""
 
     def __init__(
         self,
         registry: Registry,
         in_flight: InFlight,
-        lines: Lines,
+        pending: PendingQueue,
         settings: DispatcherSettings,
         again: Callable[[str], None],
     ) -> None:
         self.registry = registry
         self.in_flight = in_flight
         self.chooser = Chooser(settings.breaker)
-        self.groups = Groups(self.chooser.view, lines, again, settings.group_hold_s)
+        self.groups = ModelScheduler(self.chooser.view, pending, again, settings.group_hold_s)
         self._again = again
         self._timers: dict[str, asyncio.TimerHandle] = {}
         self._probes: set[tuple[str, str]] = set()
@@ -112,7 +112,7 @@ class Placing:
         """It does again."""
         self.chooser.view.silence(node, False, time.monotonic())
 
-    def share(self, turn: Turn) -> None:
+    def share(self, turn: SlotShare) -> None:
         """What part of the slots is this dispatcher's now."""
         self.chooser.view.share(turn, time.monotonic())
 
@@ -121,7 +121,7 @@ class Placing:
         self.chooser.view.wake(time.monotonic())
         return self.chooser.view.room(model)
 
-    def choose(self, job: Job, *, without: frozenset[str] = NOBODY, sure: bool = False) -> NodeInfo | None:
+    def choose(self, job: Job, *, without: frozenset[str] = NO_NODES, sure: bool = False) -> NodeInfo | None:
         """The node to run it on at once, its slot taken; None for none now, in which case `again` follows.
 
         One that must be `sure` goes to no node that has failed lately, or has to load the model.
@@ -129,7 +129,7 @@ class Placing:
         now = time.monotonic()
         self.groups.decide()
         choice = self.chooser.choose(needs_of(job), now, without=without, patient=False, sure=sure)
-        if isinstance(choice, Waits):
+        if isinstance(choice, Deferral):
             self._later(job.queue.model, choice, now)
             return None
         return self._taken(job, choice, now)
@@ -139,9 +139,9 @@ class Placing:
         taken; None for none now, in which case `again` follows. In a `hurry` no slot stays free."""
         now = time.monotonic()
         self.groups.decide()
-        waiting = [Waiting(needs_of(job), now - job.pulled_at) for job in jobs]
+        waiting = [PendingGeneration(needs_of(job), now - job.pulled_at) for job in jobs]
         found = self.chooser.start_one(waiting, now, hurry=hurry)
-        if isinstance(found, Waits):
+        if isinstance(found, Deferral):
             self._later(jobs[0].queue.model, found, now)
             return None
         place, choice = found
@@ -161,7 +161,7 @@ class Placing:
         """Whether it tries out that node, which has failed."""
         return (job.id, node) in self._probes
 
-    def _later(self, model: str, waits: Waits, now: float) -> None:
+    def _later(self, model: str, waits: Deferral, now: float) -> None:
         if waits.until is None:
             return
         loop, seconds = asyncio.get_running_loop(), waits.until - now
@@ -231,16 +231,16 @@ class Placing:
     def _outcome(self, needs: Needs, node: str, error: OrchestraError | None, seconds: float) -> Outcome:
         if error is None:
             return self.chooser.outcome(needs, node, seconds)
-        if isinstance(error, Outrun):
+        if isinstance(error, HedgeLost):
             return Outcome.SLOW
         if isinstance(error, NoOutput):
             return Outcome.HUNG
-        if isinstance(error, _NOT_ITS_FAULT):
+        if isinstance(error, _NO_NODE_FAILURE):
             return Outcome.UNTOLD
         if isinstance(error, DeadlineExceeded):  # the caller may just be in a hurry
             late = self.chooser.outcome(needs, node, seconds) is Outcome.SLOW
             return Outcome.SLOW if late else Outcome.UNTOLD
-        return Outcome.FAILED if isinstance(error, _ITS_FAULT) else Outcome.UNTOLD
+        return Outcome.FAILED if isinstance(error, _NODE_FAILURE) else Outcome.UNTOLD
 
     @staticmethod
     def wanted(job: Job) -> str:

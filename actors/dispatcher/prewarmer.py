@@ -16,8 +16,8 @@ from actors.bus.bus import Bus, Message, Subscription
 from actors.bus.key_value import Bucket, Conflict, Lease
 from actors.bus.subjects import NodeAddress
 from actors.cluster.registry import Registry
-from actors.dispatcher.arrival_reporter import SEEN, Seen
-from actors.dispatcher.metrics import HOLDS_FORECAST, loads_ahead
+from actors.dispatcher.arrival_reporter import ARRIVALS, ArrivalReport
+from actors.dispatcher.metrics import PREWARM_LEADER, loads_ahead
 from actors.dispatcher.settings import WarmingSettings
 from actors.runtime.service import ERROR
 from orchestration.errors import ErrorBody, OrchestraError, from_body
@@ -36,7 +36,7 @@ PAUSE_S = 10.0
 LOAD_TIMEOUT_S = 300.0
 
 
-class Kept(Wire):
+class SavedForecast(Wire):
     """What is written down of a forecast: what it has learnt, and for people what it expects of each model
     within `horizon_s`."""
 
@@ -46,7 +46,7 @@ class Kept(Wire):
     expected: dict[str, float]
 
 
-class Warmer:
+class Prewarmer:
     """Of one dispatcher, which is called `name`."""
 
     def __init__(self, bus: Bus, registry: Registry, name: str, settings: WarmingSettings) -> None:
@@ -120,27 +120,27 @@ class Warmer:
         self.forecast = self._blank()
         if entry is not None and entry.value is not None:
             try:
-                kept = Kept.model_validate_json(entry.value)
+                kept = SavedForecast.model_validate_json(entry.value)
             except ValidationError as error:
                 log.warning("what was known of arrivals cannot be read, it is learnt anew: %s", error)
             else:
                 self.forecast = Forecast.restored(kept.state, half_life_s=self.settings.half_life_s)
-        self._subscription = await self.bus.subscribe(SEEN, self._seen)
+        self._subscription = await self.bus.subscribe(ARRIVALS, self._seen)
         self._saved_at = time.monotonic()
         self.holds = True
-        HOLDS_FORECAST.set(1)
+        PREWARM_LEADER.set(1)
 
     async def _let_go(self) -> None:
         self.holds = False
         self._step_came.clear()
-        HOLDS_FORECAST.set(0)
+        PREWARM_LEADER.set(0)
         subscription, self._subscription = self._subscription, None
         if subscription is not None:
             await subscription.unsubscribe()
 
     def _seen(self, message: Message) -> None:
         try:
-            seen = Seen.model_validate_json(message.data)
+            seen = ArrivalReport.model_validate_json(message.data)
         except ValidationError as error:
             log.warning("what a dispatcher has seen cannot be read: %s", error)
             return
@@ -190,7 +190,7 @@ class Warmer:
     async def _save(self) -> None:
         now = time.time()
         expected = self.forecast.expected(now, self.settings.horizon_s)
-        kept = Kept(
+        kept = SavedForecast(
             state=self.forecast.state(now),
             holder=self.name,
             horizon_s=self.settings.horizon_s,

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from actors.bus.bus import Bus
 from actors.cluster.peers import HEARTBEAT_S, PeerGroup
-from orchestration.placement import Turn
+from orchestration.placement import SlotShare
 
 STARVING = "starving"
 
@@ -16,8 +16,8 @@ class SlotSharing:
     """`starves` returns whether work here waits and gets no slot. `on_turn` is called with each new turn.
     While nothing starves, every dispatcher may use every slot, which is faster."""
 
-    def __init__(self, bus: Bus, starves: Callable[[], bool], on_turn: Callable[[Turn], None]) -> None:
-        self.turn = Turn()
+    def __init__(self, bus: Bus, starves: Callable[[], bool], on_turn: Callable[[SlotShare], None]) -> None:
+        self.turn = SlotShare()
         self._starves = starves
         self._on_turn = on_turn
         self.group = PeerGroup(bus, "dispatcher", status=self._status, on_heartbeat=self._take_turn)
@@ -41,10 +41,10 @@ class SlotSharing:
         return STARVING if self._starves() else ""
 
     def _take_turn(self) -> None:
-        turn = Turn()
+        turn = SlotShare()
         if self._starves() or STARVING in self.group.peers.values():
             rank = sum(name < self.name for name in self.group.peers)
-            turn = Turn(self.count, rank + int(time.time() / HEARTBEAT_S))
+            turn = SlotShare(self.count, rank + int(time.time() / HEARTBEAT_S))
         if turn != self.turn:
             self.turn = turn
             self._on_turn(turn)

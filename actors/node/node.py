@@ -14,7 +14,7 @@ from actors.backends.base import Backend, KeepAlive, Output
 from actors.bus.bus import Bus, Message, Subscription
 from actors.bus.cancel_registry import CancelRegistry
 from actors.bus.subjects import NodeAddress, StreamAddress
-from actors.cluster.node_registration import Presence
+from actors.cluster.node_registration import NodeRegistration
 from actors.node.metrics import RUNNING, SLOTS, duration, model_metrics
 from actors.node.model_manager import ModelManager
 from actors.node.rates import RateMeter
@@ -78,7 +78,7 @@ class Node(Actor):
         self._leaving = False
         self._active: dict[str, asyncio.Task[object]] = {}
         self._cancels = CancelRegistry(bus, self._cancel, limit=REMEMBERED_CANCELS)
-        self._presence = Presence(bus, self.id, self.describe, self.lost_identity.set)
+        self._presence = NodeRegistration(bus, self.id, self.describe, self.lost_identity.set)
         self.models = ModelManager(self.id, backend, round(settings.memory_mb * 1e6), self._presence.changed)
         self._subscriptions: list[Subscription] = []
         self._running = RUNNING.labels(self.id)

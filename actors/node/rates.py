@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from orchestration.messages import ModelRates
-from orchestration.placement import Line
+from orchestration.placement import LinearFit
 
 MAX_MODELS = 256
 """Maximum number of measured models; further ones are estimated by the dispatcher."""
@@ -21,9 +21,9 @@ NEWEST_WEIGHT = 0.2
 
 @dataclass(slots=True)
 class _RateEstimate:
-    first: Line = field(default_factory=Line)
+    first: LinearFit = field(default_factory=LinearFit)
     """Seconds to the first token against uncached prompt tokens."""
-    token: Line = field(default_factory=Line)
+    token: LinearFit = field(default_factory=LinearFit)
     """Seconds per further token against concurrent generations."""
     samples: int = 0
     error_rate: float = 0.0

@@ -3,12 +3,12 @@
 Pure: time comes in as an argument, in seconds on any clock that never goes back.
 """
 
-from orchestration.model_memory.grouping import Grouping, Turns, Waiter
+from orchestration.model_memory.grouping import Grouping, PendingModel, TimeSlices
 from orchestration.model_memory.residency import Residency
 
 __all__ = [
     "Grouping",
+    "PendingModel",
     "Residency",
-    "Turns",
-    "Waiter",
+    "TimeSlices",
 ]

@@ -20,7 +20,7 @@ from orchestration.model_memory.memory_view import FAR, MemoryView
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Waiter:
+class PendingModel:
     """A model for which generations wait since `since`; the higher the `urgency`, the longer that counts.
 
     `nodes` are those that may run it. `served` says that it is in the memory of one that takes more of it:
@@ -38,7 +38,7 @@ Urgencies = dict[str, float]
 """Of the models that wait here."""
 
 
-class Turns(NamedTuple):
+class TimeSlices(NamedTuple):
     """By node the models that may start there now. All may change by itself at `until`."""
 
     open: dict[str, set[str]]
@@ -98,13 +98,13 @@ class Grouping:
         memory = self.nodes.get(node)
         return memory is None or model in memory.groups
 
-    def turns(self, waiters: Iterable[Waiter], now: float) -> Turns:
+    def turns(self, waiters: Iterable[PendingModel], now: float) -> TimeSlices:
         """Who may start where, as long as nothing is told of any node and the same models wait."""
         self.changed = False
         ours = list(waiters)
         waited_for = {each.model: each.urgency for each in ours}
         claims = [
-            Waiter(model=model, since=now, nodes=(node,))  # of other dispatchers
+            PendingModel(model=model, since=now, nodes=(node,))  # of other dispatchers
             for node, memory in self.nodes.items()
             for model in memory.claims
             if model not in waited_for
@@ -119,10 +119,15 @@ class Grouping:
                 until = min(until, self._make_place(each, waited_for, taken, found, now))
         self._note_who_left(found, now)
         lingering = (memory.next_end(now, waited_for) for memory in self.nodes.values())
-        return Turns(found, min((until, *lingering)) if waited_for else FAR)
+        return TimeSlices(found, min((until, *lingering)) if waited_for else FAR)
 
     def _offer(
-        self, waiter: Waiter, waited_for: Urgencies, taken: set[str], found: dict[str, set[str]], now: float
+        self,
+        waiter: PendingModel,
+        waited_for: Urgencies,
+        taken: set[str],
+        found: dict[str, set[str]],
+        now: float,
     ) -> None:
         """Every place that nobody needs."""
         for node in waiter.nodes:
@@ -133,7 +138,12 @@ class Grouping:
                     found[node].add(waiter.model)
 
     def _make_place(
-        self, waiter: Waiter, waited_for: Urgencies, taken: set[str], found: dict[str, set[str]], now: float
+        self,
+        waiter: PendingModel,
+        waited_for: Urgencies,
+        taken: set[str],
+        found: dict[str, set[str]],
+        now: float,
     ) -> float:
         """One place, where it comes soonest. Who holds it takes nothing more once its turn is over; until
         then the time of that is the result."""
@@ -155,7 +165,7 @@ class Grouping:
             found[node].add(waiter.model)
         return FAR
 
-    def _rank(self, waiter: Waiter, now: float) -> tuple[bool, float, str]:
+    def _rank(self, waiter: PendingModel, now: float) -> tuple[bool, float, str]:
         """Those that run nowhere first, then by how long they wait for a turn, or those with the longest
         queues would take turns with each other alone."""
         since = waiter.since

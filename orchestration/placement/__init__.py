@@ -1,13 +1,13 @@
 """Where a generation runs."""
 
 from orchestration.placement.breaker import BreakerSettings, Outcome
-from orchestration.placement.chooser import Choice, Chooser, Waiting, Waits
+from orchestration.placement.chooser import Choice, Chooser, Deferral, PendingGeneration
 from orchestration.placement.explain import Candidate, Explanation, explain
 from orchestration.placement.first_output import Call, FirstOutputs, FirstOutputSettings
 from orchestration.placement.hedging import FirstTokens, HedgeSettings
-from orchestration.placement.linear_fit import Line
+from orchestration.placement.linear_fit import LinearFit
 from orchestration.placement.needs import NEEDS_HEADER, Demand, Needs, as_labels, needs_of
-from orchestration.placement.replica import Turn
+from orchestration.placement.replica import SlotShare
 
 __all__ = [
     "NEEDS_HEADER",
@@ -16,18 +16,18 @@ __all__ = [
     "Candidate",
     "Choice",
     "Chooser",
+    "Deferral",
     "Demand",
     "Explanation",
     "FirstOutputSettings",
     "FirstOutputs",
     "FirstTokens",
     "HedgeSettings",
-    "Line",
+    "LinearFit",
     "Needs",
     "Outcome",
-    "Turn",
-    "Waiting",
-    "Waits",
+    "PendingGeneration",
+    "SlotShare",
     "as_labels",
     "explain",
     "needs_of",

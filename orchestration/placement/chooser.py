@@ -23,17 +23,17 @@ from orchestration.messages import ModelRates, NodeInfo
 from orchestration.placement.breaker import BreakerSettings, Outcome
 from orchestration.placement.needs import Needs
 from orchestration.placement.pool import Pool
-from orchestration.placement.rates import prior
+from orchestration.placement.rates import default_rates
 from orchestration.placement.replica import Replica
-from orchestration.placement.replica_index import View
+from orchestration.placement.replica_index import ReplicaIndex
 from orchestration.placement.scoring import Score, score, service_s
-from orchestration.placement.server_limit import MARGIN_S, Limit
+from orchestration.placement.server_limit import MARGIN_S, ServerLimit
 
 LONG_OUTPUT = 1024
 """Tokens an answer without a limit may have before it is called slow rather than long."""
 PATIENCE = 1.2
 """Waiting must promise to be so many times as fast."""
-NOBODY: frozenset[str] = frozenset()
+NO_NODES: frozenset[str] = frozenset()
 
 
 class Choice(NamedTuple):
@@ -44,7 +44,7 @@ class Choice(NamedTuple):
     probe: bool
 
 
-class Waits(NamedTuple):
+class Deferral(NamedTuple):
     """Nowhere for now. Ask again at `until` at the latest, or whenever something changed; None: only then.
     `by_choice` says that there is room, and that to wait promises more."""
 
@@ -52,7 +52,7 @@ class Waits(NamedTuple):
     by_choice: bool = False
 
 
-class Waiting(NamedTuple):
+class PendingGeneration(NamedTuple):
     """What waits for a node, and for how long already."""
 
     needs: Needs
@@ -65,7 +65,7 @@ class Chooser:
     def __init__(self, settings: BreakerSettings | None = None, random: Random | None = None) -> None:
         self.random = random or Random()
         self.settings = settings or BreakerSettings()
-        self.view = View(self.settings, self.random)
+        self.view = ReplicaIndex(self.settings, self.random)
         self.refusals: dict[str, int] = {}
         """By model, how often a server that was tried again asked to be left alone. Grows to the number of
         models that ever were."""
@@ -77,12 +77,12 @@ class Chooser:
         needs: Needs,
         now: float,
         *,
-        without: frozenset[str] = NOBODY,
+        without: frozenset[str] = NO_NODES,
         ahead: int = 0,
         waited_s: float = 0.0,
         patient: bool = True,
         sure: bool = False,
-    ) -> Choice | Waits:
+    ) -> Choice | Deferral:
         """The node to start on. Its slot is the caller's to count, with `view.loaded`.
 
         `ahead` generations wait before this one, which has waited `waited_s`. One that is not `patient`
@@ -100,17 +100,19 @@ class Chooser:
             if best_score is None or self._better(replica, found, best, best_score):
                 best, best_score = replica, found
         if best is None or best_score is None:
-            return Waits(self.view.next_wake(needs.model))
+            return Deferral(self.view.next_wake(needs.model))
         if patient and pool.full.count and best.rates.samples:
             spare = best_score.cost - self._else_s(pool, needs, now, ahead, without) * PATIENCE - waited_s
             if spare > 0:
-                return Waits(now + spare, by_choice=True)
+                return Deferral(now + spare, by_choice=True)
         probe = best.breaker.begin(now)
         if probe:
             self.view.breaker_changed(best, now)
         return Choice(best.load.info, best_score, probe)
 
-    def start_one(self, waiting: Sequence[Waiting], now: float, *, hurry: bool) -> tuple[int, Choice] | Waits:
+    def start_one(
+        self, waiting: Sequence[PendingGeneration], now: float, *, hurry: bool
+    ) -> tuple[int, Choice] | Deferral:
         """The first of those that wait, in their order, that should start now, by its place, and where.
 
         One that had better wait is overtaken by those that need not, for as long as it gains by that. In a
@@ -120,7 +122,7 @@ class Chooser:
             needs, waited_s = waiting[0]
             only = self.choose(needs, now, waited_s=waited_s)
             return (0, only) if isinstance(only, Choice) else only
-        found: Waits | None = None
+        found: Deferral | None = None
         least = 0
         tried: set[Needs] = set()
         for place, (needs, waited_s) in enumerate(waiting):
@@ -135,7 +137,7 @@ class Chooser:
             if not self.view.room(needs.model)[0]:
                 break
         if found is None:
-            return Waits(None)
+            return Deferral(None)
         if hurry and found.by_choice:
             choice = self.choose(waiting[least].needs, now, patient=False)
             return (least, choice) if isinstance(choice, Choice) else choice
@@ -182,7 +184,7 @@ class Chooser:
             self._in_row[model] = self._in_row.get(model, 0) + 1
         # The later of two concurrent refusals may name the shorter wait.
         until = max(now + hold_s, replica.breaker.until, before.until if before is not None else 0.0)
-        replica.limit = Limit(error, until)
+        replica.limit = ServerLimit(error, until)
 
     def _end(self, replica: Replica, outcome: Outcome, now: float, probe: bool, hold_s: float) -> bool:
         before = replica.breaker.until
@@ -191,12 +193,12 @@ class Chooser:
             self.view.breaker_changed(replica, now)
         return opened
 
-    def limits(self, needs: Needs, now: float) -> list[Limit]:
+    def limits(self, needs: Needs, now: float) -> list[ServerLimit]:
         """What the servers of all replicas that may run this ask for now; nothing where one of them may be
         used, now or when it has room."""
         if needs.model not in self.refusals:
             return []
-        found: list[Limit] = []
+        found: list[ServerLimit] = []
         for replica in self.view.replicas.get(needs.model, {}).values():
             if replica.misfit(needs):
                 continue
@@ -244,7 +246,9 @@ class Chooser:
             info = replica.load.info
             measured = info.rates.get(model)
             if measured is not None:
-                each_s = max(measured.prompt_token_s, prior(replica.card, info.hardware).prompt_token_s)
+                each_s = max(
+                    measured.prompt_token_s, default_rates(replica.card, info.hardware).prompt_token_s
+                )
                 found[info.id] = measured.model_copy(update={"prompt_token_s": each_s})
         return found
 
@@ -261,7 +265,7 @@ class Chooser:
         return any(not each.misfit(needs) for each in replicas if among is None or each.id in among)
 
 
-def _sooner(one: Waits, other: Waits) -> bool:
+def _sooner(one: Deferral, other: Deferral) -> bool:
     """Whether `one` ends first, those by choice before all that cannot start."""
     if one.by_choice != other.by_choice:
         return one.by_choice

@@ -6,7 +6,7 @@ from orchestration.messages import Wire
 from orchestration.placement.breaker import State
 from orchestration.placement.needs import Needs
 from orchestration.placement.replica import Replica
-from orchestration.placement.replica_index import View
+from orchestration.placement.replica_index import ReplicaIndex
 from orchestration.placement.scoring import score
 
 MAX_CANDIDATES = 50
@@ -43,7 +43,7 @@ class Explanation(Wire):
     candidates: tuple[Candidate, ...]
 
 
-def explain(view: View, needs: Needs, now: float, *, dispatcher: str = "") -> Explanation:
+def explain(view: ReplicaIndex, needs: Needs, now: float, *, dispatcher: str = "") -> Explanation:
     """All replicas of the model, the best first, then those left out."""
     replicas = view.replicas.get(needs.model, {}).values()
     found = [_candidate(replica, needs, now) for replica in replicas]

@@ -57,7 +57,7 @@ class Call:
 
 
 @dataclass(slots=True)
-class _Sign:
+class _SignOfLife:
     """Generations of a model that a node has answered well, and when that number rose last."""
 
     samples: int
@@ -75,7 +75,7 @@ class FirstOutputs:
         self.settings = settings
         self._calls: dict[tuple[str, str], set[Call]] = {}
         """By node and model."""
-        self._signs: dict[tuple[str, str], _Sign] = {}
+        self._signs: dict[tuple[str, str], _SignOfLife] = {}
 
     def __len__(self) -> int:
         return sum(len(calls) for calls in self._calls.values())
@@ -130,6 +130,6 @@ class FirstOutputs:
         samples = record.samples if record is not None else 0
         sign = self._signs.get((node, model))
         if sign is None:
-            self._signs[node, model] = _Sign(samples)
+            self._signs[node, model] = _SignOfLife(samples)
         elif samples > sign.samples:
-            self._signs[node, model] = _Sign(samples, now)
+            self._signs[node, model] = _SignOfLife(samples, now)

@@ -39,7 +39,7 @@ class HedgeSettings(BaseModel):
     """Older times are forgotten, and those before the newest so many."""
 
 
-class _Times:
+class _FirstTokenTimes:
     """Of one model: in the order they came, and sorted."""
 
     __slots__ = ("came", "ordered")
@@ -59,14 +59,14 @@ class FirstTokens:
 
     def __init__(self, settings: HedgeSettings) -> None:
         self.settings = settings
-        self._models: OrderedDict[str, _Times] = OrderedDict()
+        self._models: OrderedDict[str, _FirstTokenTimes] = OrderedDict()
 
     def saw(self, model: str, seconds: float, now: float) -> None:
         """A generation of `model` had its first token after `seconds`, or had none yet when it was stopped
         then: so a long wait that was cut short still counts as one."""
         times = self._models.get(model)
         if times is None:
-            times = self._models[model] = _Times()
+            times = self._models[model] = _FirstTokenTimes()
             if len(self._models) > MAX_MODELS:
                 self._models.popitem(last=False)
         self._models.move_to_end(model)

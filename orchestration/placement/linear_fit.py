@@ -11,7 +11,7 @@ _SPREAD = 0.05
 
 
 @dataclass(slots=True)
-class Line:
+class LinearFit:
     """`y = base + slope * x` by exponentially weighted least squares; neither is ever negative.
 
     Weighted sums are all that is kept, so a measurement costs a few additions however many there were.

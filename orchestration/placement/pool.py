@@ -7,7 +7,7 @@ from random import Random
 from orchestration.placement.needs import Needs
 from orchestration.placement.replica import Replica
 from orchestration.placement.scoring import weight
-from orchestration.placement.weighted_sampler import WeightedDraw
+from orchestration.placement.weighted_sampler import WeightedSampler
 
 _DRAWS = 8
 """Draws for a second, different one, before all are looked through."""
@@ -21,8 +21,8 @@ class Pool:
 
     def __init__(self, kind: Needs) -> None:
         self.kind = kind
-        self.ready = WeightedDraw()
-        self.full = WeightedDraw()
+        self.ready = WeightedSampler()
+        self.full = WeightedSampler()
         self._replicas: list[Replica | None] = []
         self._weights: list[float] = []
         self._places: dict[str, int] = {}
@@ -69,7 +69,7 @@ class Pool:
             self.full.set(place, 0.0)
             self._vacant.append(place)
 
-    def two(self, among: WeightedDraw, random: Random, without: frozenset[str]) -> list[Replica]:
+    def two(self, among: WeightedSampler, random: Random, without: frozenset[str]) -> list[Replica]:
         """Up to two different ones of `ready` or `full`, drawn by weight; one alone if there is no more."""
         found: list[Replica] = []
         wanted = min(2, among.count)

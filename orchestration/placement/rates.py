@@ -28,7 +28,7 @@ UNKNOWN = ModelRates(first_s=0.05, prompt_token_s=0.001, token_s=0.02, token_s_p
 """Of a server that says nothing of itself or of its model: 50 tokens/s."""
 
 
-def prior(card: ModelCard, hardware: Hardware) -> ModelRates:
+def default_rates(card: ModelCard, hardware: Hardware) -> ModelRates:
     """The guess. A model of unknown size is taken for an unknown server's."""
     size = card.memory_bytes or card.parameters
     if not size:
@@ -50,9 +50,9 @@ def prior(card: ModelCard, hardware: Hardware) -> ModelRates:
     )
 
 
-def believed(measured: ModelRates | None, card: ModelCard, hardware: Hardware) -> ModelRates:
+def blended_rates(measured: ModelRates | None, card: ModelCard, hardware: Hardware) -> ModelRates:
     """The measurements, mixed with the guess as long as they are few."""
-    guess = prior(card, hardware)
+    guess = default_rates(card, hardware)
     if measured is None or not measured.samples:
         return guess
     share = measured.samples / (measured.samples + TRUSTED_SAMPLES)

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from orchestration.messages import ModelCard, ModelRates, NodeInfo
 from orchestration.placement.breaker import Breaker
 from orchestration.placement.needs import TENANT, Needs
-from orchestration.placement.rates import believed
-from orchestration.placement.server_limit import Limit
+from orchestration.placement.rates import blended_rates
+from orchestration.placement.server_limit import ServerLimit
 
 STALE_S = 5.0
 """A report older than two heartbeats and a half may be of a node that is frozen."""
@@ -18,7 +18,7 @@ TENANTS = "tenants"
 
 
 @dataclass(frozen=True, slots=True)
-class Turn:
+class SlotShare:
     """Of so many `dispatchers` each has its share of a node's slots; those left over go round, one turn a
     second. `number` counts turns, and differs by one between dispatchers at any moment."""
 
@@ -32,7 +32,7 @@ class Turn:
         return each + (self.number % self.dispatchers < over)
 
 
-ALONE = Turn()
+ALONE = SlotShare()
 
 
 @dataclass(slots=True, eq=False)
@@ -43,7 +43,7 @@ class NodeLoad:
     seen_at: float
     mine: int = 0
     back_at: float = -RAMP_S
-    turn: Turn = ALONE
+    turn: SlotShare = ALONE
     silent: bool = False
     """It is there, and does not answer."""
     others: int = field(init=False)
@@ -94,7 +94,7 @@ class Replica:
     breaker: Breaker
     barred: bool = False
     """The node's memory is kept for other models now."""
-    limit: Limit | None = None
+    limit: ServerLimit | None = None
     """What its server asked for last, unless it has answered since."""
     rates: ModelRates = field(init=False)
     labels: dict[str, str] = field(init=False)
@@ -107,7 +107,7 @@ class Replica:
         """Read the node's report anew."""
         info = self.load.info
         self.card = card
-        self.rates = believed(info.rates.get(card.name), card, info.hardware)
+        self.rates = blended_rates(info.rates.get(card.name), card, info.hardware)
         known = {"node": info.id, "backend": info.backend, "provider": info.hardware.provider}
         if info.hardware.accelerators:
             known["accelerator"] = info.hardware.accelerators[0]

@@ -12,7 +12,7 @@ from orchestration.messages import NodeInfo
 from orchestration.placement.breaker import Breaker, BreakerSettings
 from orchestration.placement.needs import USUAL_OUTPUT, Demand, Needs
 from orchestration.placement.pool import Pool
-from orchestration.placement.replica import ALONE, RAMP_S, NodeLoad, Replica, Turn
+from orchestration.placement.replica import ALONE, RAMP_S, NodeLoad, Replica, SlotShare
 
 MAX_POOLS = 256
 """Kinds of generation kept ready; the one asked for longest ago is forgotten, and made anew when needed."""
@@ -28,7 +28,7 @@ Kind = tuple[str, Demand, int, frozenset[tuple[str, str]]]
 NO_POOLS: dict[Kind, Pool] = {}
 
 
-class View:
+class ReplicaIndex:
     """`now` is in seconds on a clock that never goes back, the same for all calls."""
 
     def __init__(self, settings: BreakerSettings, random: Random) -> None:
@@ -95,7 +95,7 @@ class View:
             for card in load.info.models:
                 self._changed(self.replicas[card.name][node], now)
 
-    def share(self, turn: Turn, now: float) -> None:
+    def share(self, turn: SlotShare, now: float) -> None:
         """The next turn begins. In a large cluster only where we have something; elsewhere the next report
         of a node brings it."""
         self._turn = turn

@@ -11,7 +11,7 @@ MARGIN_S = 0.25
 
 
 @dataclass(frozen=True, slots=True)
-class Limit:
+class ServerLimit:
     """`error` holds the server's words; it may be asked again from `until` on."""
 
     error: OrchestraError

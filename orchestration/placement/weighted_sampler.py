@@ -5,7 +5,7 @@ from __future__ import annotations
 from random import Random
 
 
-class WeightedDraw:
+class WeightedSampler:
     """A Fenwick tree over the weights of places 0, 1, 2…
 
     Setting a weight and drawing take log2(n) steps each, 14 for 10,000. Fenwick, "A new data structure for

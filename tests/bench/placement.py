@@ -21,7 +21,7 @@ from itertools import islice
 from random import Random
 
 from orchestration.messages import Hardware, ModelCard, ModelRates, NodeInfo
-from orchestration.placement import Choice, Chooser, Needs, Turn, Waiting, Waits
+from orchestration.placement import Choice, Chooser, Deferral, Needs, PendingGeneration, SlotShare
 
 MODEL = "m"
 DECISIONS = 20_000
@@ -114,7 +114,7 @@ class Policy:
     def changed(self, place: int, now: float) -> None:
         """`mine` of a node did."""
 
-    def share(self, turn: Turn, now: float) -> None:
+    def share(self, turn: SlotShare, now: float) -> None:
         """One of several who deal out the requests has its turn."""
 
 
@@ -150,7 +150,7 @@ class Ours(Policy):
     def report(self, place: int, running: int, now: float) -> None:
         self.chooser.view.put(node(str(place), SPEEDS[place], running=running), now)
 
-    def share(self, turn: Turn, now: float) -> None:
+    def share(self, turn: SlotShare, now: float) -> None:
         self.chooser.view.share(turn, now)
 
     def refused(self, place: int, now: float) -> None:
@@ -162,11 +162,14 @@ class Ours(Policy):
     def start_one(self, waiting: Line, now: float) -> tuple[int, int] | None:
         pulled = list(islice(waiting, PULLED_AHEAD))
         found = self.chooser.start_one(
-            [Waiting(Needs(model=MODEL, prompt_tokens=0, output_tokens=n), now - at) for at, n in pulled],
+            [
+                PendingGeneration(Needs(model=MODEL, prompt_tokens=0, output_tokens=n), now - at)
+                for at, n in pulled
+            ],
             now,
             hurry=len(pulled) > PULLED_AHEAD // 2,
         )
-        return None if isinstance(found, Waits) else (found[0], int(found[1].node.id))
+        return None if isinstance(found, Deferral) else (found[0], int(found[1].node.id))
 
 
 POLICIES: dict[str, Callable[[Random], Policy]] = {
@@ -217,7 +220,9 @@ class Simulation:
             for number, policy in enumerate(policies):
                 if kind == "report":
                     starves = any(map(self._starves, policies, waiting, itertools.repeat(now)))
-                    policy.share(Turn(self.dispatchers, number + int(now)) if starves else Turn(), now)
+                    policy.share(
+                        SlotShare(self.dispatchers, number + int(now)) if starves else SlotShare(), now
+                    )
                     for at, load in enumerate(self.running):
                         policy.report(at, load, now)
                 if kind == "report" or number == who:

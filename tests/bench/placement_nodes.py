@@ -28,7 +28,7 @@ import uvloop
 
 from actors.dispatcher import Dispatcher, DispatcherSettings
 from orchestration.messages import NodeInfo
-from orchestration.placement import Choice, Chooser, Needs, Waits
+from orchestration.placement import Choice, Chooser, Deferral, Needs
 from orchestration.placement.scoring import score
 from tests.bench.placement import percentile
 from tests.fixtures.eventually import eventually
@@ -67,11 +67,11 @@ class Rival(Chooser):
         waited_s: float = 0.0,
         patient: bool = True,
         sure: bool = False,
-    ) -> Choice | Waits:
+    ) -> Choice | Deferral:
         loads = self.view.nodes
         free = sorted(name for name, load in loads.items() if load.free and name not in without)
         if not free:
-            return Waits(None)
+            return Deferral(None)
         node = self.pick(free)
         return Choice(loads[node].info, score(self.view.replicas[needs.model][node], needs, now), False)
 

@@ -11,7 +11,7 @@ from datetime import UTC
 from email.utils import parsedate_to_datetime
 
 from orchestration.errors import OrchestraError
-from orchestration.placement.server_limit import Limit
+from orchestration.placement.server_limit import ServerLimit
 
 SEVERAL = 3
 """Number of limited models, with no answer in between, after which all models of the server wait."""
@@ -94,7 +94,7 @@ def _sane(seconds: float) -> float:
 class _Hold:
     """A wait until `until`, at most `max_s` after it began; the server's limit may be longer."""
 
-    limit: Limit
+    limit: ServerLimit
     began: float
     until: float
 
@@ -121,7 +121,7 @@ class Backoff:
         until = now + min(error.retry_after_s, self._max_s)
         before = self._holds.get(model)
         if before is None or until > before.until:
-            self._holds[model] = _Hold(Limit(error, now + error.retry_after_s), now, until)
+            self._holds[model] = _Hold(ServerLimit(error, now + error.retry_after_s), now, until)
 
     def answered(self) -> None:
         """The server answered for some model, so it is not limited as a whole."""

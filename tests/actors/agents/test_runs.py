@@ -18,7 +18,7 @@ from actors.bus.declarations import shipped_declaration
 from actors.bus.jetstream import Delivery, Puller
 from actors.bus.provision import apply
 from actors.bus.subjects import RunQueue, StreamAddress
-from actors.dispatcher.arrival_reporter import SEEN, Seen
+from actors.dispatcher.arrival_reporter import ARRIVALS, ArrivalReport
 from actors.runtime.envelope import Envelope
 from actors.runtime.system import ActorSystem
 from actors.streams.client import StreamClient
@@ -124,9 +124,9 @@ async def test_who_forecasts_hears_which_models_a_run_of_a_pattern_calls(nats: R
         heard: list[ModelCall] = []
 
         def seen(message: Message) -> None:
-            heard.extend(Seen.model_validate_json(message.data).steps)
+            heard.extend(ArrivalReport.model_validate_json(message.data).steps)
 
-        listening = await found.bus.subscribe(SEEN, seen)
+        listening = await found.bus.subscribe(ARRIVALS, seen)
         _, ended, _ = await perform(found.streams, make_run(found.streams, "single"))
         await eventually(lambda: heard)
         await listening.unsubscribe()

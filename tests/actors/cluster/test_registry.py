@@ -11,7 +11,7 @@ from actors.bus.declarations import shipped_declaration
 from actors.bus.key_value import Bucket, Conflict
 from actors.bus.provision import apply, ensure_consumer
 from actors.bus.subjects import GenerationQueue, NodeAddress
-from actors.cluster.node_registration import Presence
+from actors.cluster.node_registration import NodeRegistration
 from actors.cluster.registry import BUCKET, Registry
 from orchestration.messages import Hardware, ModelCard, NodeInfo, Priority
 from tests.fixtures.eventually import eventually
@@ -150,8 +150,8 @@ async def test_the_view_is_replaced_and_never_changed(bus: Bus, registry: Regist
 
 async def test_two_nodes_of_one_id_cannot_both_be_in(bus: Bus, registry: Registry, name: str) -> None:
     lost: list[str] = []
-    first = Presence(bus, name, lambda: info(name, "first"), lambda: lost.append("first"))
-    second = Presence(bus, name, lambda: info(name, "second"), lambda: lost.append("second"))
+    first = NodeRegistration(bus, name, lambda: info(name, "first"), lambda: lost.append("first"))
+    second = NodeRegistration(bus, name, lambda: info(name, "second"), lambda: lost.append("second"))
     await first.join()
     with pytest.raises(Conflict, match="already alive; choose another --id"):
         await second.join()
@@ -167,14 +167,14 @@ async def test_an_entry_without_a_node_is_taken_out_unless_it_is_renewed(
     bus: Bus, registry: Registry, name: str
 ) -> None:
     """Nobody answers for either entry; the second one's node renews, so only its answers are lost."""
-    dead = Presence(bus, name, lambda: info(name, "dead"), lambda: None)
+    dead = NodeRegistration(bus, name, lambda: info(name, "dead"), lambda: None)
     await put(bus, info(name, "dead"))
     await eventually(lambda: name in registry.nodes)
     gone: list[str] = []
     registry.on_gone.append(gone.append)
     await dead.claim()
     await eventually(lambda: gone == [name])
-    alive = Presence(bus, name, lambda: info(name, "alive"), lambda: None)
+    alive = NodeRegistration(bus, name, lambda: info(name, "alive"), lambda: None)
     await alive.join()
     alive.changed()
     with pytest.raises(Conflict, match="already alive; choose another --id"):
@@ -188,7 +188,7 @@ async def test_a_node_that_does_not_answer_is_waited_for_until_its_lease_ends(
 ) -> None:
     await put(bus, info(name, "silent"))
     subscription = await bus.subscribe(NodeAddress(name).ping, lambda message: None)
-    presence = Presence(bus, name, lambda: info(name, "next"), lambda: None)
+    presence = NodeRegistration(bus, name, lambda: info(name, "next"), lambda: None)
     await presence.claim()
     await presence.join()
     await eventually(lambda: name in registry.nodes and registry.nodes[name].serves("next"))
@@ -199,7 +199,7 @@ async def test_a_node_that_does_not_answer_is_waited_for_until_its_lease_ends(
 async def test_a_node_whose_id_was_taken_is_told(bus: Bus, name: str) -> None:
     await apply(bus, shipped_declaration())
     lost = asyncio.Event()
-    presence = Presence(bus, name, lambda: info(name, "m"), lost.set)
+    presence = NodeRegistration(bus, name, lambda: info(name, "m"), lost.set)
     await presence.join()
     await put(bus, info(name, "usurper"))
     presence.changed()

@@ -10,7 +10,7 @@ from actors.bus.bus import Message
 from actors.bus.jetstream import Delivery, enqueue
 from actors.bus.subjects import GenerationQueue
 from actors.dispatcher import Dispatcher, DispatcherSettings
-from actors.dispatcher.node_client import NodeCalls
+from actors.dispatcher.node_client import NodeClient
 from actors.runtime.envelope import Envelope
 from actors.streams.client import ID_HEADER
 from orchestration.errors import (
@@ -222,7 +222,7 @@ async def test_a_defect_met_by_one_generation_ends_that_one_alone(
         raise KeyError("a defect")
 
     if attempt == 1:
-        monkeypatch.setattr(NodeCalls, "_send", defect)
+        monkeypatch.setattr(NodeClient, "_send", defect)
     else:
         monkeypatch.setattr("actors.dispatcher.dispatcher.stream_position", defect)
         give_back_once(dispatcher)

@@ -14,8 +14,8 @@ from actors.bus.key_value import Bucket
 from actors.bus.subjects import NodeAddress
 from actors.cli.main import root
 from actors.dispatcher import Dispatcher
-from actors.dispatcher.arrival_reporter import SEEN, Seen
-from actors.dispatcher.prewarmer import FORECAST, STATE, Kept
+from actors.dispatcher.arrival_reporter import ARRIVALS, ArrivalReport
+from actors.dispatcher.prewarmer import FORECAST, STATE, SavedForecast
 from actors.dispatcher.settings import WarmingSettings
 from actors.node.node import Node
 from actors.runtime.envelope import Envelope, new_trace
@@ -64,7 +64,7 @@ async def learnt(cluster: LocalCluster, dispatcher: Dispatcher, planner: str, wr
     """As if runs of a pattern had gone on for a while: each calls one model, then the other."""
     for run in range(5):
         steps = [ModelCall(run=f"{run}", pattern="maestro", model=model) for model in (planner, writer)]
-        cluster.bus.post(SEEN, Seen(arrivals={}, steps=tuple(steps)).model_dump_json().encode())
+        cluster.bus.post(ARRIVALS, ArrivalReport(arrivals={}, steps=tuple(steps)).model_dump_json().encode())
     state = f"maestro\n{planner}"
     await eventually(lambda: state in dispatcher.prewarmer.forecast.state(time.time()).followers)
 
@@ -120,12 +120,12 @@ async def test_what_is_written_down_is_shown_by_status(cluster: LocalCluster, ow
     (model,) = models_of(cluster, 1)
     dispatcher = await cluster.dispatcher(WARMS, sees=0)
     await eventually(lambda: dispatcher.snapshot().prewarm_leader)
-    cluster.bus.post(SEEN, Seen(arrivals={model: 500}).model_dump_json().encode())
+    cluster.bus.post(ARRIVALS, ArrivalReport(arrivals={model: 500}).model_dump_json().encode())
     bucket = Bucket(cluster.bus, FORECAST)
 
     async def written() -> bool:
         entry = await bucket.get(STATE)
-        return entry is not None and model in Kept.model_validate_json(entry.value or b"").expected
+        return entry is not None and model in SavedForecast.model_validate_json(entry.value or b"").expected
 
     await eventually(written)
     words = ["status", "--nats", own_nats.url]
@@ -137,6 +137,6 @@ async def test_what_cannot_be_read_does_not_stop_it(cluster: LocalCluster) -> No
     await Bucket(cluster.bus, FORECAST).put(STATE, b"not what it was")
     dispatcher = await cluster.dispatcher(WARMS, sees=0)
     await eventually(lambda: dispatcher.snapshot().prewarm_leader)
-    cluster.bus.post(SEEN, b"nor this")
-    cluster.bus.post(SEEN, Seen(arrivals={"m": 3}).model_dump_json().encode())
+    cluster.bus.post(ARRIVALS, b"nor this")
+    cluster.bus.post(ARRIVALS, ArrivalReport(arrivals={"m": 3}).model_dump_json().encode())
     await eventually(lambda: "m" in dispatcher.prewarmer.forecast.state(time.time()).models)

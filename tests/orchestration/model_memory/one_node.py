@@ -7,7 +7,7 @@ from collections import deque
 from dataclasses import dataclass, field
 
 from orchestration.messages import Hardware, MemoryUse, ModelCard, NodeInfo
-from orchestration.model_memory import Grouping, Residency, Waiter
+from orchestration.model_memory import Grouping, PendingModel, Residency
 
 NODE = "n"
 HARDWARE = Hardware(cores=2, memory_bytes=2**33, provider="cpu")
@@ -108,7 +108,7 @@ class OneNode:
         """Start what may; when that changes by itself."""
         while True:
             waiters = [
-                Waiter(model=model, since=line[0], served=model in self.memory, nodes=(NODE,))
+                PendingModel(model=model, since=line[0], served=model in self.memory, nodes=(NODE,))
                 for model, line in self.waiting.items()
             ]
             turns = self.grouping.turns(waiters, now)

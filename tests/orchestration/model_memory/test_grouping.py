@@ -3,15 +3,15 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestration.model_memory import Grouping, Waiter
+from orchestration.model_memory import Grouping, PendingModel
 from tests.orchestration.model_memory.one_node import NODE, OneNode, told
 
 SIZES = {"a": 4, "b": 4, "c": 4}
 REQUESTS = st.lists(st.tuples(st.floats(0, 20), st.sampled_from("abcd")), min_size=1, max_size=60).map(sorted)
 
 
-def waiting(model: str, since: float = 0.0, **said: object) -> Waiter:
-    return Waiter(model=model, since=since, nodes=(NODE,), **said)  # type: ignore[arg-type]
+def waiting(model: str, since: float = 0.0, **said: object) -> PendingModel:
+    return PendingModel(model=model, since=since, nodes=(NODE,), **said)  # type: ignore[arg-type]
 
 
 def of_one(limit: int = 4, loaded: str = "a", hold_s: float = 5.0) -> Grouping:
@@ -136,8 +136,8 @@ def test_one_that_starves_takes_one_of_many_nodes_where_a_place_comes_soonest() 
     for number, name in enumerate(names):
         grouping.report(told(SIZES, 4, {"a"}, name=name), 0.0)
         grouping.started(name, "a", float(number))
-    b = Waiter(model="b", since=0.0, nodes=names)
-    a = Waiter(model="a", since=0.0, served=True, nodes=names)
+    b = PendingModel(model="b", since=0.0, nodes=names)
+    a = PendingModel(model="a", since=0.0, served=True, nodes=names)
     turns = grouping.turns([a, b], 20.0)
     assert turns.open == {"n1": set(), "n2": {"a"}, "n3": {"a"}}
 

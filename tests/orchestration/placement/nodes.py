@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from orchestration.messages import Hardware, ModelCard, ModelRates, NodeInfo
-from orchestration.placement import Choice, Chooser, Demand, Needs, Waits
+from orchestration.placement import Choice, Chooser, Deferral, Demand, Needs
 
 MODEL = "m"
 NEEDS = Needs(model=MODEL, prompt_tokens=40, output_tokens=100)
@@ -54,7 +54,7 @@ def needing(
     )
 
 
-def where(choice: Choice | Waits) -> str:
+def where(choice: Choice | Deferral) -> str:
     """The id of the node chosen, '' for none."""
     return choice.node.id if isinstance(choice, Choice) else ""
 

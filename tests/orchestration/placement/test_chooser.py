@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orchestration.messages import NodeInfo
-from orchestration.placement import Chooser, Demand, Outcome, Turn, Waits
+from orchestration.placement import Chooser, Deferral, Demand, Outcome, SlotShare
 from orchestration.placement.replica import STALE_S
 from tests.orchestration.placement.nodes import MODEL, NEEDS, fill, needing, node, where
 
@@ -84,7 +84,7 @@ def test_a_generation_waits_for_a_fast_node_rather_than_begin_on_a_far_slower_on
     chooser = seeing(node("fast", speed=200, slots=2), node("slow", speed=5, slots=2))
     chooser.view.loaded("fast", 2, 0.0)
     waits = chooser.choose(NEEDS, 0.0)
-    assert isinstance(waits, Waits)
+    assert isinstance(waits, Deferral)
     assert waits.until is not None
     assert 0 < waits.until < 25  # seconds the slow one would take
     assert where(chooser.choose(NEEDS, 1.0, waited_s=waits.until)) == "slow"
@@ -201,7 +201,7 @@ def test_beyond_its_share_a_dispatcher_leaves_a_slot_that_became_free_to_all() -
     chooser.view.put(node("a", slots=4, running=4), 0.1)
     chooser.view.loaded("a", 3, 0.2)
     assert chooser.view.room(MODEL) == (1, 4)
-    chooser.view.share(Turn(dispatchers=2), 0.2)
+    chooser.view.share(SlotShare(dispatchers=2), 0.2)
     assert chooser.view.room(MODEL) == (0, 4)
     chooser.view.put(node("a", slots=4, running=3), 0.3)
     assert chooser.view.room(MODEL) == (1, 4)
@@ -213,7 +213,7 @@ def test_beyond_its_share_a_dispatcher_leaves_a_slot_that_became_free_to_all() -
 def test_the_shares_of_all_dispatchers_are_all_slots_whatever_the_turn(
     dispatchers: int, slots: int, number: int
 ) -> None:
-    shares = [Turn(dispatchers, number + rank).share(slots) for rank in range(dispatchers)]
+    shares = [SlotShare(dispatchers, number + rank).share(slots) for rank in range(dispatchers)]
     assert sum(shares) == slots
     assert max(shares) - min(shares) <= 1
 
@@ -225,13 +225,13 @@ def test_a_failing_node_is_left_alone_even_when_it_is_the_only_one_and_tried_aga
         chooser.ended(MODEL, "only", Outcome.FAILED, 0.0)
     assert chooser.view.room(MODEL) == (0, 0)
     waits = chooser.choose(NEEDS, 0.0)
-    assert isinstance(waits, Waits)
+    assert isinstance(waits, Deferral)
     assert waits.until is not None
     probe = chooser.choose(NEEDS, waits.until)
     assert where(probe) == "only"
-    assert not isinstance(probe, Waits)
+    assert not isinstance(probe, Deferral)
     assert probe.probe
-    assert isinstance(chooser.choose(NEEDS, waits.until), Waits)
+    assert isinstance(chooser.choose(NEEDS, waits.until), Deferral)
     chooser.ended(MODEL, "only", Outcome.WELL, waits.until + 1, probe=True)
     assert where(chooser.choose(NEEDS, waits.until + 1)) == "only"
     assert chooser.view.room(MODEL) == (4, 4)

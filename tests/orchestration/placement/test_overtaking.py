@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orchestration.messages import NodeInfo
-from orchestration.placement import Choice, Chooser, Needs, Waiting, Waits
+from orchestration.placement import Choice, Chooser, Deferral, Needs, PendingGeneration
 from tests.orchestration.placement.nodes import needing, node
 
 LONG = needing(output_tokens=400)
@@ -27,13 +27,13 @@ def slow_is_free() -> Chooser:
     return seeing(node("fast", speed=200, running=4), node("slow", speed=10))
 
 
-def lined_up(*needs: Needs, waited_s: float = 0.0) -> list[Waiting]:
-    return [Waiting(each, waited_s) for each in needs]
+def lined_up(*needs: Needs, waited_s: float = 0.0) -> list[PendingGeneration]:
+    return [PendingGeneration(each, waited_s) for each in needs]
 
 
-def started(found: tuple[int, Choice] | Waits) -> tuple[int, str] | None:
+def started(found: tuple[int, Choice] | Deferral) -> tuple[int, str] | None:
     """Whose turn it is, and where."""
-    return None if isinstance(found, Waits) else (found[0], found[1].node.id)
+    return None if isinstance(found, Deferral) else (found[0], found[1].node.id)
 
 
 def test_a_short_one_starts_on_the_slow_node_while_the_long_one_before_it_waits_for_the_fast() -> None:
@@ -49,7 +49,7 @@ def test_who_has_waited_as_long_as_it_could_gain_by_it_is_not_overtaken() -> Non
 def test_in_a_hurry_no_slot_stays_free_and_who_gives_up_the_least_takes_it() -> None:
     waiting = lined_up(LONG, SHORT)
     calm = slow_is_free().start_one(waiting, 0.0, hurry=False)
-    assert isinstance(calm, Waits)
+    assert isinstance(calm, Deferral)
     assert calm.by_choice
     assert calm.until is not None
     assert calm.until < 1, "it says when the short one has waited enough"

@@ -6,7 +6,7 @@ from random import Random
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestration.placement.weighted_sampler import WeightedDraw
+from orchestration.placement.weighted_sampler import WeightedSampler
 
 WEIGHTS = st.one_of(st.just(0.0), st.floats(1e-6, 1e9))
 
@@ -15,7 +15,7 @@ WEIGHTS = st.one_of(st.just(0.0), st.floats(1e-6, 1e9))
 def test_only_places_with_a_weight_are_drawn_however_weights_change(
     changes: list[tuple[int, float]], seed: int
 ) -> None:
-    tree, random = WeightedDraw(), Random(seed)
+    tree, random = WeightedSampler(), Random(seed)
     plain: list[float] = []
     for place, weight in changes:
         while place >= len(plain):
@@ -30,7 +30,7 @@ def test_only_places_with_a_weight_are_drawn_however_weights_change(
 
 
 def test_each_is_drawn_as_often_as_its_weight_says() -> None:
-    tree, random = WeightedDraw(), Random(1)
+    tree, random = WeightedSampler(), Random(1)
     weights = [1.0, 0.0, 5.0, 2.0, 0.0, 2.0, 10.0]
     for weight in weights:
         tree.set(tree.grow(), weight)
@@ -40,7 +40,7 @@ def test_each_is_drawn_as_often_as_its_weight_says() -> None:
 
 
 def test_places_added_later_keep_what_was_there() -> None:
-    tree, random = WeightedDraw(), Random(1)
+    tree, random = WeightedSampler(), Random(1)
     for number in range(300):
         tree.set(tree.grow(), float(number % 7))
     drawn = Counter(tree.draw(random) for _ in range(20_000))
