@@ -1,4 +1,4 @@
-"""Graphs of subtasks for tests, as a model writes them and as they are carried out, and what is told then."""
+"""Graphs of subtasks for tests: as a model writes them, and simulated."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from orchestration.patterns.graph.schedule import Schedule
 from tests.orchestration.patterns.scripted import Scripted
 
 unhurried = settings(deadline=None)
-"""For properties: a machine that is busy fails none."""
+"""Settings of property tests without a deadline, so that a busy machine fails none."""
 
 Written = tuple[object, str, str, Sequence[object]]
 """Id, specialist, task and inputs."""
@@ -39,11 +39,11 @@ DIAMOND = graph_json(
     (3, "creative", "draw", [1]),
     (4, "reasoning", "weigh", [2, 3]),
 )
-"""A beginning, two branches and an end."""
+"""A start, two branches and an end."""
 
 
 def edges_json(edges: Mapping[int, Sequence[int]], who: str = "research") -> str:
-    """A plan of tasks `do 1`, `do 2`, … that need each other so."""
+    """A plan of tasks `do 1`, `do 2`, … with these inputs."""
     return graph_json(*((number, who, f"do {number}", inputs) for number, inputs in edges.items()))
 
 
@@ -58,7 +58,7 @@ def graph_of(edges: Mapping[int, Sequence[int]]) -> TaskGraph:
 
 @st.composite
 def wirings(draw: st.DrawFn, most: int = 8) -> dict[int, list[int]]:
-    """Tasks that need any others, themselves too."""
+    """Tasks with any inputs, themselves included."""
     count = draw(st.integers(1, most))
     needs = st.lists(st.integers(1, count), max_size=3, unique=True)
     return {number: draw(needs) for number in range(1, count + 1)}
@@ -66,7 +66,7 @@ def wirings(draw: st.DrawFn, most: int = 8) -> dict[int, list[int]]:
 
 @st.composite
 def acyclic(draw: st.DrawFn, most: int = 12) -> dict[int, list[int]]:
-    """Tasks that need earlier ones."""
+    """Tasks with earlier ones as inputs."""
     count = draw(st.integers(1, most))
     return {
         number: draw(st.lists(st.integers(1, number - 1), max_size=3, unique=True)) if number > 1 else []
@@ -81,7 +81,7 @@ def simulated(
     workers: int,
     order: TaskOrder = "critical-path",
 ) -> dict[int, tuple[float, float]]:
-    """When each task begins and ends where tasks take exactly so long, and so many are done at once."""
+    """The start and end of each task, where tasks take exactly these seconds and `workers` run at once."""
     schedule = Schedule(graph, lambda task: seconds[task.id], order=order)
     times: dict[int, tuple[float, float]] = {}
     at_work: list[tuple[float, int]] = []

@@ -1,4 +1,4 @@
-"""What may be an answer, and what is made of our prompts, loops, or is clipped."""
+"""Texts that can be answers, and texts that copy our prompts, loop, or are clipped."""
 
 from __future__ import annotations
 

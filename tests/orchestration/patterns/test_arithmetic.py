@@ -1,4 +1,4 @@
-"""The calculator, and sums in texts that are held against it."""
+"""The calculator, and the check of sums in texts."""
 
 from __future__ import annotations
 

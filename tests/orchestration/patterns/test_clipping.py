@@ -1,4 +1,4 @@
-"""Texts that are passed on together share what there is room for."""
+"""Texts that are passed on together share the available tokens."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What answers agree on, by their kind: pure, and much of it for any input."""
+"""The agreement of answers by their kind; much of it for any input."""
 
 from __future__ import annotations
 

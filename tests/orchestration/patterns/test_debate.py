@@ -1,4 +1,4 @@
-"""The debate with scripted debaters: its rounds, its judge, who drops out, and its bounds."""
+"""The debate with scripted debaters: its rounds, its judge, dropped debaters, and its limits."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What later rounds of a debate may change of the first one: bounded by trust, counted and said."""
+"""What later rounds of a debate may change of the first one: limited by trust, counted and reported."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The decompose pattern with scripted agents: its order, what it reports, its bounds."""
+"""The decompose pattern with scripted agents: its order, its report, its limits."""
 
 from __future__ import annotations
 
@@ -134,7 +134,7 @@ FOUND = ToolResult(
 async def test_a_run_that_is_taken_up_asks_for_no_step_again_in_whatever_order_they_begin(
     lost: set[str],
 ) -> None:
-    """The sources of a step are numbered alike too, though others begin before it."""
+    """Sources of a step keep their numbers too, though other steps begin before it."""
     plan = edges_json({1: [], 2: [], 3: [2], 4: [3], 5: [1, 4]})
     script = {"plan": plan, **{f"task {each}": f"fact {each}" for each in range(1, 6)}}
     run, book = make_run(settings={"max_parallel": 1, "order": "ready"}), Book()

@@ -1,4 +1,5 @@
-"""The patterns that vote, with scripted voices: who speaks, when it ends, what the caller is told."""
+"""The patterns that vote, with scripted voters: their order, the end of the vote, the stream and the
+report."""
 
 from __future__ import annotations
 
@@ -50,7 +51,7 @@ OPEN = "Tell me something about bees."
 
 @dataclass
 class Paced(Scripted):
-    """Voices named in `turns` speak one after another, in that order; those named in `mute` write so many
+    """Voters named in `turns` answer one after another, in that order; those named in `mute` write so many
     words, and never end."""
 
     turns: Sequence[str] = ()
@@ -124,7 +125,7 @@ async def test_the_majority_wins_and_the_report_has_each_answer() -> None:
 
 
 class Filtered(Scripted):
-    """The lines that begin with “I” are what a filter left of them."""
+    """Lines that begin with “I” end as filtered content."""
 
     async def generate(
         self, question: GenerationRequest

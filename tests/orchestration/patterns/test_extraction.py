@@ -1,4 +1,4 @@
-"""What a small model is asked to read, and what of it is believed."""
+"""What a small model is asked to read, and which of its readings count."""
 
 from __future__ import annotations
 

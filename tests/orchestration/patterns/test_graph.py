@@ -1,4 +1,4 @@
-"""Plans as graphs of subtasks: what is wrong with them, and what they are asked for and read as."""
+"""Plans of inputs: their errors, their prompts, and how they are read."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ BOUNDS = PlanLimits(specialists=SPECIALISTS, max_tasks=12, max_depth=12)
 
 
 def is_cyclic(edges: dict[int, list[int]]) -> bool:
-    """By powers of the adjacency matrix: some walk of n steps exists just where there is a cycle."""
+    """Computed by powers of the adjacency matrix: a walk of n steps exists only where there is a cycle."""
     ids = list(edges)
     matrix = np.array([[each in edges[row] for each in ids] for row in ids])
     walks = matrix

@@ -1,4 +1,4 @@
-"""Limits follow the context of the models that take part, and what has to be cut is said."""
+"""Limits follow the context of the models that take part, and a note says what is clipped."""
 
 from __future__ import annotations
 

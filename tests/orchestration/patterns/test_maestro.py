@@ -1,4 +1,4 @@
-"""The maestro pattern with scripted agents: its order, its failures, its bounds."""
+"""The maestro pattern with scripted agents: its order, failures and limits."""
 
 from __future__ import annotations
 

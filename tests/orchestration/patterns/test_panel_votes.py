@@ -1,4 +1,4 @@
-"""Votes of different models, with scripted voters: who is asked, what ends a vote, what bad voters get."""
+"""Votes of different models, with scripted voters: their order, early ends, and bad voters."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ OPEN = "Tell me something about bees."
 
 
 def known(shares: Mapping[str, float] = SHARES, **more: Any) -> Trust:
-    """Of models that users judged 200 times."""
+    """The trust in models that users judged 200 times."""
     models = {
         name: {"user": Counts(right=200 * right, wrong=200 * (1 - right))} for name, right in shares.items()
     }
@@ -135,7 +135,7 @@ async def test_a_vote_never_ends_before_its_most_trusted_voter_has_spoken() -> N
 
 
 class Quick(AnswerLengths):
-    """Knows of every model that it answers at once."""
+    """Lengths by which every model answers at once."""
 
     def slowest_s(self, kind: str, model: str) -> float | None:
         return 0.02
@@ -216,7 +216,7 @@ async def test_where_one_after_the_other_fails_the_first_error_is_raised() -> No
 
 
 ALONE = Counts(wrong=20)
-"""Of votes that went against their most trusted voter, none was right."""
+"""Every vote that went against its most trusted voter was wrong."""
 
 
 async def test_where_company_does_not_help_the_most_trusted_is_asked_alone() -> None:
@@ -310,7 +310,7 @@ async def test_where_all_answers_are_empty_the_answer_is_empty_with_a_note() -> 
 
 
 async def test_voters_that_are_all_wrong_alike_are_reported_as_agreeing() -> None:
-    """Nobody knows better until a user says so: see `tests/orchestration/trust/test_trust.py`."""
+    """Only a user can correct that: see `tests/orchestration/trust/test_trust.py`."""
     ask = Scripted({"coordinator": "9"})
     context = panel(ask, known(), early=False)
     _, answer, report = await held(context)
@@ -408,8 +408,8 @@ async def test_free_texts_are_asked_in_waves_too() -> None:
 
 
 async def test_simulated_votes_keep_to_their_records_and_tell_what_they_saved() -> None:
-    """300 questions, four models of known accuracies and lengths: votes that end early turn out as whole
-    ones do, and the tokens that were saved are told within a tenth."""
+    """300 questions, four models of known accuracies and lengths: early ends have the outcome of whole votes,
+    and the reported saving of tokens is right within a tenth."""
     draws, lengths, trust = np.random.default_rng(7), AnswerLengths(), known()
     usual = dict(zip(MODELS, (20, 30, 40, 60), strict=True))
     for _ in range(60):

@@ -1,4 +1,4 @@
-"""The test that ends a vote: certain where it is certain, and right as often as it says."""
+"""The test that ends a vote early: its probabilities are exact at the limits, and hold elsewhere."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What answers say, in the forms that models write them: pure, and much of it for any input."""
+"""Reading answers in the forms in which models write them; much of it for any input."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Graphs of subtasks at work: in which order they are done, how long that takes, and what is learnt of it."""
+"""The execution of graphs of subtasks: its order, its time, and the durations it learns."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which model does what in a team where nobody says so: the most trusted of those that live."""
+"""Which model does which step of a team where the caller names none: the most trusted live one."""
 
 from __future__ import annotations
 
