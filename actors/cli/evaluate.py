@@ -214,7 +214,7 @@ async def _evaluate(plan: EvaluationPlan) -> int:
                     results=results,
                     settings=plan.settings.evaluation,
                     timeout_s=plan.timeout_s,
-                    told=lambda result: bar.advance(),
+                    on_result=lambda result: bar.advance(),
                 )
                 await runner.run(plan.dataset, plan.patterns, plan.concurrency)
         outcome = EvaluationResult.of(plan.spec, results.of(plan.patterns), plan.settings.evaluation.prices)

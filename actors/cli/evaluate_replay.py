@@ -22,7 +22,7 @@ from actors.replay.outcome import ReplayOutcome
 from actors.replay.reader import AnswerScorer, FileScorer, ProductScorer
 from actors.replay.runner import ReplayResult, ReplayRunner
 from actors.replay.spec import (
-    MAX_SETS_TOLD,
+    MAX_LISTED_SETS,
     RecordedSet,
     ReplaySpec,
     panel_settings,
@@ -123,7 +123,7 @@ def replay(options: dict[str, Any]) -> int:
             raise InvalidRequest(f"{word} does not go with --replay, which starts a cluster of its own")
     files = set_files(options["replay"], options["dataset"])
     if len(files) > 1 and options["models"]:
-        names = ", ".join(set_name(file) for file in files[:MAX_SETS_TOLD])
+        names = ", ".join(set_name(file) for file in files[:MAX_LISTED_SETS])
         raise InvalidRequest(f"--models are of one set: name it after {options['replay']}; there: {names}")
     plans = [_plan(options, file, several=len(files) > 1) for file in files]
     reports, code = [], 0
@@ -276,6 +276,6 @@ async def _asked(plan: ReplayPlan, pattern: str, results: ResultsFile[ReplayResu
                 settings=plan.settings.evaluation,
                 timeout_s=plan.timeout_s,
                 settle_s=plan.settings.agents.auto.flush_s + 1,
-                told=lambda result: bar.advance(),
+                on_result=lambda result: bar.advance(),
             )
             await runner.run(pattern, plan.concurrency)

@@ -10,7 +10,7 @@ from actors.cli.main import common, given_settings, nats_option
 from actors.cli.reach import nats_url_of
 from actors.config.client import ClientSettings, load_client
 from actors.launch.process import connected, run
-from actors.learning.feedback import WORDS
+from actors.learning.feedback import SCORES
 from actors.runtime.service_client import feedback_call
 from orchestration.errors import InvalidRequest
 
@@ -39,7 +39,7 @@ def feedback(
 
 
 def _score(text: str) -> str | float:
-    if text in WORDS:
+    if text in SCORES:
         return text
     try:
         return float(text)

@@ -27,25 +27,25 @@ class LearnedKind:
 
     def as_json(self) -> dict[str, Any]:
         """The record, and beside it what follows from it: `ways`, `trust` and `judged`, the most trusted
-        first, `copies`, and `company_says`, which tells `company` in words."""
+        first, `copies`, and `vote_vs_best_text`, which says `vote_vs_best` in words."""
         return self.record.model_dump() | {
             "ways": list(self._ways()),
             "trust": list(self._models()),
             "judged": list(self._judges()),
             "copies": list(self._copies()),
-            "company_says": self.company(),
+            "vote_vs_best_text": self.vote_vs_best_text(),
         }
 
-    def company(self) -> str:
+    def vote_vs_best_text(self) -> str:
         """Where the vote was right against its most trusted voter, in words."""
-        seen = self.record.company
+        seen = self.record.vote_vs_best
         if seen.total < 0.05:
             return ""
-        told = (
+        text = (
             f"{self.kind}: where a vote differed from its most trusted voter, the vote was right in "
             f"{seen.right:.1f} judged answers and that voter in {seen.wrong:.1f}"
         )
-        return f"{told}: that voter is asked alone" if self.trust.prefers_best else told
+        return f"{text}: that voter is asked alone" if self.trust.prefers_best else text
 
     def add_to(self, tables: dict[str, Table]) -> None:
         """Rows to those of `tables`."""
@@ -65,15 +65,15 @@ class LearnedKind:
                 self.kind,
                 model["model"],
                 model["family"] or "-",
-                *_shown(model),
+                *_interval(model),
                 _percent(model["prior"]),
                 *(f"{model['evidence'].get(source, {}).get('total', 0.0):.1f}" for source in SOURCES),
                 f"{model['weight']:.2f}",
             )
         for judge in self._judges():
-            tables["judges"].add_row(self.kind, judge["judge"], *_shown(judge), f"{judge['words']:.1f}")
+            tables["judges"].add_row(self.kind, judge["judge"], *_interval(judge), f"{judge['words']:.1f}")
         for pair in self._copies():
-            row = (pair["model"], pair["answers_as"], *_shown(pair), f"{pair['votes']:.1f}")
+            row = (pair["model"], pair["answers_as"], *_interval(pair), f"{pair['votes']:.1f}")
             tables["copies"].add_row(self.kind, *row)
 
     def _ways(self) -> Iterator[dict[str, Any]]:
@@ -163,8 +163,8 @@ def _bounds(share: ShareEstimate) -> dict[str, float]:
     return {"mean": share.mean, "low": share.low, "high": share.high}
 
 
-def _shown(said: dict[str, Any]) -> tuple[str, str]:
-    return f"{said['mean']:.0%}", f"{said['low']:.0%} to {said['high']:.0%}"
+def _interval(share: dict[str, Any]) -> tuple[str, str]:
+    return f"{share['mean']:.0%}", f"{share['low']:.0%} to {share['high']:.0%}"
 
 
 def _percent(share: float | None) -> str:

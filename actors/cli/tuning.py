@@ -41,11 +41,11 @@ def show(as_json: bool, data: Path | None, config_file: Path | None, nats_url: s
     fade as new ones come.
     """
 
-    async def work(shelf: RecordStore) -> None:
+    async def work(store: RecordStore) -> None:
         learnt = [
-            LearnedKind(kind, shelf.record(kind), shelf.trust(kind))
+            LearnedKind(kind, store.record(kind), store.trust(kind))
             for kind in KINDS
-            if kind in shelf.records
+            if kind in store.records
         ]
         if as_json:
             click.echo(json.dumps({each.kind: each.as_json() for each in learnt}, indent=2))
@@ -73,9 +73,9 @@ def forget(
     if not kinds and not everything:
         raise click.UsageError("name kinds of question, or --all")
 
-    async def work(shelf: RecordStore) -> None:
+    async def work(store: RecordStore) -> None:
         for kind in KINDS if everything else kinds:
-            await shelf.forget(kind)
+            await store.forget(kind)
         click.echo(f"forgotten: {', '.join(KINDS if everything else kinds)}")
 
     _reach(data, config_file, nats_url, work)
@@ -91,10 +91,10 @@ def _reach(
 
     async def reached() -> int:
         async with connected(settings, nats_url_of(settings), "orchestra-tuning") as bus:
-            shelf = RecordStore(bus, _qualities(config_file))
-            await shelf.start()
-            await work(shelf)
-            await shelf.stop()
+            store = RecordStore(bus, _qualities(config_file))
+            await store.start()
+            await work(store)
+            await store.stop()
         return 0
 
     raise SystemExit(run(reached()))
@@ -120,5 +120,5 @@ def _print(learnt: Sequence[LearnedKind]) -> None:
         if table.row_count:
             console.print(table)
     for each in learnt:
-        if each.company():
-            console.print(each.company())
+        if each.vote_vs_best_text():
+            console.print(each.vote_vs_best_text())

@@ -11,7 +11,14 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, Field, StrictFloat, StrictInt, StrictStr, ValidationError
 
 from actors.evaluation.errors import BadDataset
-from orchestration.evaluation.forms import AnswerForm, asked, extract_answer, form_of, is_right, right_answer
+from orchestration.evaluation.forms import (
+    AnswerForm,
+    extract_answer,
+    form_of,
+    is_right,
+    right_answer,
+    with_instruction,
+)
 from orchestration.validation import first_problem
 
 MAX_BYTES = 64_000_000
@@ -111,7 +118,7 @@ def _question(file: Path, number: int, text: bytes) -> DatasetQuestion:
         raise BadDataset(f"{file}, line {number}: answer: {error}") from error
     return DatasetQuestion(
         id=str(line.id) if line.id is not None else f"line {number}",
-        text=asked(line.question, form),
+        text=with_instruction(line.question, form),
         right=right,
         form=form,
         judge=partial(_judge, form, line.question, right),

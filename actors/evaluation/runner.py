@@ -30,7 +30,7 @@ from orchestration.retries import RetryPolicy
 
 T = TypeVar("T")
 Item = TypeVar("Item")
-_OURS = ("model", "orchestra", "seed", "temperature", "max_tokens")
+_SHARED_FIELDS = ("model", "orchestra", "seed", "temperature", "max_tokens")
 """Fields of a request that are the same for all questions: one that is refused is refused for all."""
 
 
@@ -82,7 +82,7 @@ class QuestionAttempts:
     latest."""
 
     def __init__(self, settings: EvaluationSettings) -> None:
-        self._policy = RetryPolicy(max_attempts=settings.attempts, max_pause_s=settings.longest_pause_s)
+        self._policy = RetryPolicy(max_attempts=settings.attempts, max_pause_s=settings.max_pause_s)
         self.number = 0
 
     async def made(self, attempt: Callable[[], Awaitable[T]]) -> T:
@@ -100,14 +100,14 @@ class QuestionAttempts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EvaluationRunner:
-    """`timeout_s` is for one attempt at one question. `told` hears each result."""
+    """`timeout_s` is for one attempt at one question. `on_result` hears each result."""
 
     bus: Bus
     spec: Spec
     results: ResultsFile[Result]
     settings: EvaluationSettings
     timeout_s: float
-    told: Callable[[Result], None]
+    on_result: Callable[[Result], None]
 
     async def run(self, dataset: Dataset, patterns: Sequence[str], concurrency: int) -> None:
         """Ask what was not answered yet, each question by one pattern after the other: whatever is there when
@@ -120,7 +120,7 @@ class EvaluationRunner:
         async def one(waiting: tuple[str, DatasetQuestion]) -> None:
             result = await self._asked(*waiting)
             self.results.add(result)
-            self.told(result)
+            self.on_result(result)
 
         await run_concurrently(concurrency, self._waiting(dataset, patterns), one)
 
@@ -191,7 +191,7 @@ async def run_concurrently(
 def affects_every_question(error: OrchestraError) -> bool:
     """Whether every question would get the error: for what all of them have in common."""
     if isinstance(error, InvalidRequest):
-        return (error.param or "").split(".")[0] in _OURS
+        return (error.param or "").split(".")[0] in _SHARED_FIELDS
     return isinstance(error, UnknownModel | BusUnavailable) or type(error) is Unavailable
 
 

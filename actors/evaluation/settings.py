@@ -17,6 +17,6 @@ class EvaluationSettings(BaseModel):
     a million tokens. Where a model has none, there is no cost in the table."""
     attempts: int = Field(default=5, ge=1, le=20)
     """How often a question is asked that a limit (429) or a lack of nodes (503) refuses."""
-    longest_pause_s: float = Field(default=30, gt=0, le=600)
+    max_pause_s: float = Field(default=30, gt=0, le=600)
     """Between two of them; the first pause is what the cluster says, or a second, and each next one is twice
     as long."""

@@ -57,7 +57,7 @@ class Spec(BaseModel):
             "stream_options": {"include_usage": True},
             "orchestra": {
                 "budget": {"tokens": self.budget},
-                "settings": _usual(pattern, question) | self.settings.get(pattern, {}),
+                "settings": _default_settings(pattern, question) | self.settings.get(pattern, {}),
             },
         }
         if self.model is not None:
@@ -92,7 +92,7 @@ def json_or_text(text: str) -> Any:
         return text
 
 
-def _usual(pattern: str, question: DatasetQuestion) -> dict[str, Any]:
+def _default_settings(pattern: str, question: DatasetQuestion) -> dict[str, Any]:
     """What a vote is told: how the answers compare, which a user of it would say too. The baseline goes on to
     the end of its budget, or until nothing can change its outcome any more; one sample after another, since
     those at work at once each hold of the budget as much as they might need."""

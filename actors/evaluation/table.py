@@ -34,7 +34,7 @@ def table(spec: Spec, standings: Sequence[PatternStanding]) -> Table:
         "first token s",
         "cost / 1000",
         "failed",
-        "noted",
+        "with notes",
     ):
         made.add_column(
             name.replace("[", "\\["), justify="left" if name == "shown" else "right", no_wrap=True
@@ -46,13 +46,13 @@ def table(spec: Spec, standings: Sequence[PatternStanding]) -> Table:
             _percent(each.accuracy),
             _against(each),
             _shown(each),
-            f"{each.tokens.mean:.0f} / {each.tokens.most:.0f}",
+            f"{each.tokens.mean:.0f} / {each.tokens.maximum:.0f}",
             f"{each.tokens.mean / spec.budget:.0%}",
             f"{each.seconds.median:.1f} / {each.seconds.p95:.1f}",
             "–" if each.first_token_s is None else f"{each.first_token_s:.2f}",
             "–" if each.cost is None else f"{each.cost:.4g}",
             _failed(each),
-            str(each.noted) if each.noted else "–",
+            str(each.with_notes) if each.with_notes else "–",
         )
     return made
 

@@ -12,18 +12,24 @@ from typing import Any
 from actors.evaluation.dataset import MAX_QUESTIONS, Dataset, DatasetQuestion, ScoredAnswer
 from actors.evaluation.errors import BadDataset
 from actors.installation.optional_imports import ExtraMissing
-from orchestration.evaluation.forms import AnswerForm, asked, extract_answer, find_option, stated_answer
+from orchestration.evaluation.forms import (
+    AnswerForm,
+    extract_answer,
+    find_option,
+    stated_answer,
+    with_instruction,
+)
 from orchestration.patterns.consensus.numbers import whole_number
 
-SIZE = 50
+DEFAULT_SIZE = 50
 """Questions, where nobody says how many."""
-MOST_OPTIONS = 6
+MAX_OPTIONS = 6
 """Words that all answers of a task are among, for it to be a choice between them."""
 _RUNS_ANSWERS = re.compile(r"(?<!literal_)\b(?:eval|exec|parse_expr|sympify)\(\s*answer\b")
 """sympy's `parse_expr` is an `eval` as well."""
 _SENTENCES = re.compile(r"\n|[.!?](?:\s|$)")
 """An answer of several of them, whose form the task tells by itself."""
-_BAFFLED = (
+_SCORER_ERRORS = (
     ArithmeticError,
     AssertionError,
     AttributeError,
@@ -57,7 +63,7 @@ def make_task(
         raise BadDataset(
             f"task {name}: its scorer runs answers as Python code, and no model is to be trusted so"
         )
-    said = {"size": size or SIZE, "seed": seed} | dict(options or {})
+    said = {"size": size or DEFAULT_SIZE, "seed": seed} | dict(options or {})
     if not 0 < said["size"] <= MAX_QUESTIONS:
         raise BadDataset(f"{said['size']} questions: 1 to {MAX_QUESTIONS} are made")
     try:
@@ -68,12 +74,12 @@ def make_task(
         raise BadDataset(f"task {name}: {error or type(error).__name__}; its options: {known}") from error
     rights = [str(entry["answer"]) for entry in entries]
     form = AnswerForm.NUMBER if all(whole_number(right) is not None for right in rights) else AnswerForm.EXACT
-    few = set(rights) if len(set(rights)) <= MOST_OPTIONS and all(map(str.isalpha, rights)) else set()
+    few = set(rights) if len(set(rights)) <= MAX_OPTIONS and all(map(str.isalpha, rights)) else set()
     long = form is AnswerForm.EXACT and any(_SENTENCES.search(right) for right in rights)
     questions = [
         DatasetQuestion(
             id=str(number),
-            text=entry["question"] if long else asked(entry["question"], form),
+            text=entry["question"] if long else with_instruction(entry["question"], form),
             right=right,
             form=form,
             judge=partial(_judge, made, entry, form, long, few),
@@ -97,6 +103,6 @@ def _judge(
         answer = find_option(few, answer) or answer
     try:
         score = float(made.score_answer(answer, entry)) if answer else 0.0
-    except _BAFFLED:
+    except _SCORER_ERRORS:
         score = 0.0
     return ScoredAnswer(answer or None, min(1.0, max(0.0, score)))

@@ -15,7 +15,7 @@ from actors.learning.run_feedback import RunFeedback, run_feedback_bucket
 from orchestration.errors import OrchestraError
 from orchestration.messages import Wire
 
-WORDS = {"good": 1.0, "bad": -1.0}
+SCORES = {"good": 1.0, "bad": -1.0}
 MAX_COMMENT = 2_000
 
 
@@ -46,9 +46,9 @@ class Feedback(Wire):
         if isinstance(said, bool):
             raise ValueError("a number from -1 to 1, or good or bad")
         if isinstance(said, str):
-            if said not in WORDS:
+            if said not in SCORES:
                 raise ValueError("a number from -1 to 1, or good or bad")
-            return WORDS[said]
+            return SCORES[said]
         return said
 
     @field_validator("run")
@@ -73,7 +73,7 @@ class FeedbackCounter:
 
     def __init__(self, bus: Bus) -> None:
         self._runs = run_feedback_bucket(bus)
-        self._shelf = RecordStore(bus)
+        self._store = RecordStore(bus)
 
     async def give(
         self, feedback: Feedback, allowed: Callable[[str], bool] = lambda _: True, *, by: str = ""
@@ -95,13 +95,13 @@ class FeedbackCounter:
         assert before is not None
         assert written.value is not None
         after = RunFeedback.model_validate_json(written.value)
-        word = _word(score)
+        word = _sign(score)
         FEEDBACK.labels(after.kind, after.pattern, word).inc()
         if after.flip is not None:
             DEBATE_FLIPS_JUDGED.labels(after.kind, after.flip, word).inc()
         seen = after.observation(by or before.caller, before.score)
         if seen is not None and before.score != score:
-            await self._shelf.add(after.kind, [seen])
+            await self._store.add(after.kind, [seen])
         return FeedbackResult(
             run=after.run, score=score, kind=after.kind, pattern=after.pattern, replaced=before.score
         )
@@ -122,7 +122,7 @@ def _ended_run(run: str, value: bytes | None, allowed: Callable[[str], bool]) ->
     return known
 
 
-def _word(score: float) -> str:
+def _sign(score: float) -> str:
     return "good" if score > 0 else "bad" if score < 0 else "neither"
 
 

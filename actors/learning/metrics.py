@@ -1,27 +1,27 @@
-"""Figures of how `auto` chooses and of what users say, as Prometheus has them."""
+"""Prometheus metrics of the choices of `auto` and of user ratings."""
 
 from __future__ import annotations
 
 from prometheus_client import Counter
 
 CHOICES = Counter(
-    "orchestra_auto_choices", "Ways to answer that auto chose, whichever model it was", ["kind", "arm"]
+    "orchestra_auto_choices", "Arms (profile and pattern) that auto chose, over all models", ["kind", "arm"]
 )
-LESSONS_LOST = Counter(
-    "orchestra_auto_lessons_lost", "What runs taught and was dropped, since the record could not be written"
+OBSERVATIONS_LOST = Counter(
+    "orchestra_auto_observations_lost",
+    "Observations of runs that were dropped because the record could not be written in time",
 )
 DEBATE_FLIPS = Counter(
     "orchestra_debate_flips",
-    "Debates whose later rounds had another leading answer than the first, by what became of it: taken or "
-    "refused",
+    "Debates in which a later round led to another answer than the first; `outcome` says whether that answer "
+    "was taken or refused",
     ["kind", "outcome"],
 )
 DEBATE_FLIPS_JUDGED = Counter(
     "orchestra_debate_flips_judged",
-    "Words of users on such debates, by their sign: those that are bad of one that was taken were flips to "
-    "a wrong answer",
-    ["kind", "outcome", "word"],
+    "User ratings of such debates, by sign; a bad rating of a taken flip means that it led to a wrong answer",
+    ["kind", "outcome", "rating"],
 )
 FEEDBACK = Counter(
-    "orchestra_feedback", "Words of users that were counted, by their sign", ["kind", "pattern", "word"]
+    "orchestra_feedback", "User ratings that were counted, by sign", ["kind", "pattern", "rating"]
 )

@@ -19,7 +19,7 @@ from orchestration.trust.trust import Trust
 log = logging.getLogger(__name__)
 
 BUCKET = "tuning"
-AT_ONCE = 8
+YIELD_EVERY = 8
 """Lessons between which others get their turn."""
 
 
@@ -30,7 +30,7 @@ class RecordStore:
         self.records: dict[str, KindRecord] = {}
         self._quality = quality or {}
         self._counts: dict[str, dict[str, Counts]] = {}
-        self._elsewhere: dict[str, dict[str, Counts]] = {}
+        self._other_kinds: dict[str, dict[str, Counts]] = {}
         self._bucket = Bucket(bus, BUCKET)
         self._watching: Subscription | None = None
 
@@ -50,40 +50,40 @@ class RecordStore:
         what is known of other kinds."""
         record = self.record(kind) if record is None else record
         thought = partial(default_accuracy, kind=kind, quality=self._quality)
-        elsewhere = self._elsewhere_of(kind)
+        other_kinds = self._counts_of_other_kinds(kind)
         return Trust(
             record.models,
-            elsewhere,
-            record.company,
+            other_kinds,
+            record.vote_vs_best,
             thought,
             pairs=record.pairs,
             judges=record.judges,
             kind=kind,
         )
 
-    def _elsewhere_of(self, kind: Kind) -> dict[str, Counts]:
+    def _counts_of_other_kinds(self, kind: Kind) -> dict[str, Counts]:
         """Of each model, at all other kinds; summed once after each change."""
-        if kind not in self._elsewhere:
+        if kind not in self._other_kinds:
             found: dict[str, tuple[float, float]] = {}
             for other, known in self._counts.items():
                 for model, counts in known.items() if other != kind else ():
                     right, wrong = found.get(model, (0.0, 0.0))
                     found[model] = right + counts.right, wrong + counts.wrong
-            self._elsewhere[kind] = {
+            self._other_kinds[kind] = {
                 model: Counts(right=right, wrong=wrong) for model, (right, wrong) in found.items()
             }
-        return self._elsewhere[kind]
+        return self._other_kinds[kind]
 
-    async def add(self, kind: Kind, lessons: Iterable[Observation]) -> None:
-        """Add `lessons` to whatever the record is now: whoever writes in between is read again, so that no
-        count is lost. Raises `BusUnavailable`, and what a bus raises."""
-        lessons = list(lessons)
+    async def add(self, kind: Kind, observations: Iterable[Observation]) -> None:
+        """Add `observations` to whatever the record is now: whoever writes in between is read again, so that
+        no count is lost. Raises `BusUnavailable`, and what a bus raises."""
+        observations = list(observations)
 
         async def edit(entry: Entry) -> bytes:
             record = _decoded(kind, entry.value)
-            for number, lesson in enumerate(lessons, 1):
-                record = record.after(lesson, self.trust(kind, record))
-                if number % AT_ONCE == 0:  # thousands may wait, of a millisecond each
+            for number, observation in enumerate(observations, 1):
+                record = record.after(observation, self.trust(kind, record))
+                if number % YIELD_EVERY == 0:  # thousands may wait, of a millisecond each
                     await asyncio.sleep(0)
             return record.model_dump_json().encode()
 
@@ -98,7 +98,7 @@ class RecordStore:
         if kind in KINDS:
             self.records[kind] = _decoded(kind, value)
             self._counts[kind] = self.records[kind].counts()
-            self._elsewhere.clear()
+            self._other_kinds.clear()
 
 
 def _decoded(kind: str, value: bytes | None) -> KindRecord:

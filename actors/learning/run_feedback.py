@@ -17,7 +17,7 @@ BUCKET = "run_feedback"
 
 
 class RunFeedback(Wire):
-    """`arm` is '' where `auto` did not choose, `model` where it chose none to answer alone; `teaches` says
+    """`arm` is '' where `auto` did not choose, `model` where it chose none to answer alone; `audit` says
     that all models were asked. `answers` are those of the run's vote, or of the model that wrote it; there
     is none before its end. `verdicts` are those of judges, by their model. `flip` says what became of a
     debate whose lead changed. `score` and `comment` are the user's."""
@@ -28,8 +28,8 @@ class RunFeedback(Wire):
     pattern: str
     arm: str = ""
     model: str = ""
-    why: str = ""
-    teaches: bool = False
+    reason: str = ""
+    audit: bool = False
     state: Literal["chosen", "ended"] = "chosen"
     answers: tuple[VoterAnswer, ...] = ()
     verdicts: dict[str, float] = Field(default_factory=dict)
@@ -37,9 +37,9 @@ class RunFeedback(Wire):
     score: float | None = Field(default=None, ge=-1, le=1)
     comment: str = ""
 
-    def observation(self, by: str, instead_of: float | None) -> Observation | None:
-        """What the user's score teaches, where `by` gave it, `instead_of` an earlier one; None where there is
-        none."""
+    def observation(self, by: str, previous_quality: float | None) -> Observation | None:
+        """What the user's score teaches, where `by` gave it, `previous_quality` an earlier one; None where
+        there is none."""
         if self.score is None:
             return None
         return Observation(
@@ -49,7 +49,7 @@ class RunFeedback(Wire):
             arm=self.arm or None,
             caller=by,
             verdicts=self.verdicts,
-            instead_of=None if instead_of is None else _quality(instead_of),
+            previous_quality=None if previous_quality is None else _quality(previous_quality),
         )
 
     def encoded(self) -> bytes:

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from orchestration.query_analysis.features import KINDS, Kind
 
-MOST_QUALITIES = 1_000
+MAX_QUALITIES = 1_000
 """Models that `quality` may name."""
 
 
@@ -39,10 +39,8 @@ class LearningSettings(BaseModel):
     def _read(cls, value: object) -> dict[str, float | dict[str, float]]:
         if not isinstance(value, Mapping):
             raise ValueError('a table of models, not a value: "gpt-4o*" = 0.9')
-        if len(value) > MOST_QUALITIES:
-            raise ValueError(
-                f"{len(value)} models, at most {MOST_QUALITIES}; one name with * stands for many"
-            )
+        if len(value) > MAX_QUALITIES:
+            raise ValueError(f"{len(value)} models, at most {MAX_QUALITIES}; one name with * stands for many")
         return {str(model): _quality(str(model), said) for model, said in value.items()}
 
 

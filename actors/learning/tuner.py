@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from actors.bus.bus import Bus
 from actors.bus.key_value import Conflict
-from actors.learning.metrics import CHOICES, DEBATE_FLIPS, LESSONS_LOST
+from actors.learning.metrics import CHOICES, DEBATE_FLIPS, OBSERVATIONS_LOST
 from actors.learning.record_store import RecordStore
 from actors.learning.run_feedback import RunFeedback, run_feedback_bucket
 from actors.learning.settings import LearningSettings
@@ -21,7 +21,7 @@ from orchestration.errors import InvalidRequest, OrchestraError
 from orchestration.messages import Run
 from orchestration.patterns import RunContext, StepResult
 from orchestration.patterns.auto import analyse_question
-from orchestration.query_analysis.analysis import Analysis, shipped
+from orchestration.query_analysis.analysis import Analysis, default_weights
 from orchestration.query_analysis.features import KINDS, Kind
 from orchestration.query_analysis.profiles import Arm
 from orchestration.trust.checks import check_of_form, checks_in
@@ -32,9 +32,9 @@ from orchestration.trust.trust import Trust
 
 log = logging.getLogger(__name__)
 
-FAILURE = 1 / 3
+FAILURE_WEIGHT = 1 / 3
 """What a way to answer that came to nothing counts, beside a user's word."""
-MOST_WAITING = 2_000
+MAX_WAITING = 2_000
 """Lessons of a kind that wait for the bus; the oldest go."""
 
 
@@ -43,15 +43,15 @@ class Tuner:
 
     def __init__(self, bus: Bus, settings: LearningSettings) -> None:
         self.settings = settings
-        self.shelf = RecordStore(bus, settings.quality)
+        self.store = RecordStore(bus, settings.quality)
         self.runs = run_feedback_bucket(bus)
-        self._waiting: dict[Kind, deque[Observation]] = {kind: deque(maxlen=MOST_WAITING) for kind in KINDS}
+        self._waiting: dict[Kind, deque[Observation]] = {kind: deque(maxlen=MAX_WAITING) for kind in KINDS}
         self._flushing: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
         """Raises `BusUnavailable` when the bucket is not there."""
-        await self.shelf.start()
-        await asyncio.to_thread(shipped)  # now, rather than in the way of the first run
+        await self.store.start()
+        await asyncio.to_thread(default_weights)  # now, rather than in the way of the first run
         self._flushing = asyncio.get_running_loop().create_task(self._flush_for_ever())
 
     async def stop(self) -> None:
@@ -60,7 +60,7 @@ class Tuner:
             self._flushing.cancel()
             await asyncio.gather(self._flushing, return_exceptions=True)
             await self.flush()
-        await self.shelf.stop()
+        await self.store.stop()
 
     def of(self, run: Run, caller: str) -> RunAdvisor:
         return RunAdvisor(self, run, caller)
@@ -68,22 +68,22 @@ class Tuner:
     def learn(self, kind: Kind, seen: Observation) -> None:
         """Add it at the next flush."""
         waiting = self._waiting[kind]
-        if len(waiting) == MOST_WAITING:
-            LESSONS_LOST.inc()
+        if len(waiting) == MAX_WAITING:
+            OBSERVATIONS_LOST.inc()
         waiting.append(seen)
 
     async def flush(self) -> None:
         for kind, waiting in self._waiting.items():
-            lessons = list(waiting)
-            if not lessons:
+            observations = list(waiting)
+            if not observations:
                 continue
             waiting.clear()
             try:
-                await self.shelf.add(kind, lessons)
+                await self.store.add(kind, observations)
             except OrchestraError as error:
-                room = MOST_WAITING - len(waiting)  # more may have come meanwhile
-                LESSONS_LOST.inc(max(0, len(lessons) - room))
-                waiting.extendleft(reversed(lessons[max(0, len(lessons) - room) :]))
+                room = MAX_WAITING - len(waiting)  # more may have come meanwhile
+                OBSERVATIONS_LOST.inc(max(0, len(observations) - room))
+                waiting.extendleft(reversed(observations[max(0, len(observations) - room) :]))
                 log.info("%d lessons of kind %s wait: %s", len(waiting), kind, error)
 
     async def _flush_for_ever(self) -> None:
@@ -117,9 +117,9 @@ class RunAdvisor:
         known beforehand alone where nothing is learnt."""
         settings, kind = self.tuner.settings, kind or self.kind or "factual"
         if not settings.learn:
-            return self.tuner.shelf.trust(kind, KindRecord())
+            return self.tuner.store.trust(kind, KindRecord())
         audit = run_fraction(self.run.id) < settings.explore
-        return replace(self.tuner.shelf.trust(kind), learns=True, audit=audit)
+        return replace(self.tuner.store.trust(kind), learns=True, audit=audit)
 
     async def choose(self, run: Run, analysis: Analysis, arms: Sequence[Arm]) -> ArmChoice:
         """What was chosen for this run is written down before anything is done, so that who takes the run up
@@ -128,7 +128,7 @@ class RunAdvisor:
         self._kind = analysis.kind
         if not settings.learn:
             return best(arms)
-        record = self.tuner.shelf.record(analysis.kind)
+        record = self.tuner.store.record(analysis.kind)
         chosen = choose(
             arms,
             record,
@@ -165,13 +165,15 @@ class RunAdvisor:
         if arm is None and known.model:  # it may no longer be among the most trusted
             ways = (arm for arm in arms if replace(arm, model=known.model).name == known.arm)
             arm = next((replace(arm, model=known.model) for arm in ways), None)
-        return ArmChoice(arm, known.why, known.teaches) if arm is not None else None
+        return ArmChoice(arm, known.reason, known.audit) if arm is not None else None
 
     def failed(self, error: OrchestraError) -> None:
         if self._chosen is not None and self.kind is not None and is_observation(error):
             arm = self._chosen.arm
             answers = (VoterAnswer(model=arm.model, group=0),) if arm.model else ()
-            seen = Observation(source="test", quality=0.0, weight=FAILURE, answers=answers, arm=arm.name)
+            seen = Observation(
+                source="test", quality=0.0, weight=FAILURE_WEIGHT, answers=answers, arm=arm.name
+            )
             self.tuner.learn(self.kind, seen)
 
     async def ended(self, context: RunContext, answer: StepResult, seconds: float) -> None:
@@ -211,7 +213,7 @@ class RunAdvisor:
         checks = [check for check in checks_in(context.report.sections) if not check.is_of_answer]
         form = check_of_form(answer.text, answer.finish.model, self.run.guide, kind) if single else None
         for check in [*checks, *([form] if form is not None else [])]:
-            self.tuner.learn(check.kind, check.lesson)
+            self.tuner.learn(check.kind, check.observation)
 
     def _performed(self, pattern: str, chosen: ArmChoice | None) -> RunFeedback:
         return RunFeedback(
@@ -221,6 +223,6 @@ class RunAdvisor:
             pattern=pattern,
             arm=chosen.arm.name if chosen is not None else "",
             model=chosen.arm.model if chosen is not None else "",
-            teaches=chosen is not None and chosen.teaches,
-            why=chosen.why if chosen is not None else "",
+            audit=chosen is not None and chosen.audit,
+            reason=chosen.reason if chosen is not None else "",
         )

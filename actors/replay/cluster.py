@@ -38,7 +38,7 @@ class ReplayCluster:
         """Whether a member still gives out an answer to it."""
         return any(backend.running[question] for backend in self.backends.values())
 
-    def wrote(self, question: str) -> dict[str, int]:
+    def written(self, question: str) -> dict[str, int]:
         """The tokens that each member has given out for it."""
         return {
             model: written

@@ -29,13 +29,13 @@ from orchestration.evaluation.statistics import LEVEL
 
 @dataclass(slots=True)
 class ReadingComparison:
-    """The product's reading of the recorded answers against a scorer's: `read_of` are those that the scorer
-    reads, `read` those of them that are read at all, `otherwise` those that are read as another answer,
+    """The product's reading of the recorded answers against a scorer's: `scored` are those that the scorer
+    reads, `read` those of them that are read at all, `different` those that are read as another answer,
     `examples` the first of those."""
 
-    read_of: int = 0
+    scored: int = 0
     read: int = 0
-    otherwise: int = 0
+    different: int = 0
     examples: list[dict[str, str]] = field(default_factory=list)
 
 
@@ -49,7 +49,7 @@ class PatternOutcome:
     kinds: Mapping[str, int]
     chosen: Mapping[str, int]
     failures: Mapping[str, int]
-    fed: int
+    feedback_counted: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -134,7 +134,7 @@ def _pattern(
         kinds=Counter(each.vote.kind for each in asked if each.vote is not None),
         chosen=Counter(each.chosen for each in asked[middle:] if each.chosen),
         failures=Counter(each.failed for each in asked if each.failed),
-        fed=sum(bool(result.fed) for result in results),
+        feedback_counted=sum(bool(result.feedback_counted) for result in results),
     )
 
 
@@ -149,12 +149,12 @@ def _replayed(
     gold = reader.gold(record)
     vote = None if result.error else VoteReportRow.found(result.report)
     said = {model: truth[model][0] for model in models}
-    whole = {model: record.tokens(model, 0) for model in models}
+    full = {model: record.tokens(model, 0) for model in models}
     if len(models) == 1:
         (model,) = models
         spoke = max(1, len(vote.voices) if vote else 1)
         said = {f"{model} #{at:04}": each for at, each in enumerate(truth[model][:spoke], 1)}
-        whole = {model: sum(record.tokens(model, at) for at in range(len(said)))}
+        full = {model: sum(record.tokens(model, at) for at in range(len(said)))}
     return ReplayedQuestion(
         question=str(record.id),
         gold=gold,
@@ -163,9 +163,9 @@ def _replayed(
         shares={model: sum(each == gold for each in truth[model]) / len(truth[model]) for model in models}
         if len(models) == 1
         else {model: float(said[model] == gold) for model in models},
-        whole=whole,
-        wrote=result.wrote,
-        told=result.completion_tokens,
+        full=full,
+        written=result.written,
+        reported=result.completion_tokens,
         vote=vote,
         chosen=_chosen(result),
         failed=result.error.code if result.error else "",
@@ -193,12 +193,12 @@ def compare_readings(
             scored = scorer.read(record, text)
             if scored is None:
                 continue
-            found.read_of += 1
+            found.scored += 1
             read = own.read(record, text)
             found.read += read is not None
             if read is None or same_answer(read, scored) or read == own.read(record, scored):
                 continue
-            found.otherwise += 1
+            found.different += 1
             if len(found.examples) < MAX_EXAMPLES:
                 found.examples.append({"question": str(record.id), "own": read, "scorer": scored})
     return found
@@ -211,7 +211,7 @@ def _row(outcome: PatternOutcome) -> dict[str, Any]:
         "kinds": dict(outcome.kinds),
         "chosen": dict(outcome.chosen),
         "failures": dict(outcome.failures),
-        "fed": outcome.fed,
+        "feedback_counted": outcome.feedback_counted,
     }
 
 
@@ -224,8 +224,9 @@ def _part(each: HalfShares) -> dict[str, Any]:
     found = each.tokens
     return said | {
         "members": {member: asdict(interval) for member, interval in each.members.items()},
-        "tokens": asdict(found) | {"not_written": found.not_written, "saved_error": found.saved_error},
-        "stops": asdict(each.stops),
+        "tokens": asdict(found)
+        | {"unwritten_share": found.unwritten_share, "saved_error": found.saved_error},
+        "early_stops": asdict(each.early_stops),
         "readings": _readings(each.readings),
     }
 
@@ -234,12 +235,12 @@ def _readings(heard: ReadingFigures) -> dict[str, Any]:
     return {
         "counted": heard.counted,
         "not_counted": heard.not_counted,
-        "counted_unread": heard.counted_unread,
-        "not_counted_unread": heard.not_counted_unread,
-        "lost": heard.lost,
+        "counted_unreadable": heard.counted_unreadable,
+        "not_counted_unreadable": heard.not_counted_unreadable,
+        "not_counted_share": heard.not_counted_share,
         "equal_pairs": heard.pairs[True, True] + heard.pairs[True, False],
         "different_pairs": heard.pairs[False, True] + heard.pairs[False, False],
-        "equal_apart": heard.equal_apart,
-        "different_together": heard.different_together,
+        "equal_called_different": heard.equal_called_different,
+        "different_called_equal": heard.different_called_equal,
         "examples": heard.examples,
     }

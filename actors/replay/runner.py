@@ -22,23 +22,24 @@ from actors.runtime.service_client import chat_whole, feedback_call
 from orchestration.errors import OrchestraError
 from orchestration.evaluation.result import Result
 
-WRITTEN_WITHIN_S = 5.0
+STOP_TIMEOUT_S = 5.0
 """How long stopped answers may take to end after the pattern's answer."""
-FED_WITHIN_S = 10.0
+FEEDBACK_TIMEOUT_S = 10.0
 """How long the record of a run may take until a word on it is counted."""
 _POLL_S = 0.02
 
 
 class ReplayResult(Result):
-    """`wrote` are the tokens that each model gave out for this question, by the backends' own count;
-    `completion_tokens` those of the answer's usage. `fed` says whether a user's word was counted."""
+    """`written` are the tokens that each model gave out for this question, by the backends' own count;
+    `completion_tokens` those of the answer's usage. `feedback_counted` says whether a user's word was
+    counted."""
 
     completion_tokens: int = 0
-    wrote: dict[str, int] = Field(default_factory=dict)
+    written: dict[str, int] = Field(default_factory=dict)
     model: str = ""
     """Who is told to have answered."""
     report: dict[str, Any] = Field(default_factory=dict)
-    fed: bool | None = None
+    feedback_counted: bool | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,7 +54,7 @@ class ReplayRunner:
     settings: EvaluationSettings
     timeout_s: float
     settle_s: float
-    told: Callable[[ReplayResult], None]
+    on_result: Callable[[ReplayResult], None]
 
     async def run(self, pattern: str, concurrency: int) -> None:
         """Ask what was not answered yet; the questions without a word after all with one.
@@ -64,10 +65,10 @@ class ReplayRunner:
         async def one(waiting: tuple[RecordedQuestion, bool]) -> None:
             result = await self._asked(pattern, *waiting)
             self.results.add(result)
-            self.told(result)
+            self.on_result(result)
 
-        records, fed = self.recorded.records, self.spec.feedback
-        for part, gets_word in ((records[:fed], True), (records[fed:], False)):
+        records, rated = self.recorded.records, self.spec.feedback
+        for part, gets_word in ((records[:rated], True), (records[rated:], False)):
             left = [each for each in part if not self.results.is_answered(pattern, str(each.id))]
             if not left:
                 continue
@@ -102,7 +103,7 @@ class ReplayRunner:
             score=float(right),
             tokens=int(usage.get("total_tokens", 0)),
             completion_tokens=int(usage.get("completion_tokens", 0)),
-            wrote=self.cluster.wrote(key),
+            written=self.cluster.written(key),
             calls=sum(1 for step in own.get("steps", ()) if not step.get("tool")),
             seconds=seconds,
             attempts=attempts.number,
@@ -111,19 +112,19 @@ class ReplayRunner:
             notes=tuple(own.get("notes") or ()),
             models=models_used(own, usage),
             report=own.get("report") or {},
-            fed=await self._word(run, right) if gets_word else None,
+            feedback_counted=await self._word(run, right) if gets_word else None,
         )
 
     async def _written(self, question: str) -> None:
         """Until no member gives out an answer to it any more."""
-        for _ in range(round(WRITTEN_WITHIN_S / _POLL_S)):
+        for _ in range(round(STOP_TIMEOUT_S / _POLL_S)):
             if not self.cluster.is_writing(question):
                 return
             await asyncio.sleep(_POLL_S)
 
     async def _word(self, run: str, right: bool) -> bool:
         """Say whether the answer was good. The run's own record may come a moment after its answer."""
-        until = time.monotonic() + FED_WITHIN_S
+        until = time.monotonic() + FEEDBACK_TIMEOUT_S
         while True:
             try:
                 await feedback_call(self.cluster.bus, {"run": run, "score": "good" if right else "bad"})

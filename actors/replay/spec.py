@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from actors.backends.recorded import BadRecords, RecordedQuestion, read_records, recorded_models
 
 SUFFIXES = (".jsonl", ".jsonl.gz")
-MAX_SETS_TOLD = 20
+MAX_LISTED_SETS = 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,7 +71,7 @@ def set_files(place: Path, name: str | None) -> list[Path]:
         return list(there.values())
     if name in there:
         return [there[name]]
-    names = ", ".join(list(there)[:MAX_SETS_TOLD]) or "no SET.jsonl and no SET.jsonl.gz"
+    names = ", ".join(list(there)[:MAX_LISTED_SETS]) or "no SET.jsonl and no SET.jsonl.gz"
     wanted = "no set of recorded answers" if name is None else f"no {name}.jsonl or {name}.jsonl.gz"
     raise BadRecords(f"{place} holds {wanted}; there: {names}")
 

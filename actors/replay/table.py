@@ -35,8 +35,8 @@ def lines(outcome: ReplayOutcome) -> Iterator[str]:
     if outcome.reading is not None:
         own = outcome.reading
         yield (
-            f"own reading of the recorded answers: {_share(own.read, own.read_of)} of {own.read_of} that the "
-            f"scorer reads, {_share(own.otherwise, own.read_of)} read otherwise"
+            f"own reading of the recorded answers: {_share(own.read, own.scored)} of {own.scored} that the "
+            f"scorer reads, {_share(own.different, own.scored)} read otherwise"
         )
     for each in outcome.patterns:
         for part in each.parts if outcome.spec.feedback else each.parts[:1]:
@@ -70,25 +70,26 @@ def _references(parts: Sequence[HalfShares]) -> Iterator[tuple[str, list[str]]]:
         )
 
 
-def _figures(each: HalfShares) -> Iterator[str]:
-    found, stops, heard = each.tokens, each.stops, each.readings
+def _figures(part: HalfShares) -> Iterator[str]:
+    tokens, stops, readings = part.tokens, part.early_stops, part.readings
     yield (
-        f"tokens written {found.wrote}, {_share(found.wrote, found.whole)} of the {found.whole} in the whole "
-        f"answers of all members; usage tells {found.told}"
+        f"tokens written {tokens.written}, {_share(tokens.written, tokens.full)} of the {tokens.full} in the "
+        f"full answers of all members; usage reports {tokens.reported}"
     )
-    if stops.votes:
-        error = "" if found.saved_error is None else f" ({found.saved_error:+.1%})"
+    if not stops.votes:
+        return
+    error = "" if tokens.saved_error is None else f" ({tokens.saved_error:+.1%})"
+    yield (
+        f"votes stopped early {stops.stopped} of {stops.votes}: {_share(stops.right, stops.stopped)} right, "
+        f"the full vote {_share(stops.full_right, stops.stopped)}, {stops.changed} different; saving "
+        f"reported {tokens.saved_reported}, actual {tokens.saved}{error}"
+    )
+    if readings.counted + readings.not_counted:
         yield (
-            f"votes ended early {stops.ended} of {stops.votes}: {_share(stops.right, stops.ended)} right, by "
-            f"the whole vote {_share(stops.whole_right, stops.ended)}, {stops.turned} otherwise; saving told "
-            f"{found.saved_told}, true {found.saved}{error}"
-        )
-        if not heard.counted + heard.not_counted:
-            return
-        yield (
-            f"voices counted {heard.counted + heard.counted_unread}, not counted though readable "
-            f"{heard.not_counted} ({_or_none(heard.lost)}); equal answers called different "
-            f"{_or_none(heard.equal_apart)}, different called equal {_or_none(heard.different_together)}"
+            f"voters counted {readings.counted + readings.counted_unreadable}, not counted though readable "
+            f"{readings.not_counted} ({_or_none(readings.not_counted_share)}); "
+            f"equal answers called different {_or_none(readings.equal_called_different)}, "
+            f"different called equal {_or_none(readings.different_called_equal)}"
         )
 
 

@@ -23,29 +23,29 @@ from orchestration.query_analysis.profiles import ENSEMBLE, Arm
 from orchestration.trust.counts import Counts
 from orchestration.trust.families import base_name
 from orchestration.trust.records import Cost, KindRecord
-from orchestration.trust.trust import VOTERS, Trust
+from orchestration.trust.trust import MIN_VOTERS, Trust
 
 COSTLY_TOKENS, COSTLY_SECONDS = 4000.0, 60.0
 """A run that takes as much, or longer, has all of `cost_weight` taken off."""
-AMONG_MODELS = 0.2
+MODEL_COST_FACTOR = 0.2
 """What costs count of an arm whose models say how good it is: a better answer goes before a cheaper one, and
 a vote of five loses a point at most. Of other teams less is known, and they write several times as much."""
-TEACHING = 0.01
+MIN_LEARNING_GAIN = 0.01
 """Share of good answers that asking all, to learn how good each is, has to be worth where they write many
 times as much as the one that would answer."""
-PLAUSIBLE = 0.08
+EXPLORATION_SCALE = 0.08
 """Share of good answers by which an arm may be worse to be tried a third as often; what exploring on 5 % of
 the runs costs is at most about half a point then."""
 
 
 @dataclass(frozen=True, slots=True)
 class ArmChoice:
-    """`why` is for people; `teaches` says that all models are asked, and heard whole, to learn how good each
+    """`reason` is for people; `audit` says that all models are asked, and heard whole, to learn how good each
     is."""
 
     arm: Arm
-    why: str
-    teaches: bool = False
+    reason: str
+    audit: bool = False
 
 
 def choose(
@@ -62,7 +62,9 @@ def choose(
     draws = np.random.default_rng(int.from_bytes(sha256(run_id.encode()).digest()[:8]))
     explored, any_arm = draws.random() < explore, int(draws.integers(len(arms)))
     beliefs = Beliefs(arms, record, trust or Trust())
-    costs = [cost_weight * arm_cost(record, arm) * (AMONG_MODELS if _is_known(arm) else 1.0) for arm in arms]
+    costs = [
+        cost_weight * arm_cost(record, arm) * (MODEL_COST_FACTOR if _is_known(arm) else 1.0) for arm in arms
+    ]
     if any(arm.model for arm in arms):
         if run_fraction(run_id) < explore:
             return _explored(beliefs, costs, draws)
@@ -72,10 +74,10 @@ def choose(
     at, panel = int(np.argmax(worth)), _panel(arms)
     if panel is None or panel == at:
         return ArmChoice(arms[at], reason(arms[at], beliefs.means[at], beliefs))
-    taught = beliefs.learning(draws) - TEACHING * _dearer(record, arms[panel], arms[at])
+    taught = beliefs.learning(draws) - MIN_LEARNING_GAIN * _dearer(record, arms[panel], arms[at])
     if worth[panel] + taught > worth[at]:
         unclear = f"which of {sum(bool(arm.model) for arm in arms)} models is the best is not clear yet"
-        return ArmChoice(arms[panel], f"{unclear}: their answers together show it", teaches=True)
+        return ArmChoice(arms[panel], f"{unclear}: their answers together show it", audit=True)
     return ArmChoice(arms[at], reason(arms[at], beliefs.means[at], beliefs))
 
 
@@ -112,10 +114,10 @@ def _explored(beliefs: Beliefs, costs: Sequence[float], draws: np.random.Generat
     arms, panel = beliefs.arms, _panel(beliefs.arms)
     if panel is not None:
         return ArmChoice(
-            arms[panel], "all models are asked to see how each does, as on a few runs", teaches=True
+            arms[panel], "all models are asked to see how each does, as on a few runs", audit=True
         )
     worth = [mean - less for mean, less in zip(beliefs.means, costs, strict=True)]
-    odds = np.exp((np.asarray(worth) - max(worth)) / PLAUSIBLE)
+    odds = np.exp((np.asarray(worth) - max(worth)) / EXPLORATION_SCALE)
     arm = arms[int(draws.choice(len(arms), p=odds / odds.sum()))]
     return ArmChoice(arm, "tried to see how it does, as on a few runs")
 
@@ -127,6 +129,6 @@ def _is_known(arm: Arm) -> bool:
 def _panel(arms: Sequence[Arm]) -> int | None:
     """The place of the arm that asks several models, where there are enough to teach something of each
     other."""
-    if len({base_name(arm.model) for arm in arms if arm.model}) < VOTERS:
+    if len({base_name(arm.model) for arm in arms if arm.model}) < MIN_VOTERS:
         return None
     return next((at for at, arm in enumerate(arms) if arm.pattern == ENSEMBLE), None)

@@ -14,7 +14,7 @@ from functools import cached_property
 
 import numpy as np
 
-from orchestration.query_analysis.profiles import BEST, ENSEMBLE, Arm
+from orchestration.query_analysis.profiles import ENSEMBLE, SINGLE_PRIOR, Arm
 from orchestration.trust.counts import Counts
 from orchestration.trust.panel import gain_together
 from orchestration.trust.records import KindRecord
@@ -22,11 +22,11 @@ from orchestration.trust.trust import SOURCE_WEIGHTS, Trust
 
 PRIOR_WEIGHT = 30.0
 """Judgements that a prior counts as: ten of a user turn it."""
-GAIN_WEIGHT, DIFFER = 400.0, 0.1
+GAIN_WEIGHT, DIFFERING_VOTES = 400.0, 0.1
 """Judged votes that the expected gain of a panel counts as, and the share of votes that differ from their
 most trusted voter's answer, about: that gain is known to 1.5 points beforehand, and 400 judged votes tell it
 as well."""
-NARROW = 4.0
+CONCENTRATION = 4.0
 """How much surer draws are than what is known: a draw as wide as the doubt takes the second best of several
 models on every third run, for years, and what is in doubt is learnt by asking several."""
 HORIZON = 200
@@ -51,7 +51,7 @@ class Beliefs:
     def drawn(self, draws: np.random.Generator) -> list[float]:
         """A share for each arm, drawn from what is known."""
         shares = {
-            model: float(draws.beta(NARROW * counts.right, NARROW * counts.wrong))
+            model: float(draws.beta(CONCENTRATION * counts.right, CONCENTRATION * counts.wrong))
             for model, counts in self._models.items()
         }
         return [self._share(arm, shares, draws) for arm in self.arms]
@@ -90,7 +90,7 @@ class Beliefs:
         bad = PRIOR_WEIGHT * (1 - prior) + tally.wrong
         if draws is None:
             return good / (good + bad)
-        narrow = NARROW if arm.members else 1.0
+        narrow = CONCENTRATION if arm.members else 1.0
         return float(draws.beta(narrow * good, narrow * bad))
 
     def gain(self, members: Sequence[str]) -> float:
@@ -98,14 +98,14 @@ class Beliefs:
         often, and what was seen where votes and their most trusted voters differed."""
         if self.trust.prefers_best:  # who is asked alone then
             return 0.0
-        counts, company = self._models, self.trust.company
+        counts, vote_vs_best = self._models, self.trust.vote_vs_best
         expected = gain_together({name: counts[name].right / counts[name].total for name in members})
-        votes = company.total / DIFFER
-        return (GAIN_WEIGHT * expected + company.right - company.wrong) / (GAIN_WEIGHT + votes)
+        votes = vote_vs_best.total / DIFFERING_VOTES
+        return (GAIN_WEIGHT * expected + vote_vs_best.right - vote_vs_best.wrong) / (GAIN_WEIGHT + votes)
 
 
 def _beside(best: float, prior: float) -> float:
-    """The share of a team that has `prior` where the best of its models alone has `BEST`."""
+    """The share of a team that has `prior` where the best of its models alone has `SINGLE_PRIOR`."""
     share = min(0.99, max(0.01, best))
-    odds = share / (1 - share) * (prior / (1 - prior)) / (BEST / (1 - BEST))
+    odds = share / (1 - share) * (prior / (1 - prior)) / (SINGLE_PRIOR / (1 - SINGLE_PRIOR))
     return odds / (1 + odds)

@@ -6,7 +6,7 @@ PRIOR_S = 5.0
 """What a task takes while nothing was measured. Only how the tasks compare counts, so any figure does."""
 KEEP = 0.8
 """Of the average so far at each new measurement: about the latest five count."""
-MOST = 256
+MAX_AVERAGES = 256
 """Averages kept; the oldest go."""
 
 
@@ -22,7 +22,7 @@ class Durations:
         for key in ((agent, model), (agent, "")):
             average = self._averages.pop(key, seconds)
             self._averages[key] = average + (1 - KEEP) * (seconds - average)
-        while len(self._averages) > MOST:
+        while len(self._averages) > MAX_AVERAGES:
             self._averages.pop(next(iter(self._averages)))
 
     def expected(self, agent: str, model: str | None = None) -> float:

@@ -46,7 +46,7 @@ def kind_of_vote(form: AnswerForm) -> AnswerKind:
     return _KINDS.get(form, AnswerKind.AUTO)
 
 
-def asked(question: str, form: AnswerForm) -> str:
+def with_instruction(question: str, form: AnswerForm) -> str:
     """The question with what says how its answer has to end."""
     ending = _ENDINGS.get(form)
     return f"{question.rstrip()}\n\n{ending}" if ending else question

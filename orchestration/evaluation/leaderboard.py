@@ -28,7 +28,7 @@ class FigureSpread:
     mean: float = 0.0
     median: float = 0.0
     p95: float = 0.0
-    most: float = 0.0
+    maximum: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,7 +36,7 @@ class PatternStanding:
     """Of one pattern. A question that failed counts as wrong, and has no tokens and seconds.
 
     `against` compares it with the baseline on the questions that both were asked; None for the baseline, and
-    where there is none. `cost` is that of 1,000 questions, None where a model has no price. `noted` are
+    where there is none. `cost` is that of 1,000 questions, None where a model has no price. `with_notes` are
     answers that came with a note, such as that the budget cut something.
     """
 
@@ -53,8 +53,8 @@ class PatternStanding:
     cost: float | None
     failures: Mapping[str, int]
     """By the error's code."""
-    noted: int
-    repeated: int
+    with_notes: int
+    retried: int
     """Questions that were asked more than once, since they were refused at first."""
 
 
@@ -100,8 +100,8 @@ def _standing(
         first_token_s=_spread(firsts).median if firsts else None,
         cost=_cost(answered, prices),
         failures=failures,
-        noted=sum(bool(result.notes) for result in answered),
-        repeated=sum(result.attempts > 1 for result in asked.values()),
+        with_notes=sum(bool(result.notes) for result in answered),
+        retried=sum(result.attempts > 1 for result in asked.values()),
     )
 
 
@@ -119,7 +119,7 @@ def _spread(values: Sequence[float]) -> FigureSpread:
         return FigureSpread()
     median, p95 = np.quantile(values, (0.5, 0.95))
     return FigureSpread(
-        mean=float(np.mean(values)), median=float(median), p95=float(p95), most=float(max(values))
+        mean=float(np.mean(values)), median=float(median), p95=float(p95), maximum=float(max(values))
     )
 
 

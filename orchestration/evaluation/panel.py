@@ -65,7 +65,7 @@ class VoteReportRow(BaseModel):
         return None
 
     @property
-    def parties(self) -> dict[int, int]:
+    def groups(self) -> dict[int, int]:
         """Of each voice that was counted the number of its party; 0 is the one that was followed."""
         found = {voice.voice: 0 for voice in self.voices if voice.agrees}
         for number, dissent in enumerate(self.dissent, 1):
@@ -78,9 +78,9 @@ class ReplayedQuestion:
     """One question that a pattern was asked.
 
     `answer` is what its text says, None where it failed or says nothing that can be read. `readings` are what
-    the members' recorded answers say, `whole` their tokens, `shares` the share of each member's samples that
-    is right; all by member. `wrote` are the tokens that each member gave out for this question, those of
-    stopped answers included, and `told` those that the answer's usage tells.
+    the members' recorded answers say, `full` their tokens, `shares` the share of each member's samples that
+    is right; all by member. `written` are the tokens that each member gave out for this question, those of
+    stopped answers included, and `reported` those that the answer's usage tells.
     """
 
     question: str
@@ -88,9 +88,9 @@ class ReplayedQuestion:
     answer: str | None
     readings: Mapping[str, str | None]
     shares: Mapping[str, float]
-    whole: Mapping[str, int]
-    wrote: Mapping[str, int]
-    told: int = 0
+    full: Mapping[str, int]
+    written: Mapping[str, int]
+    reported: int = 0
     vote: VoteReportRow | None = None
     chosen: str = ""
     """The pattern that `auto` took, and the model of a single one."""
@@ -135,37 +135,37 @@ def log_odds(asked: Sequence[ReplayedQuestion]) -> dict[str, float]:
 
 @dataclass(slots=True)
 class TokenFigures:
-    """Of all questions: `whole` would be written if every member answered to its end, `wrote` were given out
-    by the members, `told` are those of the answers' usage; `saved` is what the members of each vote did not
-    write of their answers, `saved_told` what the reports say of it."""
+    """Of all questions: `full` would be written if every member answered to its end, `written` were given out
+    by the members, `reported` are those of the answers' usage; `saved` is what the members of each vote did
+    not write of their answers, `saved_reported` what the reports say of it."""
 
-    whole: int = 0
-    wrote: int = 0
-    told: int = 0
+    full: int = 0
+    written: int = 0
+    reported: int = 0
     saved: int = 0
-    saved_told: int = 0
+    saved_reported: int = 0
 
     @property
-    def not_written(self) -> float:
-        """The share of `whole`."""
-        return 1 - self.wrote / self.whole if self.whole else 0.0
+    def unwritten_share(self) -> float:
+        """The share of `full`."""
+        return 1 - self.written / self.full if self.full else 0.0
 
     @property
     def saved_error(self) -> float | None:
-        """By how much of the truth `saved_told` misses it; None where nothing was saved."""
-        return self.saved_told / self.saved - 1 if self.saved else None
+        """By how much of the truth `saved_reported` misses it; None where nothing was saved."""
+        return self.saved_reported / self.saved - 1 if self.saved else None
 
 
 @dataclass(slots=True)
 class EarlyStopFigures:
     """Votes that ended before all had spoken: how often they were right, and how often the whole vote of the
-    recorded answers by the same weights would have been. `turned` are those where the two differ."""
+    recorded answers by the same weights would have been. `changed` are those where the two differ."""
 
     votes: int = 0
-    ended: int = 0
+    stopped: int = 0
     right: int = 0
-    whole_right: int = 0
-    turned: int = 0
+    full_right: int = 0
+    changed: int = 0
 
 
 @dataclass(slots=True)
@@ -175,25 +175,25 @@ class ReadingFigures:
     `pairs` counts pairs of voices of a question by (equal in truth, equal in the vote)."""
 
     counted: int = 0
-    counted_unread: int = 0
+    counted_unreadable: int = 0
     not_counted: int = 0
-    not_counted_unread: int = 0
+    not_counted_unreadable: int = 0
     pairs: Counter[tuple[bool, bool]] = field(default_factory=Counter)
     examples: list[dict[str, Any]] = field(default_factory=list)
     """The first `MAX_EXAMPLES` voices and pairs that were read wrong."""
 
     @property
-    def equal_apart(self) -> float | None:
+    def equal_called_different(self) -> float | None:
         """The share of equal pairs that were called different; None without equal pairs."""
         return _share(self.pairs[True, False], self.pairs[True, True])
 
     @property
-    def different_together(self) -> float | None:
+    def different_called_equal(self) -> float | None:
         """The share of different pairs that were called equal; None without different pairs."""
         return _share(self.pairs[False, True], self.pairs[False, False])
 
     @property
-    def lost(self) -> float | None:
+    def not_counted_share(self) -> float | None:
         """The share of readable voices that were not counted."""
         return _share(self.not_counted, self.counted)
 
@@ -210,12 +210,12 @@ def token_figures(asked: Sequence[ReplayedQuestion]) -> TokenFigures:
     for each in asked:
         if each.failed:
             continue
-        found.whole += sum(each.whole.values())
-        found.wrote += sum(each.wrote.values())
-        found.told += each.told
+        found.full += sum(each.full.values())
+        found.written += sum(each.written.values())
+        found.reported += each.reported
         if each.vote is not None:
-            found.saved += sum(max(0, each.whole[m] - each.wrote.get(m, 0)) for m in _members(each))
-            found.saved_told += each.vote.tokens_saved
+            found.saved += sum(max(0, each.full[m] - each.written.get(m, 0)) for m in _members(each))
+            found.saved_reported += each.vote.tokens_saved
     return found
 
 
@@ -233,11 +233,11 @@ def early_stop_figures(asked: Sequence[ReplayedQuestion]) -> EarlyStopFigures:
             readings = {member: each.readings[member] for member in voted}
         else:
             readings = dict(each.readings)
-        whole = majority(readings, latest) == each.gold
-        found.ended += 1
+        full = majority(readings, latest) == each.gold
+        found.stopped += 1
         found.right += each.right
-        found.whole_right += whole
-        found.turned += whole != each.right
+        found.full_right += full
+        found.changed += full != each.right
     return found
 
 
@@ -246,32 +246,32 @@ def reading_figures(asked: Sequence[ReplayedQuestion]) -> ReadingFigures:
     for each in asked:
         if each.vote is None or len(each.readings) < 2:
             continue
-        parties = each.vote.parties
+        groups = each.vote.groups
         heard = {v.voice: v.model for v in each.vote.voices if v.is_whole and v.model in each.readings}
         for voice, model in heard.items():
             truth = each.readings[model]
-            if voice in parties:
+            if voice in groups:
                 found.counted += truth is not None
-                found.counted_unread += truth is None
+                found.counted_unreadable += truth is None
             else:
                 found.not_counted += truth is not None
-                found.not_counted_unread += truth is None
+                found.not_counted_unreadable += truth is None
                 if truth is not None:
                     _example(found, "not counted", each, {model: truth})
-        for one, other, equal in _pairs(each, heard, parties):
-            together = parties[one] == parties[other]
+        for one, other, equal in _pairs(each, heard, groups):
+            together = groups[one] == groups[other]
             found.pairs[equal, together] += 1
             if equal != together:
                 said = {heard[voice]: each.readings[heard[voice]] for voice in (one, other)}
-                _example(found, "equal apart" if equal else "different together", each, said)
+                _example(found, "equal called different" if equal else "different called equal", each, said)
     return found
 
 
 def _pairs(
-    each: ReplayedQuestion, heard: Mapping[int, str], parties: Mapping[int, int]
+    each: ReplayedQuestion, heard: Mapping[int, str], groups: Mapping[int, int]
 ) -> Iterator[tuple[int, int, bool]]:
     """Two voices that were counted and can be read, and whether they say the same."""
-    known = [v for v in sorted(heard) if v in parties and each.readings[heard[v]] is not None]
+    known = [v for v in sorted(heard) if v in groups and each.readings[heard[v]] is not None]
     for one, other in combinations(known, 2):
         if heard[one] != heard[other]:
             yield one, other, each.readings[heard[one]] == each.readings[heard[other]]
@@ -287,9 +287,9 @@ def _example(
 def _members(each: ReplayedQuestion) -> set[str]:
     """Who was to vote: whom the report names, or all where more calls were cut than it names."""
     assert each.vote is not None
-    named = {voice.model for voice in each.vote.voices if voice.model in each.whole}
+    named = {voice.model for voice in each.vote.voices if voice.model in each.full}
     unheard = sum(not voice.is_whole for voice in each.vote.voices)
-    return set(each.whole) if each.vote.calls_cut > unheard else named
+    return set(each.full) if each.vote.calls_cut > unheard else named
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -308,10 +308,10 @@ class HalfShares:
     weighted: Interval | None
     against_best: Difference
     against_majority: Difference
-    lost: Sequence[str]
+    lost_to_majority: Sequence[str]
     """Questions that the majority gets right and the pattern does not, the first `MAX_EXAMPLES`."""
     tokens: TokenFigures
-    stops: EarlyStopFigures
+    early_stops: EarlyStopFigures
     readings: ReadingFigures
 
 
@@ -337,10 +337,10 @@ def half_shares(
         weighted=mean_interval(weighted, seed=seed) if weighted else None,
         against_best=difference(ours, shares[best], seed=seed),
         against_majority=difference(ours, plain, seed=seed),
-        lost=[each.question for each, was in zip(asked, plain, strict=True) if was and not each.right][
-            :MAX_EXAMPLES
-        ],
+        lost_to_majority=[
+            each.question for each, was in zip(asked, plain, strict=True) if was and not each.right
+        ][:MAX_EXAMPLES],
         tokens=token_figures(asked),
-        stops=early_stop_figures(asked),
+        early_stops=early_stop_figures(asked),
         readings=reading_figures(asked),
     )

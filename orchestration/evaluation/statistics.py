@@ -12,9 +12,9 @@ import numpy as np
 
 DRAWS = 10_000
 LEVEL = 0.95
-_AT_ONCE = 1 << 20
+_MAX_DRAWN_NUMBERS = 1 << 20
 """Numbers drawn at once, so that many questions do not need much memory."""
-_FEW = 16
+_FEW_VALUES = 16
 """Different values: the draws of 100,000 questions then take milliseconds instead of minutes."""
 
 
@@ -104,10 +104,10 @@ def _means(values: np.ndarray[tuple[int], np.dtype[np.float64]], seed: int) -> l
     random = np.random.default_rng(seed)
     count = len(values)
     different, times = np.unique(values, return_counts=True)
-    if len(different) <= _FEW:
+    if len(different) <= _FEW_VALUES:
         drawn = random.multinomial(count, times / count, size=DRAWS)
         return list((drawn @ different / count).tolist())
-    rows = max(1, _AT_ONCE // count)
+    rows = max(1, _MAX_DRAWN_NUMBERS // count)
     means: list[float] = []
     while len(means) < DRAWS:
         drawn = random.integers(0, count, size=(min(rows, DRAWS - len(means)), count))

@@ -99,13 +99,13 @@ async def auto(
         "pattern": arm.pattern,
         "profile": arm.profile.name,
         "model": model or "",
-        "reason": chosen.why,
+        "reason": chosen.reason,
     }
     await context.event("choice", question=analysis.kind, **{k: v for k, v in report.items() if k != "kind"})
     how = ", ".join(each for each in (arm.pattern, arm.model, arm.profile.name) if each)
-    await context.progress(f"auto chose {how}: {_looks(analysis)} ({chosen.why})")
+    await context.progress(f"auto chose {how}: {_looks(analysis)} ({chosen.reason})")
     tuned = _tuned(run, context, analysis, chosen.arm, model, settings)
-    context.use_run(tuned, audit=chosen.teaches)
+    context.use_run(tuned, audit=chosen.audit)
     try:
         async with aclosing(known[arm.pattern].inside(context.run, context)) as items:
             async for item in items:

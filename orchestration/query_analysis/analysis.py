@@ -19,15 +19,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from orchestration.query_analysis.features import KINDS, Kind, features
-from orchestration.query_analysis.word_pieces import pieces
+from orchestration.query_analysis.word_pieces import word_pieces
 
 Level = Literal["easy", "medium", "hard"]
 HEADS: tuple[str, ...] = (*KINDS, "difficulty", "log2 tokens")
 HEAD_CHARACTERS, TAIL_CHARACTERS = 400, 150
 """Characters of a long query that are read: the ends of a query say what it wants."""
-MOST_PIECES = 128
+MAX_PIECES = 128
 EASY_BELOW, HARD_FROM = 0.3, 0.7
-TOKENS_LEAST, TOKENS_MOST = 8, 2048
+MIN_TOKENS, MAX_TOKENS = 8, 2048
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,7 +61,7 @@ class Weights:
 
     def scores(self, text: str) -> NDArray[np.float32]:
         """Of each head."""
-        ids = pieces(text, self.vocabulary)[:MOST_PIECES]
+        ids = word_pieces(text, self.vocabulary)[:MAX_PIECES]
         total = features(text) @ self.surface + self.bias
         if ids:
             total = total + self.table[ids].mean(axis=0, dtype=np.float32) * self.scale
@@ -69,7 +69,7 @@ class Weights:
 
 
 @cache
-def shipped() -> Weights:
+def default_weights() -> Weights:
     """The weights that are part of the package, as its code is. Takes 20 ms the first time."""
     with resources.files("orchestration.query_analysis").joinpath("weights.npz").open("rb") as file:
         found = np.load(file, allow_pickle=False)
@@ -87,11 +87,11 @@ def analyse(text: str, weights: Weights | None = None) -> Analysis:
     """Look at a query. Any text will do, the empty one too."""
     if len(text) > HEAD_CHARACTERS + TAIL_CHARACTERS:
         text = f"{text[:HEAD_CHARACTERS]}\n{text[-TAIL_CHARACTERS:]}"
-    scores = (weights or shipped()).scores(text)
+    scores = (weights or default_weights()).scores(text)
     kinds = np.exp(scores[: len(KINDS)] - scores[: len(KINDS)].max())
     kinds /= kinds.sum()
     best = int(kinds.argmax())
-    tokens = 2.0 ** float(np.clip(scores[-1], math.log2(TOKENS_LEAST), math.log2(TOKENS_MOST)))
+    tokens = 2.0 ** float(np.clip(scores[-1], math.log2(MIN_TOKENS), math.log2(MAX_TOKENS)))
     return Analysis(
         kind=KINDS[best],
         confidence=float(kinds[best]),

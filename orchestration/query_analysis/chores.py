@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 
-LOOKED_AT = 2_000
+SCANNED_CHARACTERS = 2_000
 """Characters at each end: what is wanted stands there, and the talk that it is wanted for between them."""
 
 _DO = (
@@ -54,7 +54,7 @@ _SHORT = re.compile(
 """Wants some words and nothing else."""
 _LONG = re.compile(r"summar(?:y|ies|i[sz]e)\b|zusammenf|fasse?\b.*zusammen|résum|resum", re.IGNORECASE)
 _BROUGHT = re.compile(rf"(?<!\w)(?:above|below|following|{_TALK}|json)(?!\w)|[:\n]", re.IGNORECASE)
-NAMED_CHARACTERS = 200
+SHORT_CHARACTERS = 200
 _LOOKED_UP = re.compile(
     rf"(?<!\w)(?:the|exact|full|original) (?:\w+ )?{_NAME} (?:of|from|in) "
     rf"(?!(?:an?|{_ITS}) (?:\w+ )?{_TALK})",
@@ -87,19 +87,23 @@ def is_form_alone(text: str) -> bool:
 def is_short_chore(text: str) -> bool:
     """Whether a title, tags or the like are the first that a text wants: some words, where a summary or JSON
     may be long, and a poem with a title too."""
-    first = _FIRST.search(text[:LOOKED_AT])
+    first = _FIRST.search(text[:SCANNED_CHARACTERS])
     return first is not None and _SHORT.match(text, first.start()) is not None and is_chore(text)
 
 
 def is_summary_of_what_it_names(text: str) -> bool:
     """Whether a summary is wanted of something that the text names, and does not hold: it may stand in
     documents."""
-    brought = len(text) > NAMED_CHARACTERS or _BROUGHT.search(text.strip()) is not None
+    brought = len(text) > SHORT_CHARACTERS or _BROUGHT.search(text.strip()) is not None
     return not brought and _LONG.search(text) is not None
 
 
 def _looked_at(text: str) -> str:
-    return text if len(text) <= 2 * LOOKED_AT else f"{text[:LOOKED_AT]}\n{text[-LOOKED_AT:]}"
+    return (
+        text
+        if len(text) <= 2 * SCANNED_CHARACTERS
+        else f"{text[:SCANNED_CHARACTERS]}\n{text[-SCANNED_CHARACTERS:]}"
+    )
 
 
 def _instructs(text: str, found: re.Match[str]) -> bool:

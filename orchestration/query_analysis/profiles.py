@@ -16,7 +16,7 @@ from orchestration.query_analysis.analysis import Analysis, Level
 from orchestration.query_analysis.features import Kind
 
 SINGLE, ENSEMBLE = "single", "ensemble"
-LEAST_TOKENS, ROOM = 192, 4
+MIN_TOKENS, LENGTH_FACTOR = 192, 4
 """Tokens that every answer may have, and times the expected length: an answer that is cut off is worse than a
 long one, and three in ten expectations are wrong by more than a factor of 2."""
 
@@ -30,7 +30,7 @@ class Profile:
 
     def sampled(self, analysis: Analysis, most_tokens: int) -> Sampling:
         """For a question whose answer may have `most_tokens` at most."""
-        wanted = max(LEAST_TOKENS, ROOM * analysis.tokens)
+        wanted = max(MIN_TOKENS, LENGTH_FACTOR * analysis.tokens)
         longest = self.sampling.max_tokens or wanted
         return self.sampling.model_copy(update={"max_tokens": min(wanted, longest, most_tokens)})
 
@@ -101,11 +101,11 @@ PROFILES: dict[Kind, tuple[Profile, ...]] = {
 PRECISE = PROFILES["factual"][0]
 """For chores too, whatever the talk is about that they are for."""
 
-BEST = 0.70
+SINGLE_PRIOR = 0.70
 """Of one model, under the best known profile."""
-LIKE_OTHERS = 0.64
+TEAM_PRIOR = 0.64
 """Of a team that is worth a try."""
-_LESS = 0.66
+_LATER_PROFILE_PRIOR = 0.66
 """Of the profiles that come after the first."""
 
 TEAMS: dict[Kind, dict[Level, dict[str, float]]] = {
@@ -125,18 +125,18 @@ than a single answer at a twentieth of the tokens. What is tried now and then, a
 of it, decides with other models."""
 
 
-GREEDY: frozenset[Kind] = frozenset(("factual", "reasoning", "code"))
+GREEDY_KINDS: frozenset[Kind] = frozenset(("factual", "reasoning", "code"))
 """Kinds whose first profile is greedy: an easy question of these has one right answer, and a sample of it is
 right less often."""
 
-UNKNOWN = 0.62
+UNKNOWN_PRIOR = 0.62
 """The share expected of a pattern that somebody names and nothing is known of."""
 
 
-MANY_ANSWERS: frozenset[Kind] = frozenset(("factual", "reasoning"))
+COMPARABLE_KINDS: frozenset[Kind] = frozenset(("factual", "reasoning"))
 """Kinds of which models' answers can be compared: easy or hard, several models may be asked."""
 
-CALLS = {"self-consistency": 4, "debate": 9, "maestro": 7, "decompose": 7}
+CALLS_PER_RUN = {"self-consistency": 4, "debate": 9, "maestro": 7, "decompose": 7}
 """Answers that are written in a run of a pattern, about."""
 
 
@@ -152,10 +152,10 @@ def arms(
     if candidates is not None and len(candidates.models) > 1:
         return _among(candidates, analysis, patterns, named)
     first, *others = PROFILES[analysis.kind]
-    if analysis.level == "easy" and analysis.kind in GREEDY:
+    if analysis.level == "easy" and analysis.kind in GREEDY_KINDS:
         others = []
-    found = [Arm(profile=first, pattern=SINGLE, prior=BEST)]
-    found += [Arm(profile=each, pattern=SINGLE, prior=_LESS) for each in others]
+    found = [Arm(profile=first, pattern=SINGLE, prior=SINGLE_PRIOR)]
+    found += [Arm(profile=each, pattern=SINGLE, prior=_LATER_PROFILE_PRIOR) for each in others]
     found += [
         Arm(profile=first, pattern=name, prior=prior)
         for name, prior in _teams(analysis, named).items()
@@ -171,18 +171,18 @@ def _among(
     models, tokens = candidates.models, candidates.tokens
     profile = PROFILES[analysis.kind][0]
     found = [
-        Arm(profile=profile, pattern=SINGLE, prior=BEST, model=name, tokens=tokens.get(name, 0.0))
+        Arm(profile=profile, pattern=SINGLE, prior=SINGLE_PRIOR, model=name, tokens=tokens.get(name, 0.0))
         for name in models
     ]
     teams = _teams(analysis, named)
-    if len(candidates.panel) > 1 and analysis.kind in MANY_ANSWERS:
-        teams = {ENSEMBLE: LIKE_OTHERS, **teams}
+    if len(candidates.panel) > 1 and analysis.kind in COMPARABLE_KINDS:
+        teams = {ENSEMBLE: TEAM_PRIOR, **teams}
     elif len(candidates.panel) < 2:
         teams.pop(ENSEMBLE, None)
     for name, prior in teams.items():
         if name in patterns:
             members = candidates.panel if name == ENSEMBLE else models
-            most = CALLS.get(name, 1) * tokens.get(models[0], 0.0)
+            most = CALLS_PER_RUN.get(name, 1) * tokens.get(models[0], 0.0)
             most = sum(tokens.get(each, 0.0) for each in members) if name == ENSEMBLE else most
             found.append(Arm(profile=profile, pattern=name, prior=prior, members=members, tokens=most))
     return tuple(sorted(found, key=lambda arm: -arm.prior))
@@ -191,5 +191,5 @@ def _among(
 def _teams(analysis: Analysis, named: Collection[str]) -> dict[str, float]:
     teams = dict(TEAMS[analysis.kind].get(analysis.level, {}))
     if analysis.kind != "conversation":
-        teams |= {name: UNKNOWN for name in named if name not in teams and name != SINGLE}
+        teams |= {name: UNKNOWN_PRIOR for name in named if name not in teams and name != SINGLE}
     return teams

@@ -11,11 +11,11 @@ import unicodedata
 from collections.abc import Mapping
 
 _TOKEN = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]|[^\W_]+|[^\w\s]|_")
-_LONGEST = 100
+_MAX_WORD_CHARACTERS = 100
 """Characters of a word that is looked into; longer ones are unknown, as in BERT."""
 
 
-def pieces(text: str, vocabulary: Mapping[str, int]) -> list[int]:
+def word_pieces(text: str, vocabulary: Mapping[str, int]) -> list[int]:
     """The ids of the longest pieces that are in `vocabulary`, from left to right; other words are left out.
 
     Source: WordPiece, Wu et al. 2016 (arXiv:1609.08144); BERT, Devlin et al. 2018 (arXiv:1810.04805).
@@ -24,7 +24,7 @@ def pieces(text: str, vocabulary: Mapping[str, int]) -> list[int]:
     plain = "".join(character for character in plain if unicodedata.category(character) != "Mn")
     found: list[int] = []
     for word in _TOKEN.findall(plain):
-        if len(word) <= _LONGEST:
+        if len(word) <= _MAX_WORD_CHARACTERS:
             found += _of_word(word, vocabulary)
     return found
 

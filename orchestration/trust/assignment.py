@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from orchestration.trust.families import family_of
 from orchestration.trust.trust import Trust
 
-CLEARLY = 0.05
+CLEAR_LEAD = 0.05
 """Of the share of right answers: by so much a model has to be ahead of the usual one where its record at such
 questions is short. Models within this of each other are as good."""
 
@@ -32,10 +32,10 @@ def most_trusted(trust: Trust, models: Sequence[str], usual: str, judged: Sequen
     best = ranked[0]
     if usual in ranked:
         lead = share(best) - share(usual)
-        if lead < CLEARLY and not trust.is_proven(best):
+        if lead < CLEAR_LEAD and not trust.is_proven(best):
             best = usual
     families = {family_of(name) for name in judged}
     if family_of(best) not in families:
         return best
-    near = (name for name in ranked if share(best) - share(name) <= CLEARLY and trust.is_proven(name))
+    near = (name for name in ranked if share(best) - share(name) <= CLEAR_LEAD and trust.is_proven(name))
     return next((name for name in near if family_of(name) not in families), best)

@@ -11,10 +11,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TypeVar
 
-from orchestration.trust.counts import KEEP
+from orchestration.trust.counts import DISCOUNT
 
-MOST_CALLERS = 64
-MOST_WORDS, LEAST_WORDS = 75.0, 25.0
+MAX_CALLERS = 64
+MAX_RATINGS, MIN_RATINGS = 75.0, 25.0
 """Words of one caller that count whole: 75 of who is alone, two fewer for each word of others, and 25 at
 least."""
 OWN_SHARE_POWER = 4
@@ -26,11 +26,11 @@ _Value = TypeVar("_Value")
 
 @dataclass(frozen=True, slots=True)
 class CallerRating:
-    """`weight` is what the word counts, from 0 to 1; `keep` the share of all earlier ones that still counts;
-    `callers` are the words of each caller that count, with this one."""
+    """`weight` is what the word counts, from 0 to 1; `discount` the share of all earlier ones that still
+    counts; `callers` are the words of each caller that count, with this one."""
 
     weight: float
-    keep: float
+    discount: float
     callers: dict[str, float]
 
 
@@ -39,15 +39,15 @@ def rating_of(caller: str, callers: Mapping[str, float], *, again: bool) -> Call
     word all the same, so that nobody gets round the limit by taking words back."""
     own = callers.get(caller, 0.0)
     others = max(0.0, sum(callers.values()) - own)
-    limit = max(LEAST_WORDS, MOST_WORDS - 2 * others)
+    limit = max(MIN_RATINGS, MAX_RATINGS - 2 * others)
     weight = age = 1.0
     if own >= limit:
         age = (limit / (limit + others)) ** OWN_SHARE_POWER
-        weight = (1 - KEEP) * limit * age
-    keep = 1.0 if again else KEEP**age
-    after = {name: keep * words for name, words in callers.items() if name != caller}
-    after[caller] = keep * own + weight
-    return CallerRating(weight, keep, latest(after, MOST_CALLERS))
+        weight = (1 - DISCOUNT) * limit * age
+    discount = 1.0 if again else DISCOUNT**age
+    after = {name: discount * words for name, words in callers.items() if name != caller}
+    after[caller] = discount * own + weight
+    return CallerRating(weight, discount, latest(after, MAX_CALLERS))
 
 
 def latest(values: Mapping[str, _Value], most: int) -> dict[str, _Value]:

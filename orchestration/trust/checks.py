@@ -11,13 +11,13 @@ from orchestration.query_analysis.features import Kind
 from orchestration.trust.form import meets_form
 from orchestration.trust.observation import Observation, VoterAnswer
 
-MOST = 32
+MAX_CHECKS = 32
 """Checks of each sort that one run teaches."""
-WRONG_SUM, RIGHT_SUMS, FORM_MET = 0.5, 0.1, 0.05
+WRONG_SUM_WEIGHT, RIGHT_SUMS_WEIGHT, FORM_MET_WEIGHT = 0.5, 0.1, 0.05
 """What these count beside a user's word on a whole answer: a sum that is wrong spoils it mostly, while right
 sums and a form that is met say little of the rest. A program that fails, and a form that is not met, count
 whole."""
-ANSWER = "answer"
+ANSWER_STEP = "answer"
 """The step of the patterns `code` and `reasoning` whose text is the run's answer."""
 
 
@@ -34,10 +34,10 @@ class Check:
     @property
     def is_of_answer(self) -> bool:
         """Whether it tried the program that is the run's answer."""
-        return self.step == ANSWER and self.kind == "code"
+        return self.step == ANSWER_STEP and self.kind == "code"
 
     @property
-    def lesson(self) -> Observation:
+    def observation(self) -> Observation:
         own = VoterAnswer(model=self.model, group=0)
         return Observation(source="test", quality=self.quality, weight=self.weight, answers=(own,))
 
@@ -53,7 +53,7 @@ def checks_in(report: Mapping[str, Any]) -> list[Check]:
             quality = float(is_tried and passed == examples)
             found.append(Check(step=said["step"], model=said["model"], kind="code", quality=quality))
     for said in _entries(report, "sums"):
-        quality, weight = (0.0, WRONG_SUM) if said.get("wrong") else (1.0, RIGHT_SUMS)
+        quality, weight = (0.0, WRONG_SUM_WEIGHT) if said.get("wrong") else (1.0, RIGHT_SUMS_WEIGHT)
         step, model = said["step"], said["model"]
         found.append(Check(step=step, model=model, kind="reasoning", quality=quality, weight=weight))
     return found
@@ -64,7 +64,9 @@ def check_of_form(text: str, model: str, guide: GuidedDecoding | None, kind: Kin
     met = meets_form(text, guide) if model else None
     if met is None:
         return None
-    return Check(step=ANSWER, model=model, kind=kind, quality=float(met), weight=FORM_MET if met else 1.0)
+    return Check(
+        step=ANSWER_STEP, model=model, kind=kind, quality=float(met), weight=FORM_MET_WEIGHT if met else 1.0
+    )
 
 
 def _entries(report: Mapping[str, Any], title: str) -> list[Mapping[str, Any]]:
@@ -73,7 +75,7 @@ def _entries(report: Mapping[str, Any], title: str) -> list[Mapping[str, Any]]:
     part = report.get(title)
     return [
         said
-        for said in (part[:MOST] if isinstance(part, list) else [])
+        for said in (part[:MAX_CHECKS] if isinstance(part, list) else [])
         if isinstance(said, Mapping)
         and isinstance(said.get("step"), str)
         and isinstance(said.get("model"), str)

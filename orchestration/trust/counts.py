@@ -7,7 +7,7 @@ from math import sqrt
 
 from pydantic import BaseModel, ConfigDict, Field
 
-KEEP = 0.995
+DISCOUNT = 0.995
 """Of all earlier observations, at each new one: about the latest 200 count, so that a model that was replaced
 is judged anew (discounted Thompson sampling, Raj and Kalyani 2017, arXiv:1707.09727)."""
 LEVEL_Z = 1.96
@@ -35,9 +35,11 @@ class Counts(BaseModel):
     def total(self) -> float:
         return self.right + self.wrong
 
-    def plus(self, right: float, wrong: float, keep: float = 1.0) -> Counts:
-        """With new observations; `keep` is the share of the earlier ones that still counts."""
-        return Counts(right=max(0.0, keep * self.right + right), wrong=max(0.0, keep * self.wrong + wrong))
+    def plus(self, right: float, wrong: float, discount: float = 1.0) -> Counts:
+        """With new observations; `discount` is the share of the earlier ones that still counts."""
+        return Counts(
+            right=max(0.0, discount * self.right + right), wrong=max(0.0, discount * self.wrong + wrong)
+        )
 
     def shifted(self, more: float) -> Counts:
         """With `more` of the wrong ones right, or back where it is negative, as far as there are some: for a
@@ -45,7 +47,7 @@ class Counts(BaseModel):
         right = min(max(0.0, self.right + more), self.total)
         return Counts(right=right, wrong=self.total - right)
 
-    def times(self, weight: float) -> Counts:
+    def scaled(self, weight: float) -> Counts:
         return Counts(right=weight * self.right, wrong=weight * self.wrong)
 
     def share(self, prior: float, strength: float) -> ShareEstimate:

@@ -18,7 +18,7 @@ from orchestration.trust.trust import Trust
 SAME_ERROR = 0.35
 """The share of errors that two models make alike. Of wrong answers of two models at GSM8K, MMLU-Pro and MATH,
 0.13 to 0.41 were the same."""
-GRID = 0.05
+LEAD_STEP = 0.05
 """Leads are told apart to this."""
 
 
@@ -38,7 +38,7 @@ def forecast_lead(trust: Trust, groups: Sequence[Sequence[str]], out: Sequence[s
         return LeadForecast(0.0, proven=True)
     if not out:
         return LeadForecast(1.0, proven=True)
-    scores = [trust.together(group) for group in groups]
+    scores = [trust.group_weight(group) for group in groups]
     lead = scores[0] - max(scores[1:], default=0.0)
     weights = [trust.weight(model) for model in out]
     if lead > sum(weights) + 1e-9:
@@ -58,7 +58,7 @@ def forecast_lead(trust: Trust, groups: Sequence[Sequence[str]], out: Sequence[s
 def _ahead(lead: float, weights: Sequence[float], accuracies: Sequence[float]) -> NDArray[np.float64]:
     """The probabilities that the lead stays above 0: where the leader is right, where its rival is, and where
     neither is."""
-    start, steps = round(lead / GRID), [max(1, round(weight / GRID)) for weight in weights]
+    start, steps = round(lead / LEAD_STEP), [max(1, round(weight / LEAD_STEP)) for weight in weights]
     most = sum(steps)
     leads = np.zeros((3, 2 * most + 1))  # each column a lead from `start - most` to `start + most`
     leads[:, most] = 1.0

@@ -12,9 +12,9 @@ import re
 from dataclasses import dataclass
 from functools import lru_cache
 
-MOST_CHARACTERS = 300
+MAX_CHARACTERS = 300
 """Of a name that are read; names come from nodes and callers."""
-MOST_NAMES = 4_096
+MAX_CACHED_NAMES = 4_096
 """Names whose parse is kept."""
 
 
@@ -192,15 +192,15 @@ class ModelName:
 def family_of(model: str) -> str:
     """The family whose errors `model` shares: "llama", "gpt", "claude"; an unknown model is its own
     family."""
-    return parsed(model).family
+    return parse_name(model).family
 
 
 def base_name(model: str) -> str:
     """One name for all copies of a model: without provider, node, quantisation and date, in one spelling."""
-    return _base(model[:MOST_CHARACTERS])
+    return _base(model[:MAX_CHARACTERS])
 
 
-@lru_cache(maxsize=MOST_NAMES)
+@lru_cache(maxsize=MAX_CACHED_NAMES)
 def _base(model: str) -> str:
     return _parsed(model).base
 
@@ -215,12 +215,12 @@ def tier_of(marks: frozenset[str]) -> float:
     return sum(TIERS.get(mark, 0.0) for mark in marks)
 
 
-def parsed(model: str) -> ModelName:
+def parse_name(model: str) -> ModelName:
     """Raises nothing: any text is a name."""
-    return _parsed(model[:MOST_CHARACTERS])
+    return _parsed(model[:MAX_CHARACTERS])
 
 
-@lru_cache(maxsize=MOST_NAMES)
+@lru_cache(maxsize=MAX_CACHED_NAMES)
 def _parsed(model: str) -> ModelName:
     text, tuned = _without_place(model)
     tokens, size, active = _sized(_tokens(text))

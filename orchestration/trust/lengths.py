@@ -13,24 +13,24 @@ from dataclasses import dataclass
 from math import exp, log, sqrt
 from statistics import NormalDist, fmean
 
-LATEST = 100
+WINDOW = 100
 """Answers that count, about."""
-MOST_MODELS = 1_024
+MAX_MODELS = 1_024
 """Pairs of kind and model kept; the oldest go."""
-SPREAD = 0.5
+DEFAULT_SPREAD = 0.5
 """Standard deviation of the logarithm of a length, until it was measured."""
-QUESTIONS = 0.25
+DEFAULT_QUESTION_VARIANCE = 0.25
 """Variance among questions, until it was measured."""
-LEAST_VARIANCE = 0.01
-FIRST = 4
+MIN_VARIANCE = 0.01
+VARIANCE_PRIOR_WEIGHT = 4
 """Answers that what is thought beforehand of a variance counts as."""
-MOST_LOG = 20.0
+MAX_LOG_LENGTH = 20.0
 """Of a length that is expected: half a thousand million tokens."""
-MOST_RATIO = 50.0
+MAX_RATIO = 50.0
 """Times its expected length that a long answer counts."""
-KNOWN = 5
+MIN_ANSWERS = 5
 """Answers from which a model's time is known."""
-LATE_Z, LATE_FACTOR, LATE_LEAST_S = 1.645, 1.5, 1.0
+LATE_Z, LATE_FACTOR, LATE_MIN_S = 1.645, 1.5, 1.0
 """An answer is late after 1.5 times what 95 % of its model's take, and not within a second."""
 _NORMAL = NormalDist()
 
@@ -44,7 +44,7 @@ class AnswerLength:
 
 
 @dataclass(frozen=True, slots=True)
-class _Effect:
+class _QuestionEffect:
     """What a question adds to the logarithm of an answer's length, and how surely that is known."""
 
     mean: float
@@ -52,46 +52,46 @@ class _Effect:
 
 
 @dataclass(slots=True)
-class _Usual:
+class _ModelLengths:
     """Of one model at one kind of question, in logarithms. `ratio` is how long its answers were, of what was
     expected of them: a normal distribution of logarithms says too little, or too much, of the long ones."""
 
     answers: int = 0
     tokens: float = 0.0
-    variance: float = SPREAD**2 / 2
+    variance: float = DEFAULT_SPREAD**2 / 2
     ratio: float = 1.0
     seconds: float = 0.0
-    seconds_variance: float = SPREAD**2
+    seconds_variance: float = DEFAULT_SPREAD**2
 
-    def learn(self, written: AnswerLength, question: _Effect, others: _Effect) -> None:
+    def learn(self, written: AnswerLength, question: _QuestionEffect, others: _QuestionEffect) -> None:
         """From an answer to a question of that effect, and of that by the other answers alone."""
         self.answers += 1
-        share, slow = 1 / min(self.answers, LATEST), 1 / min(self.answers + FIRST, LATEST)
+        share, slow = 1 / min(self.answers, WINDOW), 1 / min(self.answers + VARIANCE_PRIOR_WEIGHT, WINDOW)
         tokens, seconds = log(max(written.tokens, 1)), log(max(written.seconds, 1e-3))
         if self.answers == 1:
             self.tokens, self.seconds = tokens - question.mean, seconds
             return
-        ratio = min(MOST_RATIO, written.tokens / self.expected(others))
+        ratio = min(MAX_RATIO, written.tokens / self.expected(others))
         self.ratio += share * (ratio - self.ratio)
         error = tokens - question.mean - self.tokens
         self.tokens += share * error
         self.variance += slow * (error * error + question.variance - self.variance)
-        self.variance = max(LEAST_VARIANCE, self.variance)
+        self.variance = max(MIN_VARIANCE, self.variance)
         late = seconds - self.seconds
         self.seconds += share * late
         self.seconds_variance += share * (late * late - self.seconds_variance)
 
-    def expected(self, question: _Effect) -> float:
+    def expected(self, question: _QuestionEffect) -> float:
         """The mean length of its answers to a question of that effect."""
         centre = self.tokens + question.mean + (self.variance + question.variance) / 2
-        return exp(min(centre, MOST_LOG)) * (1 + self.ratio) / 2
+        return exp(min(centre, MAX_LOG_LENGTH)) * (1 + self.ratio) / 2
 
 
 class AnswerLengths:
     """Of all models, by kind of question. One is shared by all runs of a process."""
 
     def __init__(self) -> None:
-        self._usual: dict[tuple[str, str], _Usual] = {}
+        self._usual: dict[tuple[str, str], _ModelLengths] = {}
         self._questions: dict[str, tuple[int, float]] = {}
         """By kind: how many were seen, and the variance among them."""
 
@@ -103,15 +103,15 @@ class AnswerLengths:
             for model in ended
         }
         for model, answers in ended.items():
-            usual = self._usual.pop((kind, model), None) or _Usual()
+            usual = self._usual.pop((kind, model), None) or _ModelLengths()
             for written in answers:
                 usual.learn(written, question, effects[model])
             self._usual[kind, model] = usual
-        seen, variance = self._questions.get(kind, (0, QUESTIONS))
-        share = 1 / min(seen + 1 + FIRST, LATEST)
+        seen, variance = self._questions.get(kind, (0, DEFAULT_QUESTION_VARIANCE))
+        share = 1 / min(seen + 1 + VARIANCE_PRIOR_WEIGHT, WINDOW)
         variance += share * (question.mean**2 + question.variance - variance)
-        self._questions[kind] = seen + 1, max(LEAST_VARIANCE, variance)
-        while len(self._usual) > MOST_MODELS:
+        self._questions[kind] = seen + 1, max(MIN_VARIANCE, variance)
+        while len(self._usual) > MAX_MODELS:
             self._usual.pop(next(iter(self._usual)))
 
     def left(self, kind: str, model: str, ended: Mapping[str, Sequence[AnswerLength]], so_far: int) -> float:
@@ -120,27 +120,29 @@ class AnswerLengths:
         usual = self._usual.get((kind, model))
         if usual is None or usual.answers < 2:
             lengths = [written.tokens for answers in ended.values() for written in answers]
-            return _beyond(max(fmean(lengths), 1.0), SPREAD, so_far) if lengths else 0.0
+            return _beyond(max(fmean(lengths), 1.0), DEFAULT_SPREAD, so_far) if lengths else 0.0
         question = self._question(kind, ended)
         return _beyond(usual.expected(question), sqrt(usual.variance + question.variance), so_far)
 
     def slowest_s(self, kind: str, model: str) -> float | None:
         """Seconds after which an answer is late; None where too few were measured."""
         usual = self._usual.get((kind, model))
-        if usual is None or usual.answers < KNOWN:
+        if usual is None or usual.answers < MIN_ANSWERS:
             return None
-        return max(LATE_LEAST_S, LATE_FACTOR * exp(usual.seconds + LATE_Z * sqrt(usual.seconds_variance)))
+        return max(LATE_MIN_S, LATE_FACTOR * exp(usual.seconds + LATE_Z * sqrt(usual.seconds_variance)))
 
     def expected(self, kind: str, model: str) -> float | None:
         """Tokens of an answer, on average; None where none was measured."""
         usual = self._usual.get((kind, model))
         if usual is None:
             return None
-        return usual.expected(_Effect(0.0, self._questions.get(kind, (0, QUESTIONS))[1]))
+        return usual.expected(
+            _QuestionEffect(0.0, self._questions.get(kind, (0, DEFAULT_QUESTION_VARIANCE))[1])
+        )
 
-    def _question(self, kind: str, ended: Mapping[str, Sequence[AnswerLength]]) -> _Effect:
+    def _question(self, kind: str, ended: Mapping[str, Sequence[AnswerLength]]) -> _QuestionEffect:
         """What the question adds, by the answers of models that are known."""
-        precision, total = 1 / self._questions.get(kind, (0, QUESTIONS))[1], 0.0
+        precision, total = 1 / self._questions.get(kind, (0, DEFAULT_QUESTION_VARIANCE))[1], 0.0
         for model, answers in ended.items():
             usual = self._usual.get((kind, model))
             if usual is None or usual.answers < 2:
@@ -148,7 +150,7 @@ class AnswerLengths:
             for written in answers:
                 precision += 1 / usual.variance
                 total += (log(max(written.tokens, 1)) - usual.tokens) / usual.variance
-        return _Effect(total / precision, 1 / precision)
+        return _QuestionEffect(total / precision, 1 / precision)
 
 
 def _beyond(mean: float, spread: float, so_far: int) -> float:

@@ -31,9 +31,9 @@ class Observation:
     judged it. `answers` are those of the run's vote, or of the one model that answered.
 
     `arm` is the way to answer that `auto` chose, None where it chose none; it took `tokens` and `seconds`.
-    `caller` names the user, and `judge` the model, that judged. `instead_of` is the quality that the same
-    source gave the same run before, which counts no more. `verdicts` are those of judges on the same answer,
-    by model, which a user's word shows to be right or wrong.
+    `caller` names the user, and `judge` the model, that judged. `previous_quality` is the quality that the
+    same source gave the same run before, which counts no more. `verdicts` are those of judges on the same
+    answer, by model, which a user's word shows to be right or wrong.
     """
 
     source: Source = "vote"
@@ -46,4 +46,4 @@ class Observation:
     caller: str = ""
     judge: str = ""
     verdicts: Mapping[str, float] = field(default_factory=dict)
-    instead_of: float | None = None
+    previous_quality: float | None = None

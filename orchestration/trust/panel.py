@@ -2,7 +2,7 @@
 
 What a panel is expected to do is simulated: each voter is right as often as its record says, and errs as
 others do with the share `SAME_ERROR`, more often as those of its family. The strongest is in, then whoever
-adds most, for what it writes, until nobody adds `LEAST_GAIN`."""
+adds most, for what it writes, until nobody adds `MIN_GAIN`."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ import numpy as np
 
 from orchestration.trust.early_stop import SAME_ERROR
 from orchestration.trust.families import family_of, same_model
-from orchestration.trust.trust import AGREEMENT, LEAST, MOST, Trust
+from orchestration.trust.trust import AGREEMENT_BONUS, MAX_WEIGHT, MIN_WEIGHT, Trust
 
 DRAWS = 2_000
-CANDIDATES = 10
+MAX_CANDIDATES = 10
 """The most trusted models that are looked at."""
-LEAST_GAIN = 0.002
+MIN_GAIN = 0.002
 """Of the share of right answers, for as many tokens as the others write on average."""
 FAMILY_ERROR = 0.5
 """The share of errors that two models of one family make alike."""
@@ -28,7 +28,7 @@ HARD_TOGETHER, HARD_SAME = 0.6, 0.5
 two make alike beside that. Of 29 panels of 3 to 6 models at GSM8K, MMLU-Pro and MATH, what a vote gains on
 its best member is told to 1.2 points by these, on average neither too high nor too low; by errors that have
 nothing in common it is told five times too high."""
-STEP = 0.02
+ACCURACY_STEP = 0.02
 """Accuracies are told apart to this, so that what was simulated is found again."""
 _NORMAL = NormalDist()
 
@@ -44,7 +44,7 @@ def choose_panel(
     same = same_model if trust.audit else trust.are_copies
     candidates: list[str] = []
     for name in ranked:
-        if len(candidates) < CANDIDATES and not any(same(name, other) for other in candidates):
+        if len(candidates) < MAX_CANDIDATES and not any(same(name, other) for other in candidates):
             candidates.append(name)
     if trust.audit or not any(trust.is_proven(name) for name in candidates):
         return candidates[:most]  # nobody knows who adds what, or this run is to see how all do
@@ -69,7 +69,7 @@ def _best_addition(
     offers = [[name] for name in rest], [[rest[0], name] for name in rest[1:]]
     for additions in offers:
         gains = [(_expected(trust, [*panel, *names]) - now) / sum(map(cost, names)) for names in additions]
-        if gains and max(gains) >= LEAST_GAIN:
+        if gains and max(gains) >= MIN_GAIN:
             return additions[gains.index(max(gains))]
     return []
 
@@ -88,11 +88,11 @@ def gain_together(shares: Mapping[str, float]) -> float:
 
 
 def _steps(shares: Mapping[str, float]) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """In steps of `STEP`, the best first, and the number of each model's family: models of one have the
-    same."""
+    """In steps of `ACCURACY_STEP`, the best first, and the number of each model's family: models of one have
+    the same."""
     ranked = sorted(shares, key=lambda name: -shares[name])
     families = [family_of(name) for name in ranked]
-    steps = tuple(round(shares[name] / STEP) for name in ranked)
+    steps = tuple(round(shares[name] / ACCURACY_STEP) for name in ranked)
     return steps, tuple(families.index(family) for family in families)
 
 
@@ -102,8 +102,8 @@ def _simulated(
 ) -> float:
     """The share of right answers of a vote; `hard` is how far all find the same questions hard."""
     draws = np.random.default_rng(1)
-    share = np.clip(np.asarray(steps) * STEP, 0.02, 0.98)
-    weights = np.clip(np.log(share / (1 - share)) + AGREEMENT, LEAST, MOST)
+    share = np.clip(np.asarray(steps) * ACCURACY_STEP, 0.02, 0.98)
+    weights = np.clip(np.log(share / (1 - share)) + AGREEMENT_BONUS, MIN_WEIGHT, MAX_WEIGHT)
     able = np.sqrt(hard) * draws.standard_normal((DRAWS, 1))
     able = able + np.sqrt(1 - hard) * np.column_stack([draws.standard_normal(DRAWS) for _ in steps])
     right = able < np.asarray([_NORMAL.inv_cdf(each) for each in share])

@@ -23,17 +23,17 @@ from operator import add, sub
 from orchestration.query_analysis.features import Kind
 from orchestration.trust.families import (
     CLOSED_FAMILIES,
-    MOST_CHARACTERS,
-    MOST_NAMES,
+    MAX_CACHED_NAMES,
+    MAX_CHARACTERS,
     TIERS,
     ModelName,
-    parsed,
+    parse_name,
     tier_of,
 )
 
-LEAST, MOST = 0.05, 0.97
+MIN_PRIOR, MAX_PRIOR = 0.05, 0.97
 """Bounds of every prior: nobody is always right or always wrong before the first answer."""
-UNKNOWN = 0.6
+UNKNOWN_PRIOR = 0.6
 """Of a model of which neither name nor size says anything."""
 BY_SIZE = "size"
 """The family in the table that stands for what nobody knows."""
@@ -42,12 +42,12 @@ Quality = Mapping[str, float | Mapping[Kind, float]]
 """Shares of right answers by model: an exact name or a pattern with `*` and `?`; for all kinds, or by
 kind."""
 
-_TIER = 0.5
+_TIER_STEP = 0.5
 """Logits that a step between "mini", the middle and "pro" is worth: about what lies between known
 siblings."""
-_ABOVE_SIZE = 1.5
+_MAX_ABOVE_SIZE = 1.5
 """Logits that a guess may lie above what is common at the size that its name says."""
-_OLDEST = -0.5
+_OLDER_SHIFT = -0.5
 """Logits, of a generation older than all known ones."""
 
 Logits = tuple[float, float, float]
@@ -106,13 +106,13 @@ def default_accuracy(model: str, kind: Kind, quality: Quality | None = None, par
     `quality` is what the settings say, which goes before all else; `parameters` counts those of the model's
     card, for names that tell no size (0: not known). 0.6 where nothing is known.
     """
-    said = _said(model, kind, quality) if quality else None
+    said = _configured(model, kind, quality) if quality else None
     if said is None:
-        said = _expected(model[:MOST_CHARACTERS], kind, max(0, parameters))
-    return min(MOST, max(LEAST, said))
+        said = _expected(model[:MAX_CHARACTERS], kind, max(0, parameters))
+    return min(MAX_PRIOR, max(MIN_PRIOR, said))
 
 
-def _said(model: str, kind: Kind, quality: Quality) -> float | None:
+def _configured(model: str, kind: Kind, quality: Quality) -> float | None:
     """By the settings: the exact name first, then the pattern with the most characters that are no
     wildcards."""
     name = model.lower()
@@ -131,20 +131,20 @@ def _matches(name: str, pattern: str) -> bool:
     return name == pattern or _compiled(pattern).match(name) is not None
 
 
-@lru_cache(maxsize=MOST_NAMES)
+@lru_cache(maxsize=MAX_CACHED_NAMES)
 def _compiled(pattern: str) -> re.Pattern[str]:
     return re.compile(translate(pattern.replace("[", "[[]")))
 
 
-@lru_cache(maxsize=MOST_NAMES)
+@lru_cache(maxsize=MAX_CACHED_NAMES)
 def _expected(model: str, kind: Kind, parameters: int) -> float:
-    name = parsed(model)
+    name = parse_name(model)
     size = name.size or parameters / 1e9
     relatives = _lines().get(name.line or name.family)
     if relatives and name.family != BY_SIZE:
         return _share(_placed(name, size, relatives), kind)
     if not size:
-        return UNKNOWN
+        return UNKNOWN_PRIOR
     return _share(_common(math.sqrt(size * name.active) if name.active else size), kind)
 
 
@@ -162,7 +162,7 @@ def _placed(name: ModelName, size: float, relatives: list[_Siblings]) -> Logits:
     older = [one for one in relatives if one.version <= version]
     if not older:
         oldest = min(one.version for one in relatives)
-        guess = _beside([one for one in relatives if one.version == oldest], marks, size, _OLDEST)
+        guess = _beside([one for one in relatives if one.version == oldest], marks, size, _OLDER_SHIFT)
     else:
         newest = max(one.version for one in older)
         guess = _beside([one for one in older if one.version == newest], marks, size)
@@ -189,7 +189,7 @@ def _beside(generation: list[_Siblings], marks: frozenset[str], size: float, shi
     if low < asked < high:
         found = _between(tiers[low], tiers[high], (asked - low) / (high - low))
     else:
-        shift += _TIER * (asked - low)
+        shift += _TIER_STEP * (asked - low)
         found = tiers[low]
     for mark in sorted(special.difference(*(one.marks for one in nearest))):
         found = _each(add, found, _SPECIAL.get(mark, (0.0, 0.0, 0.0)))
@@ -213,7 +213,7 @@ def _lines() -> dict[str, list[_Siblings]]:
     text = resources.files("orchestration.trust").joinpath("published.toml").read_text("utf-8")
     groups: dict[tuple[str, tuple[int, ...], frozenset[str]], _Siblings] = {}
     rows = {
-        parsed(model): shares for table in tomllib.loads(text).values() for model, shares in table.items()
+        parse_name(model): shares for table in tomllib.loads(text).values() for model, shares in table.items()
     }
     for name, shares in sorted(rows.items(), key=lambda row: row[0].size):
         line = name.line or name.family
@@ -250,7 +250,7 @@ def _between(one: Logits, other: Logits, part: float) -> Logits:
 
 
 def _above(size: float) -> Logits:
-    return _each(add, _common(size), (_ABOVE_SIZE, _ABOVE_SIZE, _ABOVE_SIZE))
+    return _each(add, _common(size), (_MAX_ABOVE_SIZE, _MAX_ABOVE_SIZE, _MAX_ABOVE_SIZE))
 
 
 def _each(call: Callable[[float, float], float], one: Logits, other: Logits) -> Logits:

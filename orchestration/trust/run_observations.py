@@ -13,7 +13,7 @@ from orchestration.trust.observation import VoterAnswer
 
 _VOTES = ("ensemble", "debate")
 """Parts of a report that hold a vote of different models."""
-MOST_ANSWERS = 32
+MAX_ANSWERS = 32
 
 Flip = Literal["taken", "refused"]
 
@@ -24,7 +24,7 @@ def answers_in(report: Mapping[str, Any], model: str) -> tuple[VoterAnswer, ...]
         part = report.get(title)
         voices = part.get("voices") if isinstance(part, Mapping) else None
         if isinstance(voices, Sequence) and not isinstance(voices, str):
-            found = [_answer(voice) for voice in voices[:MOST_ANSWERS]]
+            found = [_answer(voice) for voice in voices[:MAX_ANSWERS]]
             answers = tuple(answer for answer in found if answer is not None)
             if answers:
                 return answers

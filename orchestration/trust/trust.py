@@ -3,9 +3,9 @@
 A model that is right with a probability of p has the weight log(p / (1 - p)), which is how much its vote
 changes the odds of an answer where voters err independently (Nitzan and Paroush, International Economic
 Review 23, 1982). They do not: wrong answers are alike more often than chance has it, yet less often than
-right ones, so that every vote adds `AGREEMENT` beside. Where nobody says which answer was right, the votes
-themselves tell, weighted by what is known of the voters so far: Dawid and Skene's model (Applied Statistics
-28, 1979), a vote at a time."""
+right ones, so that every vote adds `AGREEMENT_BONUS` beside. Where nobody says which answer was right, the
+votes themselves tell, weighted by what is known of the voters so far: Dawid and Skene's model (Applied
+Statistics 28, 1979), a vote at a time."""
 
 from __future__ import annotations
 
@@ -19,63 +19,64 @@ from orchestration.trust.counts import Counts, ShareEstimate
 from orchestration.trust.families import base_name, family_of
 from orchestration.trust.observation import Source, VoterAnswer
 
-AGREEMENT = 0.6
+AGREEMENT_BONUS = 0.6
 """What a vote counts beside the log-odds of its voter. Of panels of GSM8K, MMLU-Pro and MATH, 0.5 to 0.9 did
 best; without it many weak voters who agree are not heard, with 1.2 they outvote one who knows."""
-BEST_LEAST = 1.0
+MIN_BEST_WEIGHT = 1.0
 """What the vote of the best of a panel counts at least: where questions are so hard that all are wrong more
 often than not, every vote is worth more, rather than none anything."""
-LEAST, MOST = 0.05, 4.0
+MIN_WEIGHT, MAX_WEIGHT = 0.05, 4.0
 """Bounds of a weight: no voter speaks against its own answer, and none decides alone for ever."""
-NONE_RIGHT = 1.0
+NONE_RIGHT_WEIGHT = 1.0
 """What speaks for no answer being right, in the same unit as weights."""
 COPY_SHARE, FAMILY_SHARE = 0.25, 0.75
 """What a further vote for the same answer counts, where one of the same model, or of the same family, is for
 it already: their errors are alike."""
-COPIES_AGREE, PAIR_PRIOR, PAIR_STRENGTH = 0.75, 0.5, 2.0
+COPY_AGREEMENT, PAIR_PRIOR, PAIR_STRENGTH = 0.75, 0.5, 2.0
 """Two models answer as one where they agree surely so often in votes in which not all do: ten such votes
 suffice. Of models of GSM8K, MMLU-Pro and MATH no two reach more than 0.67, and one that answers as another
 does in four of five reaches 0.78."""
 
 PRIOR_STRENGTH = 8.0
 """Observations that what is thought of a model beforehand counts as."""
-ELSEWHERE, ELSEWHERE_MOST = 0.3, 12.0
+OTHER_KINDS_WEIGHT, MAX_OTHER_KINDS = 0.3, 12.0
 """What observations at other kinds of question count beside that, and at most."""
 SOURCE_WEIGHTS: dict[Source, float] = {"user": 1.0, "test": 1.0, "judge": 0.5, "vote": 0.3}
-MOST_AGREED = 60.0
+MAX_VOTE_COUNTS = 60.0
 """What agreement among models counts at most, so that words of users soon say more."""
 JUDGE_PRIOR, JUDGE_STRENGTH = 0.65, 10.0
 """The share of a judge's words that are thought to be right beforehand, and how surely."""
-COMPANY_PRIOR = 1.0
+VOTE_VS_BEST_PRIOR = 1.0
 """Votes against their most trusted voter that are thought to have been right, and wrong, beforehand."""
-SHOWN_Z = 1.0
+PREFERENCE_Z = 1.0
 """Standard errors by which that voter has to be ahead of the votes."""
-VOTERS = 3
+MIN_VOTERS = 3
 """Models whose votes teach something of each other: of two that differ, nobody knows who is right."""
-PROVEN = 10.0
+MIN_PROVEN = 10.0
 """Observations from which a record says what a voter will do."""
 
 
-def default_trust(model: str) -> float:
+def default_prior(model: str) -> float:
     """What is thought of a model of which nothing is known."""
     return 0.6
 
 
 @dataclass(frozen=True)
 class Trust:
-    """`models` are counts of each by who said so, `elsewhere` those of other kinds of question; `company`
-    counts votes against their most trusted voter, `pairs` how often two models agreed: see `pair_key`, and
-    `judges` how often a judge said what users said. `prior` says what is thought of a model beforehand.
+    """`models` are counts of each by who said so, `other_kinds` those of other kinds of question;
+    `vote_vs_best` counts votes against their most trusted voter, `pairs` how often two models agreed: see
+    `pair_key`, and `judges` how often a judge said what users said. `prior` says what is thought of a model
+    beforehand.
 
     `agreement` is what a vote counts beside the log-odds of its voter. `learns` says whether what a vote
     teaches is kept, and `audit` has it heard whole, whatever is known: some are, so that records stay
     true."""
 
     models: Mapping[str, Mapping[Source, Counts]] = field(default_factory=dict)
-    elsewhere: Mapping[str, Counts] = field(default_factory=dict)
-    company: Counts = field(default_factory=Counts)
-    prior: Callable[[str], float] = default_trust
-    agreement: float = AGREEMENT
+    other_kinds: Mapping[str, Counts] = field(default_factory=dict)
+    vote_vs_best: Counts = field(default_factory=Counts)
+    prior: Callable[[str], float] = default_prior
+    agreement: float = AGREEMENT_BONUS
     learns: bool = False
     audit: bool = False
     pairs: Mapping[str, Counts] = field(default_factory=dict)
@@ -111,19 +112,19 @@ class Trust:
         """What is thought of it before this kind of question."""
         prior = self.prior(model)
         thought = Counts(right=PRIOR_STRENGTH * prior, wrong=PRIOR_STRENGTH * (1 - prior))
-        others = self.elsewhere.get(model, Counts()).times(ELSEWHERE)
+        others = self.other_kinds.get(model, Counts()).scaled(OTHER_KINDS_WEIGHT)
         if others.total:
-            others = others.times(min(1.0, ELSEWHERE_MOST / others.total))
+            others = others.scaled(min(1.0, MAX_OTHER_KINDS / others.total))
         return thought.plus(others.right, others.wrong)
 
     def among(self, models: Iterable[str]) -> Trust:
         """The trust in a panel of these models."""
         best = max((_log_odds(self.accuracy(model).mean) for model in models), default=0.0)
-        return replace(self, agreement=max(AGREEMENT, BEST_LEAST - best))
+        return replace(self, agreement=max(AGREEMENT_BONUS, MIN_BEST_WEIGHT - best))
 
     def weight(self, model: str) -> float:
         """What its vote counts."""
-        return min(MOST, max(LEAST, _log_odds(self.accuracy(model).mean) + self.agreement))
+        return min(MAX_WEIGHT, max(MIN_WEIGHT, _log_odds(self.accuracy(model).mean) + self.agreement))
 
     def best(self, models: Sequence[str]) -> str | None:
         """The most trusted of them, the first by name of equals; None of none."""
@@ -131,21 +132,24 @@ class Trust:
 
     def is_proven(self, model: str) -> bool:
         """Whether it was seen often enough, at this kind of question, to tell what it will do."""
-        return sum(counts.total for counts in self.models.get(model, {}).values()) >= PROVEN
+        return sum(counts.total for counts in self.models.get(model, {}).values()) >= MIN_PROVEN
 
     @cached_property
     def prefers_best(self) -> bool:
         """Whether the most trusted voter was right more often than the vote where the two differed, and not
         by chance alone."""
-        vote, best = COMPANY_PRIOR + self.company.right, COMPANY_PRIOR + self.company.wrong
-        return best - vote > SHOWN_Z * sqrt(best + vote)
+        vote, best = (
+            VOTE_VS_BEST_PRIOR + self.vote_vs_best.right,
+            VOTE_VS_BEST_PRIOR + self.vote_vs_best.wrong,
+        )
+        return best - vote > PREFERENCE_Z * sqrt(best + vote)
 
-    def audits(self, models: Sequence[str]) -> bool:
+    def needs_audit(self, models: Sequence[str]) -> bool:
         """Whether a vote of these models is to be heard whole: each of a few, and all until their records say
         something."""
         return self.learns and (self.audit or not all(map(self.is_proven, models)))
 
-    def together(self, models: Sequence[str]) -> float:
+    def group_weight(self, models: Sequence[str]) -> float:
         """What the votes of `models` for one answer count together."""
         total = 0.0
         before: list[str] = []
@@ -167,7 +171,7 @@ class Trust:
         pair = pair_key(one, other)
         if pair not in self._copies:
             agreed = self.pairs.get(pair, Counts()).share(PAIR_PRIOR, PAIR_STRENGTH)
-            self._copies[pair] = agreed.low >= COPIES_AGREE
+            self._copies[pair] = agreed.low >= COPY_AGREEMENT
         return self._copies[pair]
 
     @cached_property
@@ -189,10 +193,10 @@ class Trust:
     def posterior(self, groups: Mapping[int, Sequence[str]]) -> dict[int, float]:
         """The probability that the answer of each group of models is the right one; what is missing to 1 is
         that none is."""
-        scores = {group: self.together(models) for group, models in groups.items()}
-        top = max([NONE_RIGHT, *scores.values()])
+        scores = {group: self.group_weight(models) for group, models in groups.items()}
+        top = max([NONE_RIGHT_WEIGHT, *scores.values()])
         odds = {group: exp(score - top) for group, score in scores.items()}
-        whole = sum(odds.values()) + exp(NONE_RIGHT - top)
+        whole = sum(odds.values()) + exp(NONE_RIGHT_WEIGHT - top)
         return {group: each / whole for group, each in odds.items()}
 
     def credits(
@@ -202,7 +206,7 @@ class Trust:
         to 1, or None. Agreeing voters share it, and who dissented from a wrong answer gains as likely as its
         own is the right one. What cannot be read was wrong."""
         groups = _groups(answers)
-        if quality is None and len(self.distinct([each.model for each in answers])) < VOTERS:
+        if quality is None and len(self.distinct([each.model for each in answers])) < MIN_VOTERS:
             return {}
         right = self._right(groups, quality)
         found: dict[str, list[float]] = {}
@@ -212,7 +216,7 @@ class Trust:
         means = {model: sum(chances) / len(chances) for model, chances in found.items()}
         return {model: (mean, 1 - mean) for model, mean in means.items()}
 
-    def company_credits(self, answers: Sequence[VoterAnswer], quality: float) -> tuple[float, float]:
+    def vote_vs_best_credits(self, answers: Sequence[VoterAnswer], quality: float) -> tuple[float, float]:
         """How far the vote, and how far its most trusted voter was right where the two differ; nothing where
         they do not."""
         groups = _groups(answers)
@@ -220,7 +224,7 @@ class Trust:
         if len(groups) < 2:
             return 0.0, 0.0
         best = max(voters, key=lambda each: self.weight(each.model)).group
-        vote = max(groups, key=lambda group: self.together(groups[group]))
+        vote = max(groups, key=lambda group: self.group_weight(groups[group]))
         if best == vote or best is None:
             return 0.0, 0.0
         right = self._right(groups, quality)
@@ -256,8 +260,8 @@ def sum_counts(sources: Mapping[Source, Counts]) -> Counts:
     right = wrong = 0.0
     for source, counts in sources.items():
         weight = SOURCE_WEIGHTS[source]
-        if source == "vote" and weight * counts.total > MOST_AGREED:
-            weight = MOST_AGREED / counts.total
+        if source == "vote" and weight * counts.total > MAX_VOTE_COUNTS:
+            weight = MAX_VOTE_COUNTS / counts.total
         right, wrong = right + weight * counts.right, wrong + weight * counts.wrong
     return Counts(right=right, wrong=wrong)
 

@@ -100,7 +100,7 @@ def _liked(ways: Sequence[Arm], chances: Mapping[str, float], seed: int, runs: i
         taken.append(chances[way])
         quality = float(users.random() < chances[way])
         seen = Observation(source="user", quality=quality, arm=way, caller=f"user {number % 20}")
-        record = record.after(seen, Trust(record.models, company=record.company))
+        record = record.after(seen, Trust(record.models, vote_vs_best=record.vote_vs_best))
     return taken
 
 

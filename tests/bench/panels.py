@@ -150,27 +150,27 @@ def _auto(panel: Panel, ensemble: dict[str, Any], auto: dict[str, Any]) -> Itera
     short = 100 * (auto["pattern"]["mean"] - better)
     yield _at_least(panel, "auto: less the better of best single and ensemble", short, -EQUAL_POINTS)
     if abs(100 * (single - ensemble["pattern"]["mean"])) <= EQUAL_POINTS + 1e-9:
-        share = auto["tokens"]["wrote"] / max(1, ensemble["tokens"]["wrote"])
+        share = auto["tokens"]["written"] / max(1, ensemble["tokens"]["written"])
         what = "auto: of the ensemble's tokens, where equal"
         yield Bar(panel=panel.name, what=what, figure=f"{share:.0%}", is_met=share <= 0.5)
 
 
 def _votes(panel: Panel, name: str, part: dict[str, Any]) -> Iterator[Bar]:
-    stops, tokens, heard = part["stops"], part["tokens"], part["readings"]
-    if stops["ended"]:
-        lost = 100 * (stops["right"] - stops["whole_right"]) / stops["ended"]
+    stops, tokens, heard = part["early_stops"], part["tokens"], part["readings"]
+    if stops["stopped"]:
+        lost = 100 * (stops["right"] - stops["full_right"]) / stops["stopped"]
         yield _at_least(panel, f"{name}: ended votes less the whole vote", lost, -0.5)
     if panel.saves:
-        share = tokens["not_written"]
+        share = tokens["unwritten_share"]
         yield Bar(panel=panel.name, what=f"{name}: not written", figure=f"{share:.1%}", is_met=share >= 0.2)
     error = tokens["saved_error"]
     if error is not None:
         what = f"{name}: told saving against the truth"
         yield Bar(panel=panel.name, what=what, figure=f"{error:+.1%}", is_met=abs(error) <= 0.1)
     for field, what in (
-        ("equal_apart", "equal answers called different"),
-        ("different_together", "different answers called equal"),
-        ("lost", "readable voices not counted"),
+        ("equal_called_different", "equal answers called different"),
+        ("different_called_equal", "different answers called equal"),
+        ("not_counted_share", "readable voices not counted"),
     ):
         yield _below(panel.name, f"{name}: {what}", heard[field], 0.01)
 
@@ -183,10 +183,10 @@ def reading(name: str, records: Path) -> Iterator[Bar]:
     (file,) = set_files(records, name)
     recorded = RecordedSet.read(file, (), None)
     found = compare_readings(recorded, FileScorer(records / SCORER, name))
-    share = found.read / max(1, found.read_of)
+    share = found.read / max(1, found.scored)
     what = "set: read of what the scorer reads (at least 99.0%)"
     yield Bar(panel=name, what=what, figure=f"{share:.2%}", is_met=share >= 0.99)
-    yield _below(name, "set: read otherwise", found.otherwise / max(1, found.read_of), 0.002)
+    yield _below(name, "set: read otherwise", found.different / max(1, found.scored), 0.002)
 
 
 def sets(panels: Sequence[Panel], records: Path) -> list[str]:

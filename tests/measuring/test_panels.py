@@ -27,9 +27,13 @@ def report(ensemble: float, majority: float, single: float, **more: Any) -> dict
         "best": "a",
         "against_best": {"interval": share(ensemble - single)},
         "against_majority": {"interval": share(ensemble - majority)},
-        "stops": {"ended": 50, "right": 44, "whole_right": 45},
-        "tokens": {"wrote": 700, "whole": 1000, "not_written": 0.3, "saved_error": -0.05},
-        "readings": {"equal_apart": 0.02, "different_together": 0.0, "lost": None},
+        "early_stops": {"stopped": 50, "right": 44, "full_right": 45},
+        "tokens": {"written": 700, "full": 1000, "unwritten_share": 0.3, "saved_error": -0.05},
+        "readings": {
+            "equal_called_different": 0.02,
+            "different_called_equal": 0.0,
+            "not_counted_share": None,
+        },
     } | more
     parts = [part | {"name": name} for name in ("all", "first", "second")]
     return {"patterns": [{"parts": parts, "chosen": {}}]}
@@ -37,7 +41,7 @@ def report(ensemble: float, majority: float, single: float, **more: Any) -> dict
 
 def test_each_bar_says_whether_it_is_met() -> None:
     silent, fed = report(0.90, 0.90, 0.92), report(0.91, 0.92, 0.90)
-    auto = report(0.90, 0.9, 0.90, tokens={"wrote": 300, "whole": 1000})
+    auto = report(0.90, 0.9, 0.90, tokens={"written": 300, "full": 1000})
     found = {bar.what.split(" (")[0]: bar.is_met for bar in bars(PANEL, silent, fed, auto)}
     assert found == {
         "no words: less the majority": True,

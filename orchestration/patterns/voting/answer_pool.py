@@ -136,7 +136,7 @@ class AnswerPool:
         """The joint weight of these voters' votes for one answer."""
         if one_model([voter.model for voter in self._voters.values()]):
             return sum(self._voters[number].weight for number in numbers)
-        return self._context.trust.together(self.models_of(numbers))
+        return self._context.trust.group_weight(self.models_of(numbers))
 
     def models_of(self, numbers: Sequence[int]) -> list[str]:
         """The models that gave the answers of these voters."""

@@ -79,7 +79,7 @@ class Voting:
         )
         """Whether a program reads the answer, so that no text may be streamed that is corrected later."""
         models = [voter.model or "" for voter in voters]
-        self._audited = rules.early and not samples and context.trust.audits(models)
+        self._audited = rules.early and not samples and context.trust.needs_audit(models)
         """Whether all voters are heard, to check the record of early ends."""
         self._starts_all = samples or self._audited or not (rules.early and rules.cascade)
         """Whether all voters start at once."""

@@ -43,9 +43,9 @@ async def test_a_right_majority_that_gives_in_is_kept_and_the_flip_is_told_and_t
         assert entry is not None
         known = RunFeedback.model_validate_json(entry.value or b"")
         await FeedbackCounter(running.bus).give(Feedback(run=run.id, score=1))
-        shelf = running.team.services.tuner.shelf
-        await eventually(lambda: "user" in shelf.record(known.kind).models.get("cedar", {}))
-        models = shelf.record(known.kind).models
+        store = running.team.services.tuner.store
+        await eventually(lambda: "user" in store.record(known.kind).models.get("cedar", {}))
+        models = store.record(known.kind).models
     assert "12" in text
     report = ended.report["debate"]
     assert (report["first_round_stands"], report["flipped"]) == (True, False)

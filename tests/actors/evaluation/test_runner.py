@@ -56,7 +56,7 @@ def test_questions_beyond_a_limit_are_asked_again_until_they_are_answered(
     found = kept(tmp_path / "out")
     assert [each["score"] for each in found] == [1.0] * 3
     assert any(each.get("attempts", 1) > 1 for each in found)
-    assert json.loads((tmp_path / "out" / "report.json").read_text())["patterns"][0]["repeated"] > 0
+    assert json.loads((tmp_path / "out" / "report.json").read_text())["patterns"][0]["retried"] > 0
 
 
 def test_a_budget_too_small_for_a_pattern_is_a_failure_that_is_counted_and_asked_again_on_resume(

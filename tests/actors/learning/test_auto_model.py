@@ -40,13 +40,13 @@ async def test_a_plain_question_goes_to_one_model_and_a_hard_one_to_the_team_wit
         counted = await FeedbackCounter(running.bus).give(Feedback(run=plain.id, score=1))
         assert (counted.kind, counted.pattern) == ("factual", "single")
 
-        shelf = running.team.services.tuner.shelf
-        lessons = [
+        store = running.team.services.tuner.store
+        observations = [
             Observation(source="user", quality=1, arm="strict/ensemble", caller=f"user {number}")
             for number in range(60)
         ]
-        await shelf.add("reasoning", lessons)
-        await eventually(lambda: shelf.record("reasoning").arm("strict/ensemble").right > 100)
+        await store.add("reasoning", observations)
+        await eventually(lambda: store.record("reasoning").arm("strict/ensemble").right > 100)
         hard = make_run(running.streams, "auto", HARD)
         text, ended, _ = await perform(running.streams, hard, 100)
         assert text.strip()
@@ -55,4 +55,4 @@ async def test_a_plain_question_goes_to_one_model_and_a_hard_one_to_the_team_wit
         assert "judgements" in said["reason"]
         assert len(ended.report["ensemble"]["voices"]) > 1
         assert {step.node for step in ended.steps} <= {node.id for node in running.nodes}
-        await eventually(lambda: "strict/ensemble" in shelf.record("reasoning").costs)
+        await eventually(lambda: "strict/ensemble" in store.record("reasoning").costs)

@@ -69,10 +69,10 @@ async def total(cluster: Cluster) -> float:
     """Judgements on the record, over all kinds."""
 
     async def read() -> float:
-        shelf = RecordStore(cluster.bus)
-        await shelf.start()
-        await shelf.stop()
-        tallies = [tally for kind in KINDS for tally in shelf.record(kind).arms.values()]
+        store = RecordStore(cluster.bus)
+        await store.start()
+        await store.stop()
+        tallies = [tally for kind in KINDS for tally in store.record(kind).arms.values()]
         return sum(tally.total for tally in tallies)
 
     return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(read(), cluster.loop))

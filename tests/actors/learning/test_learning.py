@@ -53,10 +53,10 @@ async def test_a_run_of_auto_says_what_was_chosen_and_teaches_what_it_cost(
         _, ended, _ = await perform(running.streams, run)
         said = ended.report["auto"]
         assert (said["kind"], said["pattern"]) == ("creative", "single")
-        shelf = running.team.services.tuner.shelf
+        store = running.team.services.tuner.store
         arm = f"{said['profile']}/single"
-        await eventually(lambda: arm in shelf.record("creative").costs)
-        known = shelf.record("creative").costs[arm]
+        await eventually(lambda: arm in store.record("creative").costs)
+        known = store.record("creative").costs[arm]
         assert known.runs == 1
         assert known.tokens == ended.finish.usage.prompt_tokens + ended.finish.usage.completion_tokens
     (span,) = [span for span in spans.get_finished_spans() if span.name == "invoke_agent coordinator"][-1:]
@@ -67,10 +67,10 @@ async def test_a_run_of_auto_says_what_was_chosen_and_teaches_what_it_cost(
 async def test_records_of_several_coordinators_are_merged_without_losing_a_count(
     nats: RunningNats, bus: Bus
 ) -> None:
-    shelves = [RecordStore(bus) for _ in range(4)]
+    stores = [RecordStore(bus) for _ in range(4)]
     answers = (VoterAnswer(model="m", group=0),)
-    lesson = Observation(source="test", quality=1, answers=answers, arm="a/single", tokens=10)
-    await asyncio.gather(*(shelf.add("factual", [lesson]) for shelf in shelves for _ in range(10)))
+    observation = Observation(source="test", quality=1, answers=answers, arm="a/single", tokens=10)
+    await asyncio.gather(*(store.add("factual", [observation]) for store in stores for _ in range(10)))
     async with connection(nats.url, "reader") as other:
         reader = RecordStore(other)
         await reader.start()
@@ -89,8 +89,8 @@ async def test_a_run_that_is_taken_up_keeps_its_choice_whatever_was_learnt_since
         against = [
             Observation(source="user", quality=0, arm=chosen.arm.name, caller=f"user {n}") for n in range(100)
         ]
-        await first.shelf.add(question.kind, against)
-        await eventually(lambda: second.shelf.record(question.kind).arm(chosen.arm.name).wrong > 50)
+        await first.store.add(question.kind, against)
+        await eventually(lambda: second.store.record(question.kind).arm(chosen.arm.name).wrong > 50)
         again = await second.of(run, "alice").choose(run, question, ways)
         assert again == chosen
         other = scripted_run(HARD, id="taken.2", pattern="auto")
@@ -109,7 +109,7 @@ async def test_a_run_that_is_taken_up_keeps_its_model_though_others_are_trusted_
         chosen = await first.of(run, "alice").choose(run, question, before)
         again = await second.of(run, "alice").choose(run, question, later)
     assert chosen.arm.model in ("ash", "beech")
-    assert (again.arm.name, again.why) == (chosen.arm.name, chosen.why)
+    assert (again.arm.name, again.reason) == (chosen.arm.name, chosen.reason)
 
 
 async def test_a_model_that_came_to_nothing_is_trusted_less(nats: RunningNats) -> None:
@@ -120,9 +120,9 @@ async def test_a_model_that_came_to_nothing_is_trusted_less(nats: RunningNats) -
         advice = made.of(run, "alice")
         model = (await advice.choose(run, question, ways)).arm.model
         advice.failed(BackendFailed("broken"))
-        await eventually(lambda: made.shelf.record("creative").models.get(model))
-        assert made.shelf.record("creative").models[model]["test"].wrong == pytest.approx(1 / 3)
-        assert made.shelf.record("creative").arm(f"lively/single/{model}").total == 0
+        await eventually(lambda: made.store.record("creative").models.get(model))
+        assert made.store.record("creative").models[model]["test"].wrong == pytest.approx(1 / 3)
+        assert made.store.record("creative").arm(f"lively/single/{model}").total == 0
 
 
 async def test_without_learning_the_usual_way_is_taken_and_nothing_is_kept(nats: RunningNats) -> None:
@@ -149,8 +149,8 @@ async def test_a_run_goes_on_when_its_choice_cannot_be_kept(nats: RunningNats) -
 
 
 async def test_what_users_say_counts_once_and_the_last_counts(bus: Bus) -> None:
-    desk, shelf = FeedbackCounter(bus), RecordStore(bus)
-    await shelf.start()
+    counter, store = FeedbackCounter(bus), RecordStore(bus)
+    await store.start()
     known = RunFeedback(
         run="said.1",
         caller="alice",
@@ -161,41 +161,41 @@ async def test_what_users_say_counts_once_and_the_last_counts(bus: Bus) -> None:
     )
     await run_feedback_bucket(bus).put("said.1", known.encoded())
     with pytest.raises(NotEnded):
-        await desk.give(Feedback(run="said.1", score=1))
+        await counter.give(Feedback(run="said.1", score=1))
     await run_feedback_bucket(bus).put("said.1", known.model_copy(update={"state": "ended"}).encoded())
 
     async def heard(good: float, bad: float) -> None:
         def so() -> bool:
-            counts = shelf.record("code").arm("strict/single")
+            counts = store.record("code").arm("strict/single")
             return abs(counts.right - good) < 0.1 and abs(counts.wrong - bad) < 0.1
 
         await eventually(so)
 
-    first = await desk.give(Feedback(run="said.1", score=-1, comment="no"))
+    first = await counter.give(Feedback(run="said.1", score=-1, comment="no"))
     assert (first.score, first.replaced, first.pattern, first.kind) == (-1, None, "single", "code")
     await heard(0, 3)
-    assert (await desk.give(Feedback(run="said.1", score=1))).replaced == -1
+    assert (await counter.give(Feedback(run="said.1", score=1))).replaced == -1
     await heard(3, 0)
-    await asyncio.gather(*(desk.give(Feedback(run="chatcmpl-said.1", score=1)) for _ in range(6)))
+    await asyncio.gather(*(counter.give(Feedback(run="chatcmpl-said.1", score=1)) for _ in range(6)))
     await heard(3, 0)
-    assert shelf.record("code").models["m"]["user"].right == pytest.approx(1, abs=0.05)
+    assert store.record("code").models["m"]["user"].right == pytest.approx(1, abs=0.05)
     for run, allowed in (("said.1", "bob"), ("never.1", "alice")):
         with pytest.raises(UnknownRun, match=run):
-            await desk.give(Feedback(run=run, score=1), lambda caller, who=allowed: caller == who)  # type: ignore[misc]
-    await shelf.stop()
+            await counter.give(Feedback(run=run, score=1), lambda caller, who=allowed: caller == who)  # type: ignore[misc]
+    await store.stop()
 
 
 async def test_a_models_record_weighs_its_vote(nats: RunningNats, bus: Bus) -> None:
     nodes = [EchoBackend(EchoSettings(models=(name,), repeat=False)) for name in ("wise", "rash")]
     settings = AgentsSettings(drain_timeout_s=5)
     async with cluster(nats.url, nodes[0], settings, others=nodes[1:]) as running:
-        shelf = running.team.services.tuner.shelf
-        lessons = [
+        store = running.team.services.tuner.store
+        observations = [
             Observation(source="user", quality=quality, answers=(VoterAnswer(model=model, group=0),))
             for model, quality in (("wise", 1), ("rash", 0))
         ]
-        await shelf.add("factual", lessons * 40)
-        await eventually(lambda: shelf.record("factual").models.get("rash"))
+        await store.add("factual", observations * 40)
+        await eventually(lambda: store.record("factual").models.get("rash"))
         run = make_run(running.streams, "ensemble", "What is the capital of France?")
         _, ended, _ = await perform(running.streams, run)
     weights = {voice["model"]: voice["weight"] for voice in ended.report["ensemble"]["voices"]}
@@ -205,36 +205,36 @@ async def test_a_models_record_weighs_its_vote(nats: RunningNats, bus: Bus) -> N
 
 async def test_an_unreadable_record_begins_anew(bus: Bus) -> None:
     await Bucket(bus, "tuning").put("conversation", b'{"arms": 3}')
-    shelf = RecordStore(bus)
-    await shelf.add("conversation", [Observation(source="user", quality=1, arm="warm/single")])
-    await shelf.start()
-    assert shelf.record("conversation").arm("warm/single").right == 3
-    await shelf.stop()
+    store = RecordStore(bus)
+    await store.add("conversation", [Observation(source="user", quality=1, arm="warm/single")])
+    await store.start()
+    assert store.record("conversation").arm("warm/single").right == 3
+    await store.stop()
 
 
 async def test_what_is_known_of_other_kinds_follows_every_change_of_their_records(bus: Bus) -> None:
-    shelf = RecordStore(bus)
-    await shelf.start()
-    plain = shelf.trust("code").weight("m")
-    lesson = Observation(source="test", quality=1, answers=(VoterAnswer(model="m", group=0),))
-    await shelf.add("creative", [lesson] * 20)
-    await eventually(lambda: shelf.trust("code").weight("m") > plain)
-    first = shelf.trust("code").weight("m")
-    await shelf.add("creative", [replace(lesson, quality=0)] * 80)
-    await eventually(lambda: shelf.trust("code").weight("m") < first)
-    await shelf.forget("creative")
-    await eventually(lambda: shelf.trust("code").weight("m") == plain)
-    await shelf.stop()
+    store = RecordStore(bus)
+    await store.start()
+    plain = store.trust("code").weight("m")
+    observation = Observation(source="test", quality=1, answers=(VoterAnswer(model="m", group=0),))
+    await store.add("creative", [observation] * 20)
+    await eventually(lambda: store.trust("code").weight("m") > plain)
+    first = store.trust("code").weight("m")
+    await store.add("creative", [replace(observation, quality=0)] * 80)
+    await eventually(lambda: store.trust("code").weight("m") < first)
+    await store.forget("creative")
+    await eventually(lambda: store.trust("code").weight("m") == plain)
+    await store.stop()
 
 
 async def test_one_callers_words_are_bounded_through_whatever_gateways_they_come(bus: Bus) -> None:
-    desks, shelf, runs = (
+    counters, store, runs = (
         (FeedbackCounter(bus), FeedbackCounter(bus)),
         RecordStore(bus),
         run_feedback_bucket(bus),
     )
-    await shelf.forget("creative")
-    await shelf.start()
+    await store.forget("creative")
+    await store.start()
 
     async def performed(name: str, caller: str) -> None:
         answers = (VoterAnswer(model="m", group=0),)
@@ -243,36 +243,36 @@ async def test_one_callers_words_are_bounded_through_whatever_gateways_they_come
         )
         await runs.put(name, known.encoded())
 
-    async def flood(desk: FeedbackCounter, first: int) -> None:
+    async def flood(counter: FeedbackCounter, first: int) -> None:
         for number in range(first, first + 100):
             await performed(f"mallory.{number}", "mallory")
-            await desk.give(Feedback(run=f"mallory.{number}", score=-1), by="mallory")
+            await counter.give(Feedback(run=f"mallory.{number}", score=-1), by="mallory")
 
     for number in range(60):
         await performed(f"many.{number}", f"user {number}")
-        await desks[number % 2].give(Feedback(run=f"many.{number}", score=1))
-    await asyncio.gather(flood(desks[0], 0), flood(desks[1], 100))
+        await counters[number % 2].give(Feedback(run=f"many.{number}", score=1))
+    await asyncio.gather(flood(counters[0], 0), flood(counters[1], 100))
     await performed("other.1", "ann")
-    await desks[0].give(Feedback(run="other.1", score=1), by="mallory")
+    await counters[0].give(Feedback(run="other.1", score=1), by="mallory")
 
     def heard() -> bool:
-        return sum(shelf.record("creative").callers.values()) > 60
+        return sum(store.record("creative").callers.values()) > 60
 
     await eventually(heard)
-    record = shelf.record("creative")
+    record = store.record("creative")
     words = record.models["m"]["user"]
     assert words.wrong < 30 < words.right
     assert "ann" not in record.callers, "a word is of who gives it, not of whose run it is about"
-    await shelf.forget("creative")
-    await shelf.stop()
+    await store.forget("creative")
+    await store.stop()
 
 
 async def test_models_that_answer_alike_are_shown(nats: RunningNats, bus: Bus) -> None:
-    shelf = RecordStore(bus)
+    store = RecordStore(bus)
     votes = [
         tuple(VoterAnswer(model=name, group=at) for name, at in (("blue", 0), ("green", 0), ("red", 1)))
     ] * 15
-    await shelf.add("creative", [Observation(answers=answers) for answers in votes])
+    await store.add("creative", [Observation(answers=answers) for answers in votes])
 
     def shown() -> str:
         return CliRunner().invoke(root, ["tuning", "show", "--nats", nats.url]).stdout
@@ -281,4 +281,4 @@ async def test_models_that_answer_alike_are_shown(nats: RunningNats, bus: Bus) -
         line for line in (await asyncio.to_thread(shown)).splitlines() if "blue" in line and "green" in line
     ]
     assert "94%" in row
-    await shelf.forget("creative")
+    await store.forget("creative")

@@ -47,10 +47,10 @@ async def test_a_judge_is_measured_by_what_users_say_of_the_answers_that_it_judg
         assert entry is not None
         known = RunFeedback.model_validate_json(entry.value or b"")
         assert known.verdicts == {"echo": pytest.approx((verdict["score"] - 1) / 9)}
-        shelf = running.team.services.tuner.shelf
+        store = running.team.services.tuner.store
         await FeedbackCounter(running.bus).give(Feedback(run=run.id, score=-1))
-        await eventually(lambda: "echo" in shelf.record(known.kind).judges)
-        record = shelf.record(known.kind)
+        await eventually(lambda: "echo" in store.record(known.kind).judges)
+        record = store.record(known.kind)
         assert record.judges["echo"].right == pytest.approx(1 - known.verdicts["echo"])
         assert record.reliability("echo") > 0.65
         shown = await asyncio.to_thread(CliRunner().invoke, root, ["tuning", "show", "--nats", nats.url])
@@ -64,11 +64,11 @@ async def test_a_team_works_on_the_most_trusted_model_unless_a_role_names_its_ow
     nodes = [EchoBackend(EchoSettings(models=(name,), repeat=False)) for name in ("able", "usual")]
     settings = AgentsSettings(drain_timeout_s=5, roles={"critic": RoleOverride(models=("usual",))})
     async with cluster(nats.url, nodes[0], settings, others=nodes[1:]) as running:
-        shelf = running.team.services.tuner.shelf
+        store = running.team.services.tuner.store
         for kind in KINDS:
             right = Observation(source="user", quality=1, answers=(VoterAnswer(model="able", group=0),))
-            await shelf.add(kind, [right] * 20)
-        await eventually(lambda: all("able" in shelf.record(kind).models for kind in KINDS))
+            await store.add(kind, [right] * 20)
+        await eventually(lambda: all("able" in store.record(kind).models for kind in KINDS))
         asked = await asyncio.gather(
             *(
                 perform(running.streams, make_run(running.streams, pattern, "Where is Paris?"))
@@ -91,11 +91,11 @@ async def test_debates_that_flip_are_counted_and_what_users_say_of_them_too(
         assert of.kind is not None
         labels = {"kind": of.kind, "outcome": flip}
         before = figure("orchestra_debate_flips", **labels)
-        judged = figure("orchestra_debate_flips_judged", **labels, word=word)
+        judged = figure("orchestra_debate_flips_judged", **labels, rating=word)
         await of.ended(context, ANSWER, 1.0)
         assert figure("orchestra_debate_flips", **labels) == before + 1
     await FeedbackCounter(bus).give(Feedback(run=run.id, score=-1 if word == "bad" else 1))
-    assert figure("orchestra_debate_flips_judged", **labels, word=word) == judged + 1
+    assert figure("orchestra_debate_flips_judged", **labels, rating=word) == judged + 1
 
 
 async def test_what_was_checked_of_a_teams_steps_is_learnt_of_who_wrote_them(nats: RunningNats) -> None:
@@ -106,14 +106,14 @@ async def test_what_was_checked_of_a_teams_steps_is_learnt_of_who_wrote_them(nat
     }
     async with tuner(nats.url) as tuning:
         await tuning.of(context.run.model_copy(update={"id": "team.1"}), "alice").ended(context, ANSWER, 1.0)
-        shelf = tuning.shelf
+        store = tuning.store
 
         def learnt(kind: Kind, model: str) -> bool:
-            return "test" in shelf.record(kind).models.get(model, {})
+            return "test" in store.record(kind).models.get(model, {})
 
         await eventually(lambda: learnt("code", "coder") and learnt("reasoning", "thinker"))
-        assert shelf.record("code").models["coder"]["test"].right == pytest.approx(1)
-        assert shelf.record("reasoning").models["thinker"]["test"].wrong == pytest.approx(0.5)
+        assert store.record("code").models["coder"]["test"].right == pytest.approx(1)
+        assert store.record("reasoning").models["thinker"]["test"].wrong == pytest.approx(0.5)
 
 
 async def test_first_answers_of_a_debate_are_credited_by_what_its_user_says(
@@ -127,7 +127,7 @@ async def test_first_answers_of_a_debate_are_credited_by_what_its_user_says(
         await of.ended(context, ANSWER, 1.0)
         kind = of.kind or "factual"
         await FeedbackCounter(bus).give(Feedback(run=run.id, score=1))
-        await eventually(lambda: "user" in tuning.shelf.record(kind).models.get("third", {}))
-        models = tuning.shelf.record(kind).models
+        await eventually(lambda: "user" in tuning.store.record(kind).models.get("third", {}))
+        models = tuning.store.record(kind).models
     right = {name: models[name]["user"].right for name in priors}
     assert right == {"first": pytest.approx(1), "second": pytest.approx(1), "third": pytest.approx(0)}

@@ -74,11 +74,11 @@ def test_a_panel_is_judged_beside_its_members_with_words_on_the_first_questions(
     assert whole["best"] == "ann"
     assert whole["majority"]["mean"] == pytest.approx(5 / 6)  # both others are wrong alike on the fourth
     assert whole["oracle"]["mean"] == 1.0
-    assert ensemble["fed"] == single["fed"] == 3
+    assert ensemble["feedback_counted"] == single["feedback_counted"] == 3
     results = kept(place)[1:]
     assert len(results) == 12
-    assert all(set(each["wrote"]) == set(WRONG) for each in results if each["pattern"] == "ensemble")
-    assert whole["tokens"]["wrote"] >= whole["tokens"]["whole"] > 0
+    assert all(set(each["written"]) == set(WRONG) for each in results if each["pattern"] == "ensemble")
+    assert whole["tokens"]["written"] >= whole["tokens"]["full"] > 0
     assert whole["readings"]["counted"] == 18
     assert not list((tmp_path / "out").glob("cluster-*"))
     assert {each.name for each in (tmp_path / "out").iterdir()} == {"report.json", "results.jsonl"}
@@ -142,7 +142,7 @@ def test_ctrl_c_keeps_what_was_answered_and_resume_ends_it(tmp_path: Path) -> No
     after = kept(place)
     assert after[: len(before)] == before
     assert sorted({each["question"] for each in after[1:]}) == sorted(f"q{n}" for n in range(8))
-    assert sum(each.get("fed") or False for each in after[1:]) == 2
+    assert sum(each.get("feedback_counted") or False for each in after[1:]) == 2
     assert not (tmp_path / "out" / "cluster-ensemble").exists()
 
 

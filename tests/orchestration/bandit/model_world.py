@@ -39,7 +39,7 @@ class World:
 
     def trust(self, *, audit: bool = False) -> Trust:
         record = self.record
-        return Trust(record.models, {}, record.company, self.prior, learns=True, audit=audit)
+        return Trust(record.models, {}, record.vote_vs_best, self.prior, learns=True, audit=audit)
 
     @property
     def first(self) -> str:
@@ -74,7 +74,7 @@ class World:
         chosen = choose(ways, self.record, run, explore=EXPLORE, trust=trust)
         arm, answers = chosen.arm, self._answers()
         asked = [arm.model] if arm.model else panel if arm.pattern == "ensemble" else ranked[:1]
-        groups = _voted(trust, {name: answers[name] for name in (ranked if chosen.teaches else asked)})
+        groups = _voted(trust, {name: answers[name] for name in (ranked if chosen.audit else asked)})
         right = next(name for name in groups if groups[name] == 0)
         is_right = answers[right] == 0
         heard = tuple(VoterAnswer(model=name, group=group) for name, group in groups.items())
@@ -103,5 +103,5 @@ def _voted(trust: Trust, answers: Mapping[str, int]) -> dict[str, int]:
     parties = {
         answer: [name for name in answers if answers[name] == answer] for answer in set(answers.values())
     }
-    order = sorted(parties, key=lambda answer: -trust.together(parties[answer]))
+    order = sorted(parties, key=lambda answer: -trust.group_weight(parties[answer]))
     return {name: order.index(answer) for name, answer in answers.items()}

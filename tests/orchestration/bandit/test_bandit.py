@@ -29,7 +29,7 @@ def arm_of(pattern: str) -> Arm:
 
 
 def after(record: KindRecord, seen: Observation) -> KindRecord:
-    return record.after(seen, Trust(record.models, company=record.company))
+    return record.after(seen, Trust(record.models, vote_vs_best=record.vote_vs_best))
 
 
 def word(arm: str, quality: float, **more: object) -> Observation:
@@ -58,7 +58,7 @@ def test_before_anything_is_judged_the_priors_decide_nearly_always_and_say_so() 
         best(ARMS).arm.name,
         ARMS[1].name,
     }
-    assert {each.why for each in chosen} == {"thought best before any run was judged"}
+    assert {each.reason for each in chosen} == {"thought best before any run was judged"}
 
 
 def test_judgements_turn_a_prior_that_was_wrong() -> None:
@@ -108,7 +108,7 @@ def test_easy_questions_and_small_talk_offer_one_model_only() -> None:
 def test_a_word_that_replaces_another_leaves_the_record_as_if_it_had_been_the_only_one() -> None:
     base = KindRecord(arms={"a/single": Counts(right=5, wrong=5)})
     once = after(base, word("a/single", 1))
-    twice = after(after(base, word("a/single", 0)), word("a/single", 1, instead_of=0.0))
+    twice = after(after(base, word("a/single", 0)), word("a/single", 1, previous_quality=0.0))
     assert twice.arms["a/single"].right == pytest.approx(once.arms["a/single"].right, rel=0.02)
     assert twice.arms["a/single"].wrong == pytest.approx(once.arms["a/single"].wrong, rel=0.02)
 
@@ -126,7 +126,7 @@ def test_no_order_of_words_makes_a_count_negative_or_grow_without_bound(
     record, last = KindRecord(), None
     for arm, quality, replaces in said:
         before = last if replaces else None
-        record, last = after(record, word(arm, quality, instead_of=before)), quality
+        record, last = after(record, word(arm, quality, previous_quality=before)), quality
     total = sum(counts.total for counts in record.arms.values())
     assert 0 <= total <= 3 * len(said) + 1e-6
     assert KindRecord.model_validate_json(record.model_dump_json()) == record

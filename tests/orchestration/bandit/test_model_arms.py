@@ -30,7 +30,7 @@ def known(**shares: float) -> KindRecord:
 
 
 def trusted(record: KindRecord, *, audit: bool = False) -> Trust:
-    return Trust(record.models, company=record.company, learns=True, audit=audit, kind="reasoning")
+    return Trust(record.models, vote_vs_best=record.vote_vs_best, learns=True, audit=audit, kind="reasoning")
 
 
 def offered(*names: str) -> Candidates:
@@ -82,8 +82,10 @@ def test_while_models_are_not_known_all_are_asked_and_the_reason_is_told() -> No
     ways = arms(QUESTION, PATTERNS, (), offered("ash", "beech", "cedar"))
     record = KindRecord()
     chosen = [choose(ways, record, f"r.{n}", explore=0, trust=trusted(record)) for n in range(40)]
-    assert all(each.arm.pattern == "ensemble" and each.teaches for each in chosen)
-    assert chosen[0].why == "which of 3 models is the best is not clear yet: their answers together show it"
+    assert all(each.arm.pattern == "ensemble" and each.audit for each in chosen)
+    assert (
+        chosen[0].reason == "which of 3 models is the best is not clear yet: their answers together show it"
+    )
 
 
 def test_a_model_that_is_known_to_be_the_best_answers_alone_and_the_reason_is_told() -> None:
@@ -91,7 +93,7 @@ def test_a_model_that_is_known_to_be_the_best_answers_alone_and_the_reason_is_to
     record = known(ash=0.5, beech=0.91, cedar=0.45)
     chosen = [choose(ways, record, f"r.{n}", explore=0, trust=trusted(record)) for n in range(200)]
     assert {(each.arm.model, each.arm.pattern) for each in chosen} == {("beech", "single")}
-    assert chosen[0].why == "beech is right in 91% of 200 judged answers to reasoning questions"
+    assert chosen[0].reason == "beech is right in 91% of 200 judged answers to reasoning questions"
 
 
 def test_a_panel_answers_where_models_are_near_each_other() -> None:
@@ -104,18 +106,18 @@ def test_a_panel_answers_where_models_are_near_each_other() -> None:
 
 def test_where_votes_were_wrong_against_the_most_trusted_voter_it_answers_alone() -> None:
     names = ("ash", "beech", "cedar", "elm", "fir")
-    record = known(**dict.fromkeys(names, 0.6)).model_copy(update={"company": Counts(right=5, wrong=30)})
+    record = known(**dict.fromkeys(names, 0.6)).model_copy(update={"vote_vs_best": Counts(right=5, wrong=30)})
     ways = arms(QUESTION, PATTERNS, (), offered(*names))
     chosen = [choose(ways, record, f"r.{n}", explore=0, trust=trusted(record)) for n in range(50)]
-    assert {each.arm.pattern for each in chosen if not each.teaches} == {"single"}
+    assert {each.arm.pattern for each in chosen if not each.audit} == {"single"}
 
 
 def test_a_few_runs_ask_all_models_however_clear_the_record_is() -> None:
     ways = arms(QUESTION, PATTERNS, (), offered("ash", "beech", "cedar"))
     record = known(ash=0.5, beech=0.95, cedar=0.45)
     chosen = [choose(ways, record, f"r.{n}", explore=0.05, trust=trusted(record)) for n in range(2000)]
-    assert 0.03 < fmean(each.teaches for each in chosen) < 0.07
-    assert {each.arm.model for each in chosen if not each.teaches} == {"beech"}
+    assert 0.03 < fmean(each.audit for each in chosen) < 0.07
+    assert {each.arm.model for each in chosen if not each.audit} == {"beech"}
 
 
 def test_where_no_panel_is_offered_trying_others_costs_at_most_half_a_point() -> None:

@@ -4,7 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from orchestration.evaluation.forms import AnswerForm, asked, extract_answer, form_of, is_right, right_answer
+from orchestration.evaluation.forms import (
+    AnswerForm,
+    extract_answer,
+    form_of,
+    is_right,
+    right_answer,
+    with_instruction,
+)
 
 PLANETS = "Which planet is the largest? A) Mars B) Jupiter C) Venus"
 
@@ -62,5 +69,5 @@ def test_the_form_follows_from_the_answer_and_the_question_says_how_to_end() -> 
     assert form_of(PLANETS, "b") is AnswerForm.CHOICE
     assert form_of(PLANETS, "Jupiter") is AnswerForm.EXACT
     assert form_of("?", "5") is AnswerForm.EXACT
-    assert asked("How many?\n", AnswerForm.NUMBER).startswith("How many?\n\nEnd with the number")
-    assert asked("Why?", AnswerForm.CONTAINS) == "Why?"
+    assert with_instruction("How many?\n", AnswerForm.NUMBER).startswith("How many?\n\nEnd with the number")
+    assert with_instruction("Why?", AnswerForm.CONTAINS) == "Why?"

@@ -71,7 +71,7 @@ def test_they_are_sorted_and_compared_with_the_baseline_by_question(outcome: Eva
     assert debate.failures == {"budget_exceeded": 5}
     assert single.against is not None
     assert single.against.verdict is ComparisonVerdict.OPEN
-    assert single.tokens.mean == single.tokens.most == 50
+    assert single.tokens.mean == single.tokens.maximum == 50
     assert single.seconds.median == pytest.approx(0.95)
     assert single.seconds.p95 == pytest.approx(1.805)
     assert single.cost == pytest.approx((40 * 1 + 10 * 2) / 1e6 * 1000)

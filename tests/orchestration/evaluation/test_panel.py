@@ -24,8 +24,8 @@ def voice(number: int, model: str, **said: Any) -> dict[str, Any]:
 
 
 def report(*voices: dict[str, Any], dissent: tuple[tuple[int, ...], ...] = (), **said: Any) -> VoteReportRow:
-    whole = {"kind": "number", "voices": voices, "dissent": [{"voices": each} for each in dissent]}
-    found = VoteReportRow.found({"budget": {}, "ensemble": whole | {"tokens_saved": 0} | said})
+    full = {"kind": "number", "voices": voices, "dissent": [{"voices": each} for each in dissent]}
+    found = VoteReportRow.found({"budget": {}, "ensemble": full | {"tokens_saved": 0} | said})
     assert found is not None
     return found
 
@@ -39,9 +39,9 @@ def asked(
         answer=answer,
         readings=said,
         shares={model: float(each == gold) for model, each in said.items()},
-        whole=dict.fromkeys(said, 10),
-        wrote=dict.fromkeys(said, 8),
-        told=20,
+        full=dict.fromkeys(said, 10),
+        written=dict.fromkeys(said, 8),
+        reported=20,
         vote=vote,
     )
 
@@ -79,7 +79,7 @@ def test_a_part_holds_the_pattern_beside_its_best_member_the_majority_and_the_or
     assert (found.majority.mean, found.oracle.mean) == (0.5, 1.0)
     assert (found.against_best.wins, found.against_best.losses) == (0, 1)
     assert found.against_majority.interval.mean == 0
-    assert half_shares("all", [asked("2", "1", a="1", b="1")]).lost == ["q"]
+    assert half_shares("all", [asked("2", "1", a="1", b="1")]).lost_to_majority == ["q"]
     assert log_odds(before)["a"] == pytest.approx(2.303, abs=0.001)
     assert found.weighted is not None
     assert found.weighted.mean == 1.0
@@ -98,11 +98,11 @@ def test_a_vote_that_ended_early_is_held_against_the_whole_vote_by_its_own_weigh
     found = early_stop_figures(
         [asked("1", "2", early, a="1", b="1", c="2"), asked("2", "2", None, a="2", b="2", c="2")]
     )
-    assert (found.votes, found.ended, found.right, found.whole_right, found.turned) == (1, 1, 0, 1, 1)
+    assert (found.votes, found.stopped, found.right, found.full_right, found.changed) == (1, 1, 0, 1, 1)
     spent = token_figures([asked("1", "2", early, a="1", b="1", c="2")])
-    assert (spent.whole, spent.wrote, spent.told) == (30, 24, 20)
-    assert spent.not_written == pytest.approx(0.2)
-    assert (spent.saved, spent.saved_told, spent.saved_error) == (6, 9, 0.5)
+    assert (spent.full, spent.written, spent.reported) == (30, 24, 20)
+    assert spent.unwritten_share == pytest.approx(0.2)
+    assert (spent.saved, spent.saved_reported, spent.saved_error) == (6, 9, 0.5)
 
 
 def test_samples_of_one_model_are_the_members_of_its_vote() -> None:
@@ -113,12 +113,12 @@ def test_samples_of_one_model_are_the_members_of_its_vote() -> None:
         answer="1",
         readings={"a #0001": "1", "a #0002": "1", "a #0003": None},
         shares={"a": 0.5},
-        whole={"a": 20},
-        wrote={"a": 15},
+        full={"a": 20},
+        written={"a": 15},
         vote=vote,
     )
     found = half_shares("all", [each])
-    assert (found.stops.right, found.stops.whole_right) == (1, 1)
+    assert (found.early_stops.right, found.early_stops.full_right) == (1, 1)
     assert (found.best, found.majority.mean, found.tokens.saved) == ("a", 1.0, 5)
     assert not found.readings.pairs
 
@@ -134,13 +134,13 @@ def test_pairs_and_voices_that_were_read_wrong_are_counted_and_shown() -> None:
         dissent=((2,),),
     )
     found = reading_figures([asked("1", "1", vote, a="1", b="1", c="1", d="2", e="1")])
-    assert (found.counted, found.not_counted, found.lost) == (3, 1, 0.25)
-    assert found.equal_apart == 1.0
-    assert found.different_together == 0.5
+    assert (found.counted, found.not_counted, found.not_counted_share) == (3, 1, 0.25)
+    assert found.equal_called_different == 1.0
+    assert found.different_called_equal == 0.5
     assert [each["what"] for each in found.examples] == [
         "not counted",
-        "equal apart",
-        "different together",
+        "equal called different",
+        "different called equal",
     ]
 
 
@@ -148,5 +148,5 @@ def test_a_run_without_a_vote_has_no_figures_of_one() -> None:
     assert VoteReportRow.found({"single": {"model": "a"}, "budget": {"tokens": {"used": 1}}}) is None
     nothing = [asked("1", "1", None, a="1", b="2")]
     assert early_stop_figures(nothing).votes == 0
-    assert reading_figures(nothing).equal_apart is None
+    assert reading_figures(nothing).equal_called_different is None
     assert token_figures(nothing).saved_error is None

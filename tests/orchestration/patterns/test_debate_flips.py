@@ -111,7 +111,7 @@ async def test_the_most_trusted_leads_where_its_record_says_that_company_does_no
     text, context = await debated(("7", "7", "8"), ("7", "7", "8"), priors=priors)
     assert text == "7"
     shown = {"three": {"user": Counts(right=80, wrong=20)}}
-    alone = Trust(shown, company=Counts(wrong=30), prior=priors.__getitem__)  # type: ignore[arg-type]
+    alone = Trust(shown, vote_vs_best=Counts(wrong=30), prior=priors.__getitem__)  # type: ignore[arg-type]
     text, context = await debated(("7", "7", "8"), ("7", "7", "8"), priors=priors, trust=alone)
     assert (text, context.report["debate"]["first_round_stands"]) == ("8", True)
     text, context = await debated(("7", "7", "8"), ("7", "7", "7"), priors=priors, trust=alone)

@@ -221,7 +221,7 @@ ALONE = Counts(wrong=20)
 
 async def test_where_company_does_not_help_the_most_trusted_is_asked_alone() -> None:
     ask = Scripted(saying("8", "8", "8", "7"))
-    context = panel(ask, known(company=ALONE), models=("poor", "fair", "good", "best"))
+    context = panel(ask, known(vote_vs_best=ALONE), models=("poor", "fair", "good", "best"))
     parts, _, report = await held(context)
     assert (parts, asked(ask)) == (["7"], ["best"])
     assert report["calls_cut"] == 3
@@ -229,7 +229,7 @@ async def test_where_company_does_not_help_the_most_trusted_is_asked_alone() -> 
 
 async def test_its_answer_is_given_against_the_others_with_a_note() -> None:
     ask = Paced(saying("7", "8", "8", "8"), turns=("voice 2", "voice 3", "voice 1", "voice 4"))
-    context = panel(ask, known(company=ALONE, learns=True, audit=True))
+    context = panel(ask, known(vote_vs_best=ALONE, learns=True, audit=True))
     parts, answer, report = await held(context)
     assert (parts, answer.text) == (["7"], "7"), "nothing is streamed before it has spoken"
     assert report["agreement"] < 0.5
@@ -242,13 +242,13 @@ async def test_its_answer_is_given_against_the_others_with_a_note() -> None:
 @pytest.mark.parametrize("said", [BackendFailed("broken"), "no idea", ""])
 async def test_where_it_gives_no_answer_the_others_vote(said: str | OrchestraError) -> None:
     ask = Scripted(saying(said, "8", "8", "8"))
-    _, answer, report = await held(panel(ask, known(company=ALONE)))
+    _, answer, report = await held(panel(ask, known(vote_vs_best=ALONE)))
     assert answer.text == "8"
     assert sum(voter["agrees"] for voter in report["voices"]) >= 2
 
 
 async def test_a_model_that_is_not_known_yet_is_not_preferred_to_its_company() -> None:
-    trust = known(dict.fromkeys(MODELS[1:], 0.7), company=ALONE, prior=lambda name: 0.9)
+    trust = known(dict.fromkeys(MODELS[1:], 0.7), vote_vs_best=ALONE, prior=lambda name: 0.9)
     ask = Scripted(saying("8", "7", "7", "7"))
     _, answer, _ = await held(panel(ask, trust, stream_at=1))
     assert answer.text.endswith("7")
@@ -637,7 +637,7 @@ async def test_a_number_in_another_form_has_the_vote_of_one_voter(said: str) -> 
     _, _, report = await held(context)
     assert [voter["group"] for voter in report["voices"]] == [0, 1, 0, 1]
     trust = known()
-    assert report["dissent"][0]["weight"] == pytest.approx(trust.together(["good", "poor"]), abs=0.01)
+    assert report["dissent"][0]["weight"] == pytest.approx(trust.group_weight(["good", "poor"]), abs=0.01)
 
 
 SAID = st.sampled_from(
@@ -691,7 +691,7 @@ def test_whatever_voters_say_a_vote_ends_with_one_of_their_answers(
             name: {"user": Counts(right=words * share, wrong=words * (1 - share))}
             for name, share in zip(names, shares, strict=False)
         },
-        company=Counts(wrong=wrong),
+        vote_vs_best=Counts(wrong=wrong),
         pairs={pair_key("blue", "green"): Counts(right=20)},
         learns=audit,
         audit=audit,

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestration.bandit.durations import KEEP, MOST, PRIOR_S, Durations
+from orchestration.bandit.durations import KEEP, MAX_AVERAGES, PRIOR_S, Durations
 from orchestration.patterns.graph import Task, TaskGraph
 from orchestration.patterns.graph.schedule import Schedule, critical_path, execute
 from tests.orchestration.patterns.graphs import acyclic, graph_of, makespan, simulated, unhurried
@@ -173,7 +173,7 @@ def test_durations_are_averages_by_agent_and_model_and_of_all_for_a_new_one() ->
 
 def test_durations_of_many_models_stay_bounded_and_the_latest_are_kept() -> None:
     durations = Durations()
-    for number in range(3 * MOST):
+    for number in range(3 * MAX_AVERAGES):
         durations.learn("code", f"m{number}", number)
-    assert durations.expected("code", f"m{3 * MOST - 1}") == 3 * MOST - 1
+    assert durations.expected("code", f"m{3 * MAX_AVERAGES - 1}") == 3 * MAX_AVERAGES - 1
     assert durations.expected("code", "m0") == durations.expected("code")

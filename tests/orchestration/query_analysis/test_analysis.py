@@ -12,9 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from actors.models.tokenizer import Tokenizer
-from orchestration.query_analysis.analysis import TOKENS_LEAST, TOKENS_MOST, analyse, shipped
+from orchestration.query_analysis.analysis import MAX_TOKENS, MIN_TOKENS, analyse, default_weights
 from orchestration.query_analysis.features import KINDS
-from orchestration.query_analysis.word_pieces import pieces
+from orchestration.query_analysis.word_pieces import word_pieces
 from tests.fixtures.models import minilm_folder
 from tests.orchestration.query_analysis.keywords import keyword_kind
 from tests.orchestration.query_analysis.train import minilm, queries, train
@@ -95,7 +95,7 @@ def test_any_text_can_be_looked_at(text: str) -> None:
     assert found.kind in KINDS
     assert 0 <= found.difficulty <= 1
     assert 0 < found.confidence <= 1
-    assert TOKENS_LEAST <= found.tokens <= TOKENS_MOST
+    assert MIN_TOKENS <= found.tokens <= MAX_TOKENS
 
 
 @pytest.mark.parametrize("text", ["x" * 500_000, "why? " * 100_000, "{" * 100_000, "漢" * 100_000])
@@ -106,9 +106,9 @@ def test_a_long_text_is_looked_at_at_its_ends_only(text: str) -> None:
 
 def test_texts_are_cut_into_the_pieces_that_minilm_reads() -> None:
     tokenizer = Tokenizer.load(minilm_folder())
-    vocabulary = shipped().vocabulary
+    vocabulary = default_weights().vocabulary
     same = [
-        pieces(query["text"], vocabulary)
+        word_pieces(query["text"], vocabulary)
         == [t for t in tokenizer.encode(query["text"], specials=False) if t != 100]
         for query in QUERIES
     ]
@@ -117,7 +117,7 @@ def test_texts_are_cut_into_the_pieces_that_minilm_reads() -> None:
 
 def test_the_weights_are_those_that_training_makes() -> None:
     made: Any = train(queries("training.jsonl"), *minilm())
-    ours = shipped()
+    ours = default_weights()
     assert made.vocabulary == ours.vocabulary
     assert np.allclose(made.surface, ours.surface, atol=1e-3)
     assert np.allclose(made.bias, ours.bias, atol=1e-3)

@@ -19,9 +19,9 @@ from numpy.typing import NDArray
 from onnx.numpy_helper import to_array
 
 from orchestration.query_analysis import analysis
-from orchestration.query_analysis.analysis import HEADS, MOST_PIECES, Weights
+from orchestration.query_analysis.analysis import HEADS, MAX_PIECES, Weights
 from orchestration.query_analysis.features import KINDS, features
-from orchestration.query_analysis.word_pieces import pieces
+from orchestration.query_analysis.word_pieces import word_pieces
 from tests.fixtures.models import minilm_folder
 
 HERE = Path(__file__).parent
@@ -54,7 +54,7 @@ def minilm() -> tuple[dict[str, int], Floats]:
 def train(labelled: Sequence[dict[str, Any]], vocabulary: dict[str, int], embeddings: Floats) -> Weights:
     """The weights for `labelled`."""
     texts = [query["text"] for query in labelled]
-    ids = [pieces(text, vocabulary)[:MOST_PIECES] for text in texts]
+    ids = [word_pieces(text, vocabulary)[:MAX_PIECES] for text in texts]
     means = np.array(
         [embeddings[each].mean(axis=0) if each else np.zeros(embeddings.shape[1]) for each in ids]
     )

@@ -8,7 +8,13 @@ import pytest
 
 from orchestration.messages import GuidedDecoding
 from orchestration.patterns.verified import code, reasoning
-from orchestration.trust.checks import FORM_MET, RIGHT_SUMS, WRONG_SUM, check_of_form, checks_in
+from orchestration.trust.checks import (
+    FORM_MET_WEIGHT,
+    RIGHT_SUMS_WEIGHT,
+    WRONG_SUM_WEIGHT,
+    check_of_form,
+    checks_in,
+)
 from orchestration.trust.form import meets_form
 from orchestration.trust.run_observations import verdicts_in, verified_in
 from tests.orchestration.patterns.scripted import Scripted, make_run, perform
@@ -44,8 +50,8 @@ async def test_a_program_that_does_not_parse_was_wrong_and_one_that_was_not_trie
 @pytest.mark.parametrize(
     ("answer", "quality", "weight"),
     [
-        ("12 × 3 = 36 and 36 + 4 = 40.", 1.0, RIGHT_SUMS),
-        ("12 × 3 = 35, so it is plenty.", 0.0, WRONG_SUM),
+        ("12 × 3 = 36 and 36 + 4 = 40.", 1.0, RIGHT_SUMS_WEIGHT),
+        ("12 × 3 = 35, so it is plenty.", 0.0, WRONG_SUM_WEIGHT),
         ("It is plenty.", None, None),
         ("In 2024 it was 7.", None, None),
     ],
@@ -102,7 +108,7 @@ def test_a_form_is_met_or_not(text: str, schema: dict[str, Any], met: bool) -> N
     assert meets_form(text, guide) is met
     check = check_of_form(text, "m", guide, "factual")
     assert check is not None
-    assert (check.quality, check.weight) == ((1.0, FORM_MET) if met else (0.0, 1.0))
+    assert (check.quality, check.weight) == ((1.0, FORM_MET_WEIGHT) if met else (0.0, 1.0))
 
 
 def test_without_a_form_nothing_is_said_of_it() -> None:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestration.trust.families import base_name, family_of, parsed, same_model
+from orchestration.trust.families import base_name, family_of, parse_name, same_model
 
 
 @pytest.mark.parametrize(
@@ -75,7 +75,7 @@ def test_a_model_belongs_to_the_family_that_its_name_says(model: str, family: st
 )
 def test_a_name_that_merely_contains_a_familys_letters_is_its_own_family(model: str, family: str) -> None:
     assert family_of(model) != family
-    assert not parsed(model).line
+    assert not parse_name(model).line
 
 
 @pytest.mark.parametrize(

@@ -11,8 +11,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from orchestration.query_analysis.features import KINDS, Kind
-from orchestration.trust.families import parsed
-from orchestration.trust.priors import LEAST, MOST, UNKNOWN, Quality, default_accuracy
+from orchestration.trust.families import parse_name
+from orchestration.trust.priors import MAX_PRIOR, MIN_PRIOR, UNKNOWN_PRIOR, Quality, default_accuracy
 
 KIND = st.sampled_from(KINDS)
 SIZES = st.floats(0.05, 1_500).map(lambda size: float(f"{size:.2g}"))
@@ -86,7 +86,7 @@ def test_a_deployments_own_word_leaves_the_model_what_it_is() -> None:
 def test_a_likeness_of_a_great_name_gets_what_its_size_says() -> None:
     assert default_accuracy("my-gpt-4-killer-1b", "reasoning") == default_accuracy("foo-1b", "reasoning")
     assert default_accuracy("claude-7b", "reasoning") == default_accuracy("foo-7b", "reasoning")
-    assert default_accuracy("opus-codec", "reasoning") == UNKNOWN
+    assert default_accuracy("opus-codec", "reasoning") == UNKNOWN_PRIOR
     assert default_accuracy("mistral-large-0.1b", "reasoning") < default_accuracy("mistral-7b", "reasoning")
 
 
@@ -100,7 +100,7 @@ def test_the_card_tells_the_size_that_a_name_does_not() -> None:
     assert default_accuracy("foo-7b", "reasoning", parameters=70_000_000_000) == default_accuracy(
         "foo-7b", "reasoning"
     )
-    assert default_accuracy("foo", "reasoning", parameters=0) == UNKNOWN
+    assert default_accuracy("foo", "reasoning", parameters=0) == UNKNOWN_PRIOR
 
 
 @given(SIZED, SIZES, SIZES, KIND)
@@ -120,13 +120,15 @@ def test_a_bigger_one_of_a_generation_is_never_expected_to_be_worse(
 @example("llama-0b", "reasoning", 0)
 @example("foo-999999999999b", "factual", 0)
 def test_every_prior_lies_in_its_bounds(model: str, kind: Kind, parameters: int) -> None:
-    assert LEAST <= default_accuracy(model, kind, parameters=parameters) <= MOST
+    assert MIN_PRIOR <= default_accuracy(model, kind, parameters=parameters) <= MAX_PRIOR
 
 
 def test_the_published_table_names_every_model_once_and_grows_with_size() -> None:
     text = resources.files("orchestration.trust").joinpath("published.toml").read_text("utf-8")
     rows = [
-        (parsed(model), shares) for table in tomllib.loads(text).values() for model, shares in table.items()
+        (parse_name(model), shares)
+        for table in tomllib.loads(text).values()
+        for model, shares in table.items()
     ]
     assert len({name.base for name, _ in rows}) == len(rows)
     groups: dict[object, list[list[float]]] = {}
@@ -154,7 +156,7 @@ def test_settings_go_before_what_is_published() -> None:
     assert default_accuracy("gpt-5", "reasoning", quality) == default_accuracy("gpt-5", "reasoning")
     assert default_accuracy("foo-7b", "creative", quality) == 0.9
     assert default_accuracy("foo-70b", "creative", quality) == default_accuracy("foo-70b", "creative")
-    assert default_accuracy("zero", "creative", quality) == LEAST
+    assert default_accuracy("zero", "creative", quality) == MIN_PRIOR
 
 
 def test_the_order_in_which_settings_are_written_says_nothing() -> None:
@@ -169,4 +171,4 @@ def test_the_order_in_which_settings_are_written_says_nothing() -> None:
 
 def test_a_bracket_in_a_pattern_is_a_bracket() -> None:
     assert default_accuracy("foo[a]", "code", {"foo[a]*": 0.8}) == 0.8
-    assert math.isclose(default_accuracy("fooa", "code", {"foo[a]": 0.8}), UNKNOWN)
+    assert math.isclose(default_accuracy("fooa", "code", {"foo[a]": 0.8}), UNKNOWN_PRIOR)

@@ -10,17 +10,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from orchestration.trust.caller_counts import LEAST_WORDS, MOST_CALLERS, MOST_WORDS, rating_of
+from orchestration.trust.caller_counts import MAX_CALLERS, MAX_RATINGS, MIN_RATINGS, rating_of
 from orchestration.trust.counts import Counts
 from orchestration.trust.observation import Observation, Source, VoterAnswer
-from orchestration.trust.records import MOST_ARMS, MOST_JUDGES, MOST_MODELS, MOST_PAIRS, KindRecord
+from orchestration.trust.records import MAX_ARMS, MAX_JUDGES, MAX_MODELS, MAX_PAIRS, KindRecord
 from orchestration.trust.trust import Trust
 
 MODELS = ("gpt-4o", "claude-3-haiku", "qwen2.5-72b-instruct", "llama-3.1-8b-instruct")
 
 
 def trust_in(record: KindRecord) -> Trust:
-    return Trust(record.models, company=record.company, pairs=record.pairs)
+    return Trust(record.models, vote_vs_best=record.vote_vs_best, pairs=record.pairs)
 
 
 def taught(record: KindRecord, seen: Iterable[Observation]) -> KindRecord:
@@ -52,7 +52,7 @@ def test_a_thousand_words_of_one_caller_do_not_outweigh_those_of_others(honest: 
         after = words_on(record)
         assert after.right > after.wrong, f"after {100 * (batch + 1)} words"
     assert after.right > 0.6 * before.right, "nor do they wipe them out"
-    assert after.wrong <= LEAST_WORDS + 2
+    assert after.wrong <= MIN_RATINGS + 2
     arm = record.arm("a/single")
     assert arm.right > arm.wrong
     assert trust_in(record).weight("m") > trust_in(record).weight("never seen")
@@ -61,12 +61,12 @@ def test_a_thousand_words_of_one_caller_do_not_outweigh_those_of_others(honest: 
 def test_one_caller_who_floods_arms_alone_is_bounded_there_too() -> None:
     flood = [Observation(source="user", quality=0, arm="a/single", caller="mallory")] * 1_000
     arm = taught(KindRecord(), flood).arm("a/single")
-    assert arm.wrong <= 3 * (MOST_WORDS + 2)
+    assert arm.wrong <= 3 * (MAX_RATINGS + 2)
 
 
 def test_words_of_others_turn_what_a_thousand_words_of_one_said() -> None:
     record = taught(KindRecord(), [word(0, caller="mallory")] * 1_000)
-    assert words_on(record).wrong <= MOST_WORDS + 2
+    assert words_on(record).wrong <= MAX_RATINGS + 2
     record = taught(record, of_many(1, 75))
     after = words_on(record)
     assert after.right > after.wrong
@@ -81,18 +81,19 @@ def test_without_keys_all_are_one_caller_and_still_heard() -> None:
 
 
 def test_who_is_one_of_many_callers_is_bounded_from_the_first_word_on() -> None:
-    full = taught(KindRecord(), [word(1, caller=f"user {n}") for n in range(2 * MOST_CALLERS)])
-    assert len(full.callers) == MOST_CALLERS
+    full = taught(KindRecord(), [word(1, caller=f"user {n}") for n in range(2 * MAX_CALLERS)])
+    assert len(full.callers) == MAX_CALLERS
     before = words_on(full)
     after = words_on(taught(full, [word(0, caller="mallory")] * 1_000))
-    assert after.wrong <= LEAST_WORDS + 2
+    assert after.wrong <= MIN_RATINGS + 2
     assert after.right > 0.6 * before.right
 
 
 def flips(times: int, caller: str = "mallory") -> list[Observation]:
     """One run's word, taken back and given again."""
     return [
-        word(float(number % 2 == 0), caller=caller, instead_of=float(number % 2)) for number in range(times)
+        word(float(number % 2 == 0), caller=caller, previous_quality=float(number % 2))
+        for number in range(times)
     ]
 
 
@@ -116,18 +117,20 @@ def test_of_a_divided_vote_a_word_that_changes_a_thousand_times_is_one_word_too(
     record, before = KindRecord(), None
     for number in range(1_000):
         quality = first if number % 2 == 0 else 1 - first
-        seen = Observation(source="user", quality=quality, answers=answers, caller="me", instead_of=before)
+        seen = Observation(
+            source="user", quality=quality, answers=answers, caller="me", previous_quality=before
+        )
         record, before = taught(record, [seen]), quality
     assert [words_on(record, model).total for model in groups] == pytest.approx([1, 1, 1, 1])
-    assert record.company.total <= 1
+    assert record.vote_vs_best.total <= 1
 
 
 def test_a_thousand_words_that_are_all_taken_back_change_no_more_than_a_callers_words_may() -> None:
     base = taught(KindRecord(), of_many(1, 100))
     said = taught(base, [word(1, caller="mallory")] * 1_000)
-    back = taught(said, [word(0, caller="mallory", instead_of=1.0)] * 1_000)
+    back = taught(said, [word(0, caller="mallory", previous_quality=1.0)] * 1_000)
     after = words_on(back)
-    assert after.wrong <= 2 * LEAST_WORDS
+    assert after.wrong <= 2 * MIN_RATINGS
     assert after.right > after.wrong
 
 
@@ -143,7 +146,7 @@ def test_a_user_says_of_a_judge_once_whether_it_was_right_however_often_the_word
     once = taught(KindRecord(), [said])
     often = taught(
         once,
-        [word(quality, verdicts={"judge": 1.0}, instead_of=1 - quality) for quality in [0.0, 1.0] * 20],
+        [word(quality, verdicts={"judge": 1.0}, previous_quality=1 - quality) for quality in [0.0, 1.0] * 20],
     )
     assert often.judges["judge"].total == pytest.approx(once.judges["judge"].total, abs=0.01)
     assert often.judges["judge"].right == pytest.approx(1, abs=0.01)
@@ -192,7 +195,7 @@ def test_a_judge_of_little_worth_does_not_wipe_out_what_better_ones_said() -> No
 
 def test_what_was_heard_of_last_is_kept_and_no_record_grows_without_bound() -> None:
     record = KindRecord()
-    for number in range(2 * MOST_MODELS):
+    for number in range(2 * MAX_MODELS):
         name = f"model {number}"
         seen = Observation(
             source="user",
@@ -209,7 +212,7 @@ def test_what_was_heard_of_last_is_kept_and_no_record_grows_without_bound() -> N
         assert name in record.judges
         assert name in record.callers
     sizes = [len(each) for each in (record.models, record.arms, record.costs, record.judges, record.callers)]
-    assert sizes == [MOST_MODELS, MOST_ARMS, MOST_ARMS, MOST_JUDGES, MOST_CALLERS]
+    assert sizes == [MAX_MODELS, MAX_ARMS, MAX_ARMS, MAX_JUDGES, MAX_CALLERS]
     assert len(record.model_dump_json()) < 200_000
 
 
@@ -218,7 +221,7 @@ def test_the_pairs_of_many_panels_are_bounded() -> None:
     for number in range(40):
         answers = [VoterAnswer(model=f"model {number} {at}", group=at % 2) for at in range(16)]
         record = taught(record, [Observation(answers=answers)])
-    assert len(record.pairs) == MOST_PAIRS
+    assert len(record.pairs) == MAX_PAIRS
     assert len(record.model_dump_json()) < 300_000
 
 
@@ -240,14 +243,14 @@ def test_a_record_of_a_later_version_keeps_what_this_one_does_not_know() -> None
     newer = {
         "models": {"m": {"user": {"right": 3, "wrong": 1, "seen": "today"}, "peer": {"right": 9}}},
         "arms": {"a": {"right": -1}, "b": {"right": 2}},
-        "company": {"right": "many"},
+        "vote_vs_best": {"right": "many"},
         "callers": {"alice": 3, "bob": -1, "carol": "x"},
         "habits": {"m": [1, 2]},
     }
     record = KindRecord.read(json.dumps(newer).encode())
     assert record.models == {"m": {"user": Counts(right=3, wrong=1)}}
     assert set(record.arms) == {"b"}
-    assert record.company == Counts()
+    assert record.vote_vs_best == Counts()
     assert record.callers == {"alice": 3}
     after = json.loads(taught(record, [word(1)]).model_dump_json())
     assert after["habits"] == {"m": [1, 2]}
@@ -288,7 +291,7 @@ SEEN = st.builds(
     caller=st.sampled_from(["", "anonymous", "alice"]),
     judge=st.sampled_from(["", "gpt-4o-mini", "m"]),
     verdicts=st.dictionaries(st.sampled_from(["", "gpt-4o-mini"]), st.floats(0, 1), max_size=2),
-    instead_of=st.one_of(st.none(), st.floats(0, 1)),
+    previous_quality=st.one_of(st.none(), st.floats(0, 1)),
 )
 
 
@@ -314,7 +317,7 @@ def test_whoever_speaks_in_whatever_order_no_word_counts_for_more_than_one(
     for caller, again in said:
         word_ = rating_of(caller, callers, again=again)
         assert 0 < word_.weight <= 1
-        assert 0 < word_.keep <= 1
+        assert 0 < word_.discount <= 1
         for other, words in callers.items():
             assert word_.callers[other] <= words + (word_.weight if other == caller else 0) + 1e-9
         callers = word_.callers

@@ -18,7 +18,7 @@ from orchestration.trust.lengths import AnswerLength, AnswerLengths
 from orchestration.trust.observation import Observation, Source, VoterAnswer
 from orchestration.trust.panel import choose_panel
 from orchestration.trust.records import KindRecord
-from orchestration.trust.trust import LEAST, MOST, Trust, pair_key
+from orchestration.trust.trust import MAX_WEIGHT, MIN_WEIGHT, Trust, pair_key
 
 MODELS = (
     "gpt-4o",
@@ -37,8 +37,8 @@ sources = st.dictionaries(st.sampled_from(["user", "test", "judge", "vote"]), co
 trusts = st.builds(
     Trust,
     models=st.dictionaries(st.sampled_from(MODELS), sources, max_size=5),
-    elsewhere=st.dictionaries(st.sampled_from(MODELS), counts, max_size=5),
-    company=counts,
+    other_kinds=st.dictionaries(st.sampled_from(MODELS), counts, max_size=5),
+    vote_vs_best=counts,
 )
 splits = st.lists(st.sampled_from(range(5)), min_size=len(MODELS), max_size=len(MODELS))
 """Of each model: 0 to 2 its group, 3 still out, 4 not there."""
@@ -57,11 +57,11 @@ def test_weights_and_probabilities_keep_their_bounds(trust: Trust, places: list[
     for model in MODELS:
         share = trust.accuracy(model)
         assert 0 <= share.low <= share.mean <= share.high <= 1
-        assert LEAST <= trust.weight(model) <= MOST
+        assert MIN_WEIGHT <= trust.weight(model) <= MAX_WEIGHT
     right = trust.posterior(dict(enumerate(groups)))
     assert all(0 <= each <= 1 for each in right.values())
     assert sum(right.values()) <= 1 + 1e-9
-    groups.sort(key=trust.together, reverse=True)
+    groups.sort(key=trust.group_weight, reverse=True)
     seen = forecast_lead(trust, groups, out)
     assert 0 <= seen.probability <= 1
     answers = [VoterAnswer(model=m, group=at) for at, group in enumerate(groups) for m in group]
@@ -69,7 +69,7 @@ def test_weights_and_probabilities_keep_their_bounds(trust: Trust, places: list[
         for credit in trust.credits(answers, quality).values():
             assert sum(credit) == pytest.approx(1)
             assert min(credit) >= -1e-9
-        vote, best = trust.company_credits(answers, quality or 0.0)
+        vote, best = trust.vote_vs_best_credits(answers, quality or 0.0)
         assert 0 <= vote <= 1
         assert 0 <= best <= 1
 
@@ -85,10 +85,10 @@ def test_more_evidence_of_being_right_never_lowers_a_weight(
     before = trust.weight(model)
     assert replace(trust, models={**trust.models, model: better}).weight(model) >= before - 1e-9
     assert replace(trust, models={**trust.models, model: worse}).weight(model) <= before + 1e-9
-    elsewhere = trust.elsewhere.get(model, Counts())
-    for found, sign in ((elsewhere.plus(more, 0), 1), (elsewhere.plus(0, more), -1)):
-        if elsewhere.total + more <= 40:  # beyond its cap it is its share that counts
-            after = replace(trust, elsewhere={**trust.elsewhere, model: found}).weight(model)
+    other_kinds = trust.other_kinds.get(model, Counts())
+    for found, sign in ((other_kinds.plus(more, 0), 1), (other_kinds.plus(0, more), -1)):
+        if other_kinds.total + more <= 40:  # beyond its cap it is its share that counts
+            after = replace(trust, other_kinds={**trust.other_kinds, model: found}).weight(model)
             assert sign * (after - before) >= -1e-9
 
 
@@ -99,7 +99,7 @@ def test_more_evidence_of_being_right_never_lowers_a_weight(
 def test_a_further_vote_never_weighs_less_than_nothing_nor_more_than_it_would_alone(
     trust: Trust, group: list[str], model: str
 ) -> None:
-    added = trust.together([*group, model]) - trust.together(group)
+    added = trust.group_weight([*group, model]) - trust.group_weight(group)
     assert -1e-9 <= added <= trust.weight(model) + 1e-9
 
 
@@ -107,7 +107,7 @@ def test_a_further_vote_never_weighs_less_than_nothing_nor_more_than_it_would_al
 @given(trusts, splits)
 def test_the_more_voters_agree_with_the_leader_the_surer_is_its_lead(trust: Trust, places: list[int]) -> None:
     groups, out = split(places)
-    groups.sort(key=trust.together, reverse=True)
+    groups.sort(key=trust.group_weight, reverse=True)
     if not groups or not out:
         return
     chance = forecast_lead(trust, groups, out).probability
@@ -128,11 +128,11 @@ def test_a_larger_lead_is_a_surer_one() -> None:
 @given(trusts, splits)
 def test_a_lead_that_is_certain_is_turned_by_no_votes_that_are_out(trust: Trust, places: list[int]) -> None:
     groups, out = split(places)
-    groups.sort(key=trust.together, reverse=True)
+    groups.sort(key=trust.group_weight, reverse=True)
     if not groups:
         return
     others = sum(map(trust.weight, out))
-    lead = trust.together(groups[0]) - max(map(trust.together, groups[1:]), default=0.0)
+    lead = trust.group_weight(groups[0]) - max(map(trust.group_weight, groups[1:]), default=0.0)
     seen = forecast_lead(trust, groups, out)
     if lead > others + 1e-6:
         assert (seen.probability, seen.proven) == (1.0, True)
@@ -141,7 +141,7 @@ def test_a_lead_that_is_certain_is_turned_by_no_votes_that_are_out(trust: Trust,
             ends = [[*group] for group in groups] + [[]]
             for model, at in zip(out, votes, strict=True):
                 ends[at].append(model)
-            assert trust.together(ends[0]) > max(map(trust.together, ends[1:])) - 1e-6
+            assert trust.group_weight(ends[0]) > max(map(trust.group_weight, ends[1:])) - 1e-6
 
 
 def test_nobody_leads_an_empty_vote_and_a_whole_one_is_over() -> None:
@@ -151,10 +151,10 @@ def test_nobody_leads_an_empty_vote_and_a_whole_one_is_over() -> None:
 
 def test_copies_of_one_model_count_for_little_more_than_one() -> None:
     trust = Trust(prior=lambda model: 0.7)
-    alone = trust.together(COPIES[:1])
-    assert trust.together(COPIES) == pytest.approx(1.5 * alone)
-    assert trust.together(OTHERS[:2]) > trust.together(COPIES)
-    assert trust.together(("gpt-4o", "gpt-4o-mini")) == pytest.approx(1.75 * alone)
+    alone = trust.group_weight(COPIES[:1])
+    assert trust.group_weight(COPIES) == pytest.approx(1.5 * alone)
+    assert trust.group_weight(OTHERS[:2]) > trust.group_weight(COPIES)
+    assert trust.group_weight(("gpt-4o", "gpt-4o-mini")) == pytest.approx(1.75 * alone)
 
 
 def test_copies_teach_nothing_of_each_other_and_are_asked_once() -> None:
@@ -199,12 +199,12 @@ def learnt(asked: Sequence[Mapping[str, int | None]], trust: Trust | None = None
     """The record after these votes, without any feedback."""
     record = KindRecord()
     for answers in asked:
-        now = Trust(record.models, company=record.company, pairs=record.pairs)
+        now = Trust(record.models, vote_vs_best=record.vote_vs_best, pairs=record.pairs)
         groups: dict[int, list[str]] = {}
         for model, said in answers.items():
             if said is not None:
                 groups.setdefault(said, []).append(model)
-        ranked = sorted(groups, key=lambda said: -now.together(groups[said]))
+        ranked = sorted(groups, key=lambda said: -now.group_weight(groups[said]))
         at = {said: number for number, said in enumerate(ranked)}
         seen = [
             VoterAnswer(model=model, group=None if said is None else at[said])
@@ -223,7 +223,7 @@ def accuracy_of(record: KindRecord, asked: Sequence[Mapping[str, int | None]]) -
         for model, said in answers.items():
             if said is not None:
                 groups.setdefault(said, []).append(model)
-        right += max(groups, key=lambda said: trust.together(groups[said])) == 0
+        right += max(groups, key=lambda said: trust.group_weight(groups[said])) == 0
     return right / len(asked)
 
 
@@ -245,7 +245,7 @@ def test_a_voter_that_no_one_can_read_loses_its_weight() -> None:
         {**answers, "mumbler": None} for answers in votes(dict.fromkeys(OTHERS[:3], 0.8), 100, seed=3)
     ]
     trust = Trust(learnt(asked).models)
-    assert trust.weight("mumbler") == LEAST
+    assert trust.weight("mumbler") == MIN_WEIGHT
 
 
 def test_where_all_are_wrong_alike_only_a_users_words_teach_it() -> None:
@@ -261,7 +261,7 @@ def test_where_all_are_wrong_alike_only_a_users_words_teach_it() -> None:
             Observation(source="user", quality=0, answers=answers, caller=f"user {number}"), now
         )
     trust = Trust(record.models)
-    assert all(trust.weight(name) == LEAST for name in OTHERS[:4])
+    assert all(trust.weight(name) == MIN_WEIGHT for name in OTHERS[:4])
     assert trust.weight(OTHERS[4]) > 0.4
     alone = learnt([dict.fromkeys(OTHERS[:4], 1)] * 40)
     assert all(Trust(alone.models).accuracy(name).mean < 0.98 for name in OTHERS[:4])
@@ -311,7 +311,7 @@ def ranked(trust: Trust, answers: Mapping[str, int], voters: Sequence[str]) -> l
     groups: dict[int, list[str]] = {}
     for name in voters:
         groups.setdefault(answers[name], []).append(name)
-    return sorted(groups.values(), key=lambda group: -trust.together(group))
+    return sorted(groups.values(), key=lambda group: -trust.group_weight(group))
 
 
 written = st.builds(AnswerLength, st.integers(0, 10**9), st.floats(0, 1e9))
