@@ -126,7 +126,7 @@ def test_a_cluster_that_is_gone_ends_it_after_the_last_attempt(
     nats_server: RunningNats, questions: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("ORCHESTRA_EVALUATION__ATTEMPTS", "2")
-    monkeypatch.setenv("ORCHESTRA_EVALUATION__LONGEST_PAUSE_S", "0.01")
+    monkeypatch.setenv("ORCHESTRA_EVALUATION__MAX_PAUSE_S", "0.01")
     words = ["eval", str(questions), "--nats", nats_server.url, "--out", str(tmp_path / "out")]
     result = CliRunner().invoke(root, words)
     assert result.exit_code == 3
