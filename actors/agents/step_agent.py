@@ -97,13 +97,15 @@ class StepAgent(Actor):
         runner = StepRunner(client, budget, time.perf_counter, step_cache=cache)
         context = RunContext(run, facts, runner, ResumeFilter(request.prefix, request.prefix_tokens))
         done = StepDone()
-        async with aclosing(perform_step(context, request)) as items:
-            async for item in items:
-                if isinstance(item, StepDone):
-                    done = item
-                else:
-                    client.events.put_nowait(StepText(delta=item))
-        await runner.tell_stopped()
+        try:
+            async with aclosing(perform_step(context, request)) as items:
+                async for item in items:
+                    if isinstance(item, StepDone):
+                        done = item
+                    else:
+                        client.events.put_nowait(StepText(delta=item))
+        finally:
+            await runner.tell_stopped()
         update = {
             "report": to_jsonable_python(runner.report.sections),
             "left_out": tuple(budget.left_out),

@@ -10,6 +10,7 @@ from orchestration.patterns.catalogue import (
     NameTaken,
 )
 from orchestration.patterns.definition import Pattern, PatternSettings, pattern
+from orchestration.patterns.executor import LocalTools, StepExecutor
 from orchestration.patterns.limits import StepLimits
 from orchestration.patterns.resume_filter import ResumeFilter
 from orchestration.patterns.run_context import COORDINATOR, CRITIC, RunContext, RunFacts
@@ -17,7 +18,7 @@ from orchestration.patterns.run_report import RunReport
 from orchestration.patterns.specialist_answer import perform_step
 from orchestration.patterns.step_cache import StepCache, StepRecord
 from orchestration.patterns.step_request import StepDone, StepRequest
-from orchestration.patterns.step_runner import LocalTools, StepExecutor, StepRunner
+from orchestration.patterns.step_runner import StepRunner
 
 __all__ = [
     "BUILT_IN",

@@ -26,12 +26,13 @@ from orchestration.messages import (
 from orchestration.patterns.base import NO_OPTIONS, GenerationRequest, StepOptions, StepResult, ToolUse
 from orchestration.patterns.budget_tracker import BudgetTracker
 from orchestration.patterns.clipping import clip, estimate_tokens
+from orchestration.patterns.executor import LocalTools
 from orchestration.patterns.grounding_context import PLAIN
 from orchestration.patterns.limits import MIN_CONTEXT, UNKNOWN_CONTEXT, StepLimits
 from orchestration.patterns.resume_filter import ResumeFilter
 from orchestration.patterns.run_report import RunReport
 from orchestration.patterns.step_request import StepDone, StepRequest
-from orchestration.patterns.step_runner import LocalTools, StepRunner
+from orchestration.patterns.step_runner import StepRunner
 from orchestration.query_analysis.features import Kind
 from orchestration.small_models import is_small
 from orchestration.trust.assignment import most_trusted

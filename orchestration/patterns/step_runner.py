@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol
+from typing import Any
 
 from orchestration.errors import (
     BudgetExceeded,
@@ -16,9 +16,10 @@ from orchestration.errors import (
     InternalError,
     OrchestraError,
 )
-from orchestration.messages import Finish, Step, TextDelta, Tool, ToolResult, Usage
+from orchestration.messages import Finish, Step, TextDelta, ToolResult, Usage
 from orchestration.patterns.base import GenerationRequest, StepAccepted, StepResult, ToolUse
 from orchestration.patterns.budget_tracker import Allowance, BudgetShare, BudgetTracker
+from orchestration.patterns.executor import LocalTools, StepExecutor
 from orchestration.patterns.partial_step import PartialStep
 from orchestration.patterns.run_report import RunReport
 from orchestration.patterns.step_cache import StepCache, StepRecord
@@ -32,48 +33,6 @@ from orchestration.patterns.step_request import (
     StepText,
     StepWritten,
 )
-
-
-class StepExecutor(Protocol):
-    """Makes model calls and embeddings, has agents do steps, and tells those who watch the run."""
-
-    def generate(
-        self, question: GenerationRequest
-    ) -> AsyncGenerator[StepAccepted | TextDelta | Finish, None]:
-        """`StepAccepted`, `TextDelta`s, then one `Finish`.
-
-        Raises an `OrchestraError`, `DeadlineExceeded` when the question's `seconds` are over; closing it
-        stops the work.
-        """
-
-    def perform(self, request: StepRequest) -> AsyncGenerator[StepEvent, None]:
-        """Have an agent with tools do a step. The last event is `StepDone`; closing it stops the work.
-
-        Raises `NoResponders` when no agent of that name has tools, `NodeLost` when it was lost, and the
-        error of the step.
-        """
-
-    async def embed(self, texts: Sequence[str]) -> list[list[float]]:
-        """A vector of length 1 for each text: texts that mean the same lie close. Raises `NoNode` when there
-        is no embedding model, and what else a generation raises."""
-
-    async def progress(self, text: str, step: Step | None) -> None:
-        """Tell people who watch; `step` is set when one has finished or failed."""
-
-    async def event(self, type: str, data: dict[str, Any]) -> None:
-        """Tell programs that watch: one of `orchestration.run_events`, or of the pattern's own types."""
-
-
-class LocalTools(Protocol):
-    """The tools of an agent in this process."""
-
-    async def tools(self, agent: str) -> tuple[Tool, ...]:
-        """What `agent` can use now."""
-
-    async def use(self, use: ToolUse) -> ToolResult:
-        """What the tool gave, within the time and size that the agent's settings say. What goes wrong in the
-        tool itself is the result's `error`. Raises `InvalidRequest` for a tool that the agent does not have,
-        `Overloaded` when too many are in use, `DeadlineExceeded`."""
 
 
 class StepRunner:
