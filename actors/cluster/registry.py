@@ -1,4 +1,4 @@
-"""Who is alive: a local copy of the `nodes` bucket, watched, so that nobody asks on the hot path."""
+"""The live nodes: a watched local copy of the bucket `nodes`, so that a request needs no look-up."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ class Registry:
         try:
             names = await consumer_names(self.bus, GenerationQueue.STREAM, KNOWN_MODELS)
         except OrchestraError as error:
-            log.warning("nobody can say which models were served lately: %s", error.message)
+            log.warning("cannot read which models were served lately: %s", error.message)
             return
         for name in names:
             try:
@@ -93,7 +93,7 @@ class Registry:
             self._left_at[model] = time.monotonic()
 
     def card(self, model: str) -> ModelCard | None:
-        """Of who would answer for `model` now: itself, or the first of its fallbacks that is served."""
+        """Return the card of the model that answers for `model`: itself, or its first served fallback."""
         for name in (model, *self.fallbacks.get(model, ())):
             if name in self.cards:
                 return self.cards[name]

@@ -102,7 +102,7 @@ class StructuredOutputs(BaseModel):
 
 
 class GuideFields(BaseModel):
-    """The fields of a body that guide its answer. `structured_outputs` is none of them where it has what a
+    """The fields of a body that guide its answer. `structured_outputs` is not one of them if it has what a
     local model cannot follow."""
 
     response_format: ResponseFormat | None = None

@@ -1,4 +1,4 @@
-"""A gateway as a role of a process: its registry, its stream client, and both protocols."""
+"""Runs a gateway in a process: its registry, its stream client, HTTP and NATS."""
 
 from __future__ import annotations
 
@@ -51,11 +51,10 @@ async def run_gateway(
     fallbacks: Fallbacks = NO_FALLBACKS,
     catalogue: Catalogue = BUILT_IN,
 ) -> AsyncIterator[RunningGateway]:
-    """Serve until the block ends, then take no more and finish what is in flight, for `drain_s` seconds.
+    """Serve until the block ends; then refuse new requests and finish those in flight, within `drain_s`.
 
-    Raises `HttpPortBusy` before anything else is started. A caller that starts more than a gateway makes
-    `http` (an `HttpServer`) first, so that a busy port ends it at once. `fallbacks` are the dispatcher's,
-    `catalogue` the agents'.
+    Raises `HttpPortBusy` before anything else is started. Pass `http` to bind the port earlier, before other
+    parts of the process start. `fallbacks` are those of the dispatchers, `catalogue` that of the agents.
     """
     server = http or HttpServer(settings)
     registry, streams = Registry(bus, fallbacks), StreamClient(bus)

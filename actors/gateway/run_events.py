@@ -51,7 +51,7 @@ class RunEvents:
     async def stream(self, context: HttpContext) -> None:
         """Stream from the first event, or after the header `Last-Event-ID`; 204 if no more events come.
 
-        Raises `NoSuchRun` for a run that nobody knows or that is another caller's, `Overloaded`.
+        Raises `NoSuchRun` for an unknown run and for one of another caller, `Overloaded`.
         """
         run_id = context.path_params["id"]
         after = _after(context)

@@ -1,4 +1,4 @@
-"""A least-recently-used cache whose entries expire, bounded in entries and in bytes."""
+"""A least-recently-used cache with expiry, and with limits on its entries and bytes."""
 
 from __future__ import annotations
 
