@@ -158,9 +158,9 @@ class _Picture:
                 self._tasks[str(task.get("id"))] = (plan.add(_of_task(task)), task)
             return
         plan = self._line(f"plan: {told.get('reason', '')}", "bold")
-        for step in _dicts(told.get("steps")):
-            what = f"{step.get('stage', 1)}. {step.get('specialist', '?')}: {step.get('task', '')}"
-            plan.add(Text(_clean(what)))
+        for number, step in enumerate(_dicts(told.get("steps")), 1):
+            task = {**step, "id": f"{step.get('stage', 1)}."}
+            self._tasks[str(number)] = (plan.add(_of_task(task)), task)
 
     def _task(self, told: dict[str, Any]) -> None:
         known = self._tasks.get(str(told.get("task")))
@@ -200,7 +200,7 @@ def _of_step(step: Step, *, recorded: bool) -> Text:
 
 
 def _of_task(task: dict[str, Any], told: dict[str, Any] | None = None) -> Text:
-    """A task of a graph: what it needs, and how it stands with it."""
+    """A task of a plan: its inputs and its state."""
     said = told or {}
     state = str(said.get("state", "waiting"))
     seconds = said.get("seconds")

@@ -84,7 +84,7 @@ class VoteReporter:
     async def _note(self, count: VoteCount, pool: AnswerPool, *, all_invalid: bool) -> None:
         by_number = {voter.number: voter for voter in self.voters}
         for number, error in self.failures.items():
-            if not isinstance(error, BudgetExceeded):  # the stage says so itself
+            if not isinstance(error, BudgetExceeded):  # the context warns of it
                 await self.context.warn(f"went on without {by_number[number]}: {error.message}")
         lacks = _LACKS.get(count.kind, _LACKS[AnswerKind.EXACT])
         if self.context.run.guide is not None:
