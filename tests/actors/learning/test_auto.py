@@ -335,15 +335,16 @@ async def test_a_passage_that_clearly_fits_makes_it_research(similarity: float, 
         "similarity": similarity,
     }
     ask = Scripted(
-        {"answer": "The pool opens at seven."}, hands={"research": {"knowledge": ToolResult(data=[found])}}
+        {"answer": "The pool opens at seven."},
+        tool_results={"research": {"knowledge": ToolResult(data=[found])}},
     )
     _, _, context = await perform(auto, make_run("When does the pool open?"), ask)
     assert context.report["auto"]["pattern"] == pattern
     assert ("0.73" in context.report["auto"]["reason"]) == (pattern == "research")
     summary = make_run("Summarize the opening hours of the pool.")
-    _, _, context = await perform(auto, summary, Scripted({}, hands=ask.hands))
+    _, _, context = await perform(auto, summary, Scripted({}, tool_results=ask.tool_results))
     assert context.report["auto"]["pattern"] == pattern
-    ask = Scripted({}, hands=ask.hands)
+    ask = Scripted({}, tool_results=ask.tool_results)
     for other in (OPEN_WEBUI, "hello", "Summarize this conversation.", "Summarize: The pool opens."):
         _, _, context = await perform(auto, make_run(other), ask)
         assert (context.report["auto"]["pattern"], ask.used) == ("single", [])

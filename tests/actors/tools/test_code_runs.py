@@ -30,9 +30,9 @@ async def test_a_program_of_a_run_is_tried_with_the_examples_of_its_question(
 ) -> None:
     sandbox = SandboxSettings(enabled=True, wall_s=20, cpu_s=10)
     agents = AgentsSettings(embedder="", sandbox=sandbox, drain_timeout_s=5)
-    hands = partial(build_tools, Settings(data=tmp_path, agents=agents))
+    tools = partial(build_tools, Settings(data=tmp_path, agents=agents))
     backend = EchoBackend(EchoSettings(repeat=False))
-    async with cluster(own_nats.url, backend, agents, build_tools=hands) as running:
+    async with cluster(own_nats.url, backend, agents, build_tools=tools) as running:
         run = Run(
             id=running.streams.new_id(),
             pattern="code",

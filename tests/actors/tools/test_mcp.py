@@ -36,13 +36,13 @@ def settings(*words: str, **more: object) -> McpServerSettings:
 async def served(
     server: McpServerSettings | None = None, **bounds: float
 ) -> AsyncIterator[tuple[ToolRegistry, McpServer]]:
-    hands = ToolRegistry(ToolSettings.model_validate(bounds))
+    registry = ToolRegistry(ToolSettings.model_validate(bounds))
     box = McpServer("shop", server or settings())
-    hands.register_provider("research", box)
+    registry.register_provider("research", box)
     try:
-        yield hands, box
+        yield registry, box
     finally:
-        await hands.close()
+        await registry.close()
 
 
 async def started(box: McpServer) -> None:
@@ -50,56 +50,56 @@ async def started(box: McpServer) -> None:
 
 
 async def test_its_tools_are_named_after_the_server_and_used_with_their_arguments() -> None:
-    async with served() as (hands, box):
+    async with served() as (registry, box):
         await started(box)
-        tools = {tool.name: tool for tool in await hands.tools("research")}
+        tools = {tool.name: tool for tool in await registry.tools("research")}
         assert tools["shop.stock"].description == "How many of an item are in the warehouse."
         assert tools["shop.stock"].parameters["required"] == ["item"]
-        result = await hands.use("research", "shop.stock", {"item": "bolts"})
+        result = await registry.use("research", "shop.stock", {"item": "bolts"})
         assert result.text.startswith("There are 17 of bolts in aisle 4.")
-        total = await hands.use("research", "shop.counted", {"numbers": [1, 2, 3]})
+        total = await registry.use("research", "shop.counted", {"numbers": [1, 2, 3]})
         assert total.data == {"result": 6}
 
 
 async def test_what_goes_wrong_in_a_tool_is_its_result_and_the_server_stays() -> None:
-    async with served(timeout_s=0.5, max_result_bytes=2_048) as (hands, box):
+    async with served(timeout_s=0.5, max_result_bytes=2_048) as (registry, box):
         await started(box)
-        before = (await hands.use("research", "shop.who", {})).text.split()[0]
-        assert "broken" in (await hands.use("research", "shop.broken", {})).error
+        before = (await registry.use("research", "shop.who", {})).text.split()[0]
+        assert "broken" in (await registry.use("research", "shop.broken", {})).error
         assert (
-            await hands.use("research", "shop.slow", {})
+            await registry.use("research", "shop.slow", {})
         ).error == "shop.slow took longer than timeout_s 0.5"
-        assert (await hands.use("research", "shop.large", {})).text.endswith("bytes left out]")
-        wrong = await hands.use("research", "shop.counted", {"numbers": "many"})
+        assert (await registry.use("research", "shop.large", {})).text.endswith("bytes left out]")
+        wrong = await registry.use("research", "shop.counted", {"numbers": "many"})
         assert wrong.error
-        assert (await hands.use("research", "shop.who", {})).text.split()[0] == before
+        assert (await registry.use("research", "shop.who", {})).text.split()[0] == before
 
 
 async def test_a_server_elsewhere_is_reached_by_its_url_once_it_is_there() -> None:
     (port,) = free_ports(1)
-    async with served(McpServerSettings(url=f"http://127.0.0.1:{port}/mcp")) as (hands, box):
-        assert await hands.tools("research") == ()
+    async with served(McpServerSettings(url=f"http://127.0.0.1:{port}/mcp")) as (registry, box):
+        assert await registry.tools("research") == ()
         process = await asyncio.create_subprocess_exec(sys.executable, str(SERVER), "http", str(port))
         try:
             await started(box)
-            assert (await hands.use("research", "shop.counted", {"numbers": [4, 5]})).text == "9"
+            assert (await registry.use("research", "shop.counted", {"numbers": [4, 5]})).text == "9"
         finally:
             process.kill()
             await process.wait()
-        result = await hands.use("research", "shop.counted", {"numbers": [4, 5]})
+        result = await registry.use("research", "shop.counted", {"numbers": [4, 5]})
         assert "lost while it worked" in result.error
 
 
 async def test_a_server_that_dies_is_told_and_started_again_after_a_pause() -> None:
-    async with served() as (hands, box):
+    async with served() as (registry, box):
         await started(box)
-        first = (await hands.use("research", "shop.who", {})).text.split()[0]
-        result = await hands.use("research", "shop.die", {})
+        first = (await registry.use("research", "shop.who", {})).text.split()[0]
+        result = await registry.use("research", "shop.die", {})
         assert "lost while it worked" in result.error
-        assert await hands.tools("research") == ()
+        assert await registry.tools("research") == ()
         assert "not there" in (await box.use("shop.stock", {"item": "x"})).error
         await started(box)
-        second = (await hands.use("research", "shop.who", {})).text.split()[0]
+        second = (await registry.use("research", "shop.who", {})).text.split()[0]
         assert second != first
     await eventually(lambda: not psutil.pid_exists(int(second)))
 
@@ -108,8 +108,8 @@ async def test_a_server_that_does_not_start_offers_nothing_and_says_why(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     for server in (settings("broken"), McpServerSettings(command="/nowhere/tool")):
-        async with served(server) as (hands, box):
-            assert await hands.tools("research") == ()
+        async with served(server) as (registry, box):
+            assert await registry.tools("research") == ()
             await eventually(partial(getattr, box, "_why"), within_s=30)
             result = await box.use("shop.stock", {"item": "x"})
             assert "the MCP server shop is not there: " in result.error
@@ -127,19 +127,19 @@ async def test_a_server_sees_little_of_our_environment_and_only_the_tools_that_a
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("OUR_SECRET", "x")
-    async with served(settings(env={"ITS_SECRET": "y"}, tools=("who",))) as (hands, box):
+    async with served(settings(env={"ITS_SECRET": "y"}, tools=("who",))) as (registry, box):
         await started(box)
-        assert [tool.name for tool in await hands.tools("research")] == ["shop.who"]
-        assert (await hands.use("research", "shop.who", {})).text.endswith("['ITS_SECRET']")
+        assert [tool.name for tool in await registry.tools("research")] == ["shop.who"]
+        assert (await registry.use("research", "shop.who", {})).text.endswith("['ITS_SECRET']")
     assert "OUR_SECRET" in os.environ
 
 
 async def test_the_settings_give_a_servers_tools_to_the_roles_they_name(tmp_path: Path) -> None:
     agents = AgentsSettings(mcp={"shop": settings(roles=("code", "critic"))})
-    hands = build_tools(Settings(data=tmp_path, agents=agents), None)
-    assert set(hands.roles) >= {"code", "critic"}
-    assert "research" not in hands.roles
-    await hands.close()
+    registry = build_tools(Settings(data=tmp_path, agents=agents), None)
+    assert set(registry.roles) >= {"code", "critic"}
+    assert "research" not in registry.roles
+    await registry.close()
 
 
 @pytest.mark.parametrize(

@@ -29,8 +29,8 @@ async def test_an_agent_on_the_real_model_chooses_a_tool_with_arguments_that_fit
     agents = AgentsSettings(
         mcp={"shop": shop}, limits=StepLimits(final_tokens=24, tool_calls=1), drain_timeout_s=5
     )
-    hands = partial(build_tools, Settings(data=tmp_path, agents=agents))
-    async with cluster(own_nats.url, OnnxBackend([smollm2_folder()]), agents, build_tools=hands) as running:
+    tools = partial(build_tools, Settings(data=tmp_path, agents=agents))
+    async with cluster(own_nats.url, OnnxBackend([smollm2_folder()]), agents, build_tools=tools) as running:
         await eventually(lambda: running.team.tools.tools("research"), within_s=60)
         run = Run(
             id=running.streams.new_id(),

@@ -231,8 +231,8 @@ async def test_the_code_agent_has_the_tool_only_where_it_was_switched_on(tmp_pat
         settings = Settings.model_validate(
             {"data": tmp_path, "agents": {"embedder": "", "sandbox": {"enabled": enabled}}}
         )
-        hands = build_tools(settings, None)
-        assert [tool.name for tool in await hands.tools("code")] == (["python"] if enabled else [])
+        registry = build_tools(settings, None)
+        assert [tool.name for tool in await registry.tools("code")] == (["python"] if enabled else [])
 
 
 def test_a_value_passes_when_it_is_the_same_or_an_equal_literal() -> None:
@@ -257,7 +257,7 @@ class Trying(Scripted):
 async def test_a_wrong_program_goes_back_with_what_it_really_gave() -> None:
     wrong = "```python\ndef double(x):\n    return x ** 2 if x else 1 / x\n```"
     right = "```python\ndef double(x):\n    return 2 * x\n```"
-    ask = Trying({"answer": wrong, "answer: repair": right}, hands={"code": {"python": ToolResult()}})
+    ask = Trying({"answer": wrong, "answer: repair": right}, tool_results={"code": {"python": ToolResult()}})
     question = "Write double.\n>>> double(3)\n6\n>>> double(0)\n0"
     text, _, context = await perform(code, make_run(question), ask)
     assert text == right

@@ -74,7 +74,7 @@ class Scripted:
     said: list[str] = field(default_factory=list)
     told: list[Step] = field(default_factory=list)
     embedded: list[tuple[str, ...]] = field(default_factory=list)
-    hands: Mapping[str, Mapping[str, ToolResult | OrchestraError]] = field(default_factory=dict)
+    tool_results: Mapping[str, Mapping[str, ToolResult | OrchestraError]] = field(default_factory=dict)
     """By agent and by tool: what comes of each use."""
     used: list[ToolUse] = field(default_factory=list)
     happened: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
@@ -109,11 +109,11 @@ class Scripted:
         yield StepAlive()
 
     async def tools(self, agent: str) -> tuple[Tool, ...]:
-        return tuple(Tool(name=name) for name in self.hands.get(agent, ()))
+        return tuple(Tool(name=name) for name in self.tool_results.get(agent, ()))
 
     async def use(self, use: ToolUse) -> ToolResult:
         self.used.append(use)
-        result = self.hands[use.agent][use.tool]
+        result = self.tool_results[use.agent][use.tool]
         if isinstance(result, OrchestraError):
             raise result
         return result
@@ -166,7 +166,7 @@ def make_context(
 ) -> RunContext:
     """A run whose steps `ask` answers. Where that has tools, it is the agent that does the steps too."""
     clock = clock or counting_clock()
-    has_tools = bool(ask.hands) or type(ask).tools is not Scripted.tools
+    has_tools = bool(ask.tool_results) or type(ask).tools is not Scripted.tools
     known = RunFacts(
         agents=agents,
         models=tuple(models),

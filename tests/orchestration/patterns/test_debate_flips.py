@@ -184,7 +184,7 @@ async def test_a_program_of_a_later_round_is_tested_again_and_passes_for_any_deb
     )
     again = "```python\ndef double(number):\n    return number * 2\n```"
     script = answers((plus, plus, square), (plus, times, again)) | critiques()
-    ask = Running(script, hands={"code": {"python": ToolResult()}})
+    ask = Running(script, tool_results={"code": {"python": ToolResult()}})
     run = asked("Write a Python function double(x), so that double(3) == 6 and double(0) == 0.")
     context = make_context(run, ask, agents=AGENTS, clock=counting_clock())
     _, answer = await play(debate, context)

@@ -138,10 +138,10 @@ async def test_a_run_that_is_taken_up_asks_for_no_step_again_in_whatever_order_t
     plan = edges_json({1: [], 2: [], 3: [2], 4: [3], 5: [1, 4]})
     script = {"plan": plan, **{f"task {each}": f"fact {each}" for each in range(1, 6)}}
     run, book = make_run(settings={"max_parallel": 1, "order": "ready"}), Book()
-    first = Scripted(script, hands={"research": {"knowledge": FOUND}})
+    first = Scripted(script, tool_results={"research": {"knowledge": FOUND}})
     before, _ = await performed(decompose, run, first, book)
     book.kept = {name: kept for name, kept in book.kept.items() if name not in lost}
-    ask = Scripted(script, hands={"research": {"knowledge": FOUND}})
+    ask = Scripted(script, tool_results={"research": {"knowledge": FOUND}})
     again = run.model_copy(update={"settings": {"max_parallel": 1}})
     after, context = await performed(decompose, again, ask, book)
     assert before == after

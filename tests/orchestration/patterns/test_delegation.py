@@ -45,7 +45,9 @@ class Agent(WithoutVectors):
     """Does the steps that are sent to it; what happens is in `sent`."""
 
     def __init__(self, answer: str = "The harbour opens at six.") -> None:
-        super().__init__({"find": answer, "answer": answer}, hands={"research": {"knowledge": HARBOUR}})
+        super().__init__(
+            {"find": answer, "answer": answer}, tool_results={"research": {"knowledge": HARBOUR}}
+        )
         self.sent: list[StepEvent] = []
 
     async def progress(self, text: str, step: Step | None) -> None:

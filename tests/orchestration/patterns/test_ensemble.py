@@ -317,7 +317,7 @@ async def test_programs_that_pass_the_examples_beat_the_many_that_do_not() -> No
             "voice 3": "```python\ndef double(n):\n    return n + 1\n```",
             "voice 4": "```python\ndef double(x):\n    return x + x\n```",
         },
-        hands={"code": {"python": ToolResult()}},
+        tool_results={"code": {"python": ToolResult()}},
     )
     _, answer = await play(ensemble, context := set_up(voted(text=DOUBLE, samples=4, early=False), ask))
     report = context.report["ensemble"]
@@ -341,7 +341,7 @@ async def test_programs_that_pass_the_examples_beat_the_many_that_do_not() -> No
 async def test_where_a_tool_cannot_run_them_programs_agree_by_their_structure_too(
     result: ToolResult | BackendFailed,
 ) -> None:
-    ask = Scripted({"coordinator": "def double(x): return x * 2"}, hands={"code": {"python": result}})
+    ask = Scripted({"coordinator": "def double(x): return x * 2"}, tool_results={"code": {"python": result}})
     _, _, context = await perform(ensemble, voted(text=DOUBLE, early=False), ask)
     assert context.report["ensemble"]["agreement"] == 1
     assert "examples_passed" not in context.report["ensemble"]
@@ -359,8 +359,8 @@ async def test_without_a_tool_that_runs_them_programs_agree_by_their_structure()
 
 async def test_a_program_that_passes_all_examples_ends_the_vote() -> None:
     program = "def double(x): return x + x"
-    hands = {"code": {"python": ToolResult()}}
-    ask = Running({"voice 1": program}, mute={"voice 2": 0, "voice 3": 0}, hands=hands)
+    tool_results = {"code": {"python": ToolResult()}}
+    ask = Running({"voice 1": program}, mute={"voice 2": 0, "voice 3": 0}, tool_results=tool_results)
     async with asyncio.timeout(5):
         text, _, _ = await perform(ensemble, voted(text=DOUBLE), ask)
     assert text == program

@@ -49,7 +49,9 @@ class WithoutVectors(Scripted):
 
 
 def scripted(answer: str, result: ToolResult | OrchestraError = HARBOUR) -> Scripted:
-    return WithoutVectors({"find": answer, "answer": answer}, hands={"research": {"knowledge": result}})
+    return WithoutVectors(
+        {"find": answer, "answer": answer}, tool_results={"research": {"knowledge": result}}
+    )
 
 
 def stage_of(ask: Scripted) -> RunContext:

@@ -228,7 +228,7 @@ async def test_a_tool_is_used_once_and_its_result_is_recorded_whole() -> None:
 
     book = Book()
     results = {"reasoning": {"calculator": ToolResult(text="2", data={"value": 2})}}
-    first, second = Scripted({}, hands=results), Scripted({}, hands=results)
+    first, second = Scripted({}, tool_results=results), Scripted({}, tool_results=results)
     await performed(handy, make_run(), first, book)
     assert list(book.kept) == ["sum"]
     await performed(handy, make_run(), second, book)
@@ -236,6 +236,6 @@ async def test_a_tool_is_used_once_and_its_result_is_recorded_whole() -> None:
     assert second.used == []
     assert second.question("answer").messages == first.question("answer").messages
     book.kept["sum"] = book.kept["sum"].model_copy(update={"fingerprint": "something else"})
-    await performed(handy, make_run(), third := Scripted({}, hands=results), book)
+    await performed(handy, make_run(), third := Scripted({}, tool_results=results), book)
     assert len(third.used) == 1
     assert replace(third.used[0], seconds=None) == replace(first.used[0], seconds=None)

@@ -27,7 +27,7 @@ class Sandboxed(Scripted):
 
     def __init__(self, results: list[ToolResult | OrchestraError], **script: Reply) -> None:
         named = {name.replace("_", ": "): line for name, line in script.items()}
-        super().__init__(named, hands={"code": {"python": ToolResult()}})
+        super().__init__(named, tool_results={"code": {"python": ToolResult()}})
         self.results = results
 
     async def use(self, use):  # type: ignore[no-untyped-def]

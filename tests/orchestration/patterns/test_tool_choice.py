@@ -40,7 +40,7 @@ async def find(
 ) -> tuple[str, Shop, RunContext]:
     ask = Shop(
         {"find": "There are 17 bolts.", **script},
-        hands={"research": {"shop.stock": result, "shop.hours": result}},
+        tool_results={"research": {"shop.stock": result, "shop.hours": result}},
     )
     context = make_context(
         make_run(), ask, agents=AGENTS, clock=counting_clock(), limits=StepLimits(tool_calls=calls)

@@ -15,7 +15,7 @@ def stage_of(ask: Scripted, **fields: object) -> RunContext:
 
 
 async def test_a_use_is_a_step_that_names_its_tool_and_costs_no_tokens() -> None:
-    ask = Scripted({}, hands={"reasoning": {"calculator": ToolResult(text="4", data=4)}})
+    ask = Scripted({}, tool_results={"reasoning": {"calculator": ToolResult(text="4", data=4)}})
     context = stage_of(ask)
     assert [tool.name for tool in await context.local_tools("reasoning")] == ["calculator"]
     result = await context.use("reasoning", "calculator", {"sum": "2 + 2"}, name="check")
@@ -29,7 +29,7 @@ async def test_a_use_is_a_step_that_names_its_tool_and_costs_no_tokens() -> None
 
 
 async def test_what_goes_wrong_in_a_tool_is_its_result_and_no_error_of_the_step() -> None:
-    ask = Scripted({}, hands={"code": {"python": ToolResult(error="NameError: x")}})
+    ask = Scripted({}, tool_results={"code": {"python": ToolResult(error="NameError: x")}})
     context = stage_of(ask)
     result = await context.use("code", "python", {"source": "x"}, name="try")
     assert result.error == "NameError: x"
@@ -38,7 +38,7 @@ async def test_what_goes_wrong_in_a_tool_is_its_result_and_no_error_of_the_step(
 
 
 async def test_an_agent_that_is_silent_fails_the_step_which_is_recorded() -> None:
-    ask = Scripted({}, hands={"code": {"python": NodeLost("nobody answered")}})
+    ask = Scripted({}, tool_results={"code": {"python": NodeLost("nobody answered")}})
     context = stage_of(ask)
     with pytest.raises(NodeLost):
         await context.use("code", "python", {}, name="try")
@@ -47,7 +47,7 @@ async def test_an_agent_that_is_silent_fails_the_step_which_is_recorded() -> Non
 
 
 async def test_no_two_steps_have_a_name_whether_they_use_a_tool_or_not() -> None:
-    ask = Scripted({}, hands={"code": {"python": ToolResult()}})
+    ask = Scripted({}, tool_results={"code": {"python": ToolResult()}})
     context = stage_of(ask)
     await context.ask("code", (), name="try")
     with pytest.raises(InternalError, match="'try'"):
@@ -55,7 +55,7 @@ async def test_no_two_steps_have_a_name_whether_they_use_a_tool_or_not() -> None
 
 
 async def test_a_use_has_the_seconds_that_the_budget_leaves_and_none_is_begun_when_they_are_over() -> None:
-    ask = Scripted({}, hands={"code": {"python": ToolResult()}})
+    ask = Scripted({}, tool_results={"code": {"python": ToolResult()}})
     context = stage_of(ask, budget=Budget(seconds=9))
     await context.use("code", "python", {}, name="first")
     seconds = ask.used[0].seconds
