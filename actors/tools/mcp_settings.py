@@ -30,7 +30,7 @@ class McpServerSettings(BaseModel):
     @model_validator(mode="after")
     def _one_of_two(self) -> Self:
         if bool(self.command) == bool(self.url):
-            raise ValueError("set either command or url, not both and not neither")
+            raise ValueError("set one of command and url")
         for role in self.roles:
             if role not in built_in_roles():
                 raise ValueError(f"no role {role!r}; the roles are {', '.join(built_in_roles())}")

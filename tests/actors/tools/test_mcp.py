@@ -145,8 +145,8 @@ async def test_the_settings_give_a_servers_tools_to_the_roles_they_name(tmp_path
 @pytest.mark.parametrize(
     ("server", "said"),
     [
-        ({}, "say either command or url"),
-        ({"command": "x", "url": "http://x"}, "say either command or url"),
+        ({}, "set one of command and url"),
+        ({"command": "x", "url": "http://x"}, "set one of command and url"),
         ({"command": "x", "roles": ["wizard"]}, "no role 'wizard'"),
     ],
 )
