@@ -173,26 +173,26 @@ class EchoBackend(Backend):
         logprobs = generation.sampling.logprobs
         slow = settings.slow_every and self._count % settings.slow_every == 0
         started = self._clock() + settings.first_token_s + (settings.slow_s if slow else 0.0)
-        said = 0
+        sent = 0
         for word in _after(words, generation.prefix):
-            if fails and said == settings.fail_after:
+            if fails and sent == settings.fail_after:
                 break
-            if settings.stall_after and said == settings.stall_after:
+            if settings.stall_after and sent == settings.stall_after:
                 await asyncio.get_running_loop().create_future()  # until cancelled
-            if settings.speed or not said:
+            if settings.speed or not sent:
                 # Each token is due at a time relative to the start, so that late sleeps do not add up.
-                wait = started + (said / settings.speed if settings.speed else 0) - self._clock()
+                wait = started + (sent / settings.speed if settings.speed else 0) - self._clock()
                 if wait > 0:
                     await self._sleep(wait)
-            if said % _BREATH == _BREATH - 1:
+            if sent % _BREATH == _BREATH - 1:
                 await asyncio.sleep(0)
-            said += 1
+            sent += 1
             yield TextDelta(text=word, logprobs=_logprobs(word, generation.sampling) if logprobs else None)
         if fails:
             raise BackendFailed(f"echo fails generation {self._count}: fail_every {settings.fail_every}")
         yield Finish(
             reason=reason,
-            usage=Usage(prompt_tokens=prompt_tokens, completion_tokens=generation.prefix_tokens + said),
+            usage=Usage(prompt_tokens=prompt_tokens, completion_tokens=generation.prefix_tokens + sent),
         )
 
     def _answer(self, generation: Generation) -> tuple[int, Iterator[str], FinishReason]:
@@ -201,8 +201,8 @@ class EchoBackend(Backend):
         settings, sampling = self._settings, generation.sampling
         if generation.kind == "chat" and not generation.messages:
             raise InvalidRequest("a chat needs at least one message", param="messages")
-        asked = " ".join(m.content for m in generation.messages) or _prompt(generation)
-        prompt_tokens = len(asked.split())
+        prompt_text = " ".join(m.content for m in generation.messages) or _prompt(generation)
+        prompt_tokens = len(prompt_text.split())
         room = settings.context_tokens - prompt_tokens
         if room <= 0:
             raise ContextTooLong.of(generation.model, prompt_tokens, settings.context_tokens)

@@ -136,8 +136,8 @@ def _supported(schema: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
 
 
 def _grammar(guide: GuidedDecoding) -> str:
-    said = [part for part in _PARTS if getattr(guide, part) is not None]
-    if len(said) != 1:
+    given = [part for part in _PARTS if getattr(guide, part) is not None]
+    if len(given) != 1:
         raise InvalidGuide(f"a guide must have exactly one of {', '.join(_PARTS)}", param="guide")
     if guide.regex is not None:
         return LLMatcher.grammar_from_regex(guide.regex)

@@ -29,8 +29,8 @@ class TokenRules:
     @classmethod
     def of(cls, sampling: Sampling, ends: Sequence[int], vocabulary: int) -> TokenRules | None:
         """Raises `InvalidRequest` for a token outside the vocabulary."""
-        said = (sampling.logit_bias, sampling.stop_token_ids, sampling.min_tokens, sampling.ignore_eos)
-        if not any(said):
+        rules = (sampling.logit_bias, sampling.stop_token_ids, sampling.min_tokens, sampling.ignore_eos)
+        if not any(rules):
             return None
         for name, tokens in (
             ("logit_bias", sampling.logit_bias or {}),

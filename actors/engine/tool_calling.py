@@ -122,8 +122,8 @@ def parse_call(text: str, *, whole: bool, stops: str = "") -> ToolCall | None:
     name, begun, arguments = text.removeprefix('{"name": "').partition('", "arguments": ')
     if whole:
         try:
-            said = json.loads(text)
-            name, arguments = said["name"], json.dumps(said["arguments"], ensure_ascii=False)
+            parsed = json.loads(text)
+            name, arguments = parsed["name"], json.dumps(parsed["arguments"], ensure_ascii=False)
         except (ValueError, KeyError, TypeError) as error:
             if stops:
                 raise InvalidRequest(
@@ -180,14 +180,16 @@ def _with_functions(messages: tuple[ChatMessage, ...], offer: ToolOffer) -> tupl
     )
     form = '{"name": the function, "arguments": its arguments}'
     if offer.choice == "auto":
-        told = (
+        instructions = (
             f"You can call functions. These are there:\n{functions}\n\n"
             f"To call one, reply with nothing but the call as JSON: {form}\n"
             "Where none of them helps, or when its result is there, answer in plain words."
         )
     else:
-        told = f"You call functions. These are there:\n{functions}\n\nReply with one call as JSON: {form}"
+        instructions = (
+            f"You call functions. These are there:\n{functions}\n\nReply with one call as JSON: {form}"
+        )
     if messages and messages[0].role == "system":
-        first = messages[0].model_copy(update={"content": f"{messages[0].content}\n\n{told}"})
+        first = messages[0].model_copy(update={"content": f"{messages[0].content}\n\n{instructions}"})
         return (first, *messages[1:])
-    return (ChatMessage(role="system", content=told), *messages)
+    return (ChatMessage(role="system", content=instructions), *messages)

@@ -113,12 +113,12 @@ class DocumentReader:
         child.wait()
         assert self._errors is not None
         self._errors.seek(0)
-        said = self._errors.read()[-2_000:].decode(errors="replace").strip().rpartition("\n")[2]
+        stderr = self._errors.read()[-2_000:].decode(errors="replace").strip().rpartition("\n")[2]
         code = child.returncode
         self._end()
-        if "MemoryError" in said:
+        if "MemoryError" in stderr:
             return f"reading it needs more than {self.settings.read_memory_mb} MB (knowledge.read_memory_mb)"
-        return f"its reader failed: {said or f'ended with {code}'}"[:300]
+        return f"its reader failed: {stderr or f'ended with {code}'}"[:300]
 
     def _end(self) -> None:
         child, self._child = self._child, None
@@ -149,8 +149,8 @@ def main() -> None:
     resource.setrlimit(resource.RLIMIT_FSIZE, (MB, MB))  # only its stderr is a file
     logging.disable(logging.CRITICAL)  # libraries complain of each oddity of a document
     while header := sys.stdin.buffer.readline():
-        asked = json.loads(header)
-        answer = _answer_to(sys.stdin.buffer.read(asked["bytes"]), asked["kind"], asked["encoding"])
+        request = json.loads(header)
+        answer = _answer_to(sys.stdin.buffer.read(request["bytes"]), request["kind"], request["encoding"])
         line = json.dumps(answer, ensure_ascii=False).encode(errors="replace")
         sys.stdout.buffer.write(line + b"\n")
         sys.stdout.buffer.flush()

@@ -68,16 +68,16 @@ class Search:
 
     def _by_words(self, text: str) -> list[int]:
         """Passages with any of the words, ranked by BM25."""
-        said = _WORD.findall(text)
+        all_words = _WORD.findall(text)
         # Short words are in every passage, which is slow to score; codes and abbreviations are kept.
-        rare = [word for word in said if len(word) > 3 or word.isupper() or not word.isalpha()]
-        words = dict.fromkeys(word.lower() for word in rare or said)
-        asked = " OR ".join(f'"{word}"' for word in list(words)[:MAX_WORDS])
-        if not asked:
+        rare = [word for word in all_words if len(word) > 3 or word.isupper() or not word.isalpha()]
+        words = dict.fromkeys(word.lower() for word in rare or all_words)
+        query = " OR ".join(f'"{word}"' for word in list(words)[:MAX_WORDS])
+        if not query:
             return []
         rows = self._db.execute(
             "SELECT rowid FROM words WHERE words MATCH ? ORDER BY bm25(words, 2.0, 1.0) LIMIT ?",
-            (asked, CANDIDATES),
+            (query, CANDIDATES),
         )
         return [id for (id,) in rows]
 

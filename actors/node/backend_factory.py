@@ -46,44 +46,44 @@ def openai_backend(serve: Sequence[ServedName], options: Mapping[str, Any]) -> B
     """Any server that speaks the OpenAI API."""
     from actors.backends.openai import OpenAIBackend, OpenAISettings
 
-    said = dict(options)
+    values = dict(options)
     if serve:
-        said["models"] = {each.name: each.upstream for each in serve}
-    if not said.get("base_url"):
+        values["models"] = {each.name: each.upstream for each in serve}
+    if not values.get("base_url"):
         raise InvalidRequest("the openai backend needs --base-url, for example http://127.0.0.1:8000/v1")
-    return OpenAIBackend(_settings("openai", OpenAISettings, said))
+    return OpenAIBackend(_settings("openai", OpenAISettings, values))
 
 
 def triton_backend(serve: Sequence[ServedName], options: Mapping[str, Any]) -> Backend:
     """NVIDIA's Triton, at the `url` of the options. Raises `ExtraMissing` without its packages."""
     with needs_extra("triton", "the triton backend"):
         from actors.triton.backend import TritonBackend, TritonSettings
-    said = dict(options)
+    values = dict(options)
     if serve:
-        said["models"] = {each.name: each.upstream for each in serve}
-    return TritonBackend(_settings("triton", TritonSettings, said))
+        values["models"] = {each.name: each.upstream for each in serve}
+    return TritonBackend(_settings("triton", TritonSettings, values))
 
 
 def echo_backend(serve: Sequence[ServedName], options: Mapping[str, Any]) -> Backend:
     """No model: repeats the last message."""
     from actors.backends.echo import EchoBackend, EchoSettings
 
-    said = dict(options)
+    values = dict(options)
     if serve:
-        said["models"] = tuple(each.name for each in serve)
-    return EchoBackend(_settings("echo", EchoSettings, said))
+        values["models"] = tuple(each.name for each in serve)
+    return EchoBackend(_settings("echo", EchoSettings, values))
 
 
 def replay_backend(serve: Sequence[ServedName], options: Mapping[str, Any]) -> Backend:
     """Recorded answers of models, from the file in the option `records`."""
     from actors.backends.replay import ReplayBackend, ReplaySettings
 
-    said = dict(options)
+    values = dict(options)
     if serve:
-        said["models"] = tuple(each.name for each in serve)
-    if not said.get("records"):
+        values["models"] = tuple(each.name for each in serve)
+    if not values.get("records"):
         raise InvalidRequest("the replay backend needs --records, a file of recorded answers")
-    return ReplayBackend(_settings("replay", ReplaySettings, said))
+    return ReplayBackend(_settings("replay", ReplaySettings, values))
 
 
 def _settings(section: str, kind: Any, options: Mapping[str, Any]) -> Any:

@@ -33,7 +33,7 @@ async def check_server(http: aiohttp.ClientSession, base: str) -> str:
     async with http.get(f"{base}/v2") as answer:
         if answer.status != 200:
             raise TritonError(f"{base}/v2 answered {answer.status}: no Triton at this address")
-        said = await answer.json(content_type=None)
-    version = str(said.get("version", ""))
-    check_version(version, said.get("extensions", ()))
+        metadata = await answer.json(content_type=None)
+    version = str(metadata.get("version", ""))
+    check_version(version, metadata.get("extensions", ()))
     return version

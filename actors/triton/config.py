@@ -62,10 +62,10 @@ def check_repository(repository: Path) -> list[str]:
         file = folder / CONFIG
         if not file.is_file():
             continue
-        said = parse(file.read_text(encoding="utf-8", errors="replace"), str(file)).name
-        if said not in ("", folder.name):
+        config_name = parse(file.read_text(encoding="utf-8", errors="replace"), str(file)).name
+        if config_name not in ("", folder.name):
             raise BadRepository(
-                f"{file} has the name {said!r}, but its folder is {folder.name!r}", param="config"
+                f"{file} has the name {config_name!r}, but its folder is {folder.name!r}", param="config"
             )
     if not folders:
         raise BadRepository(f"the model repository {str(repository)!r} holds no model", param="repository")

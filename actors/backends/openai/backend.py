@@ -145,10 +145,10 @@ class OpenAIBackend(Backend):
         """Continue what another node began, by the first method that works. Raises `CannotContinue`."""
         prefill = self._prefills.get(generation.model, "no")
         for way in continuation_methods(generation, prefill):
-            asked = continuation_request(generation, way)
-            told = way is ContinuationMethod.PREFILL and prefill == "continue_final_message"
+            request = continuation_request(generation, way)
+            requests_continuation = way is ContinuationMethod.PREFILL and prefill == "continue_final_message"
             seam = ContinuationFilter(generation, way)
-            outputs = self._read(connection, name, asked, told=told)
+            outputs = self._read(connection, name, request, requests_continuation=requests_continuation)
             shown = False
             try:
                 async with aclosing(outputs):
@@ -172,14 +172,19 @@ class OpenAIBackend(Backend):
         raise CannotContinue(f"{self._settings.host} cannot continue the answer that another node began")
 
     async def _read(
-        self, connection: UpstreamClient, name: str, generation: Generation, *, told: bool = False
+        self,
+        connection: UpstreamClient,
+        name: str,
+        generation: Generation,
+        *,
+        requests_continuation: bool = False,
     ) -> AsyncGenerator[Output, None]:
         """The answer. If the model refuses the roles of the messages, they are converted and sent again; the
-        accepted form is remembered. `told`: see `generation_body`."""
+        accepted form is remembered. `requests_continuation`: see `generation_body`."""
         known = roles = self._roles.get(name, ChatRoles())
         while True:
             fitting = generation.model_copy(update={"messages": roles.fit(generation.messages)})
-            body = generation_body(fitting, name, self._settings, told=told)
+            body = generation_body(fitting, name, self._settings, requests_continuation=requests_continuation)
             outputs = self._answered(connection, generation, body)
             shown = False
             try:

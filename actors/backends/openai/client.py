@@ -233,5 +233,5 @@ class UpstreamClient:
                     raise BackendFailed(f"{settings.host} closed the connection without an answer") from error
                 retried = True
             except ClientError as error:
-                said = self.upstream.shorten(getattr(error, "message", "") or type(error).__name__)
-                raise BackendFailed(f"{settings.host} sent an invalid HTTP response: {said}") from error
+                detail = self.upstream.shorten(getattr(error, "message", "") or type(error).__name__)
+                raise BackendFailed(f"{settings.host} sent an invalid HTTP response: {detail}") from error

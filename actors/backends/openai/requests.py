@@ -20,11 +20,12 @@ _SAME_NAME = (
 
 
 def generation_body(
-    generation: Generation, upstream: str, settings: OpenAISettings, *, told: bool = False
+    generation: Generation, upstream: str, settings: OpenAISettings, *, requests_continuation: bool = False
 ) -> bytes:
     """The JSON body of a streamed `/chat/completions` or `/completions`, after the prefix if there is one.
 
-    `told`: send the fields that request the continuation of an assistant's message. Raises `InvalidGuide`.
+    `requests_continuation`: send the fields that request the continuation of an assistant's message. Raises
+    `InvalidGuide`.
     """
     chat = generation.kind == "chat"
     body: dict[str, Any] = generation.extra | {
@@ -38,7 +39,7 @@ def generation_body(
         body["prompt"] = list(generation.prompt_ids) or generation.prompt
     _sampling(body, generation.sampling, chat, settings)
     if generation.prefix:
-        _go_on(body, generation, settings, told)
+        _go_on(body, generation, settings, requests_continuation)
     if generation.offer is not None:
         _offer(body, generation.offer)
     if generation.guide is not None:
@@ -58,17 +59,17 @@ def _dump(body: dict[str, Any]) -> bytes:
 
 
 def _message(message: ChatMessage) -> dict[str, Any]:
-    said: dict[str, Any] = {"role": message.role, "content": message.content}
+    fields: dict[str, Any] = {"role": message.role, "content": message.content}
     if message.tool_calls:
-        said["content"] = message.content or None
-        said["tool_calls"] = [_call(call) for call in message.tool_calls]
+        fields["content"] = message.content or None
+        fields["tool_calls"] = [_call(call) for call in message.tool_calls]
     if message.reasoning:
-        said["reasoning_content"] = message.reasoning
+        fields["reasoning_content"] = message.reasoning
     if message.name is not None:
-        said["name"] = message.name
+        fields["name"] = message.name
     if message.tool_call_id is not None:
-        said["tool_call_id"] = message.tool_call_id
-    return said
+        fields["tool_call_id"] = message.tool_call_id
+    return fields
 
 
 def _call(call: ToolCall) -> dict[str, Any]:
@@ -117,14 +118,16 @@ def _sampling(body: dict[str, Any], sampling: Sampling, chat: bool, settings: Op
             body["logprobs"] = sampling.top_logprobs
 
 
-def _go_on(body: dict[str, Any], generation: Generation, settings: OpenAISettings, told: bool) -> None:
+def _go_on(
+    body: dict[str, Any], generation: Generation, settings: OpenAISettings, requests_continuation: bool
+) -> None:
     chat = generation.kind == "chat"
     if chat:
         if body.get("continue_final_message") and generation.messages[-1].role == "assistant":
             body["messages"][-1]["content"] += generation.prefix  # the caller's own prefill comes first
         else:
             body["messages"].append({"role": "assistant", "content": generation.prefix})
-        if told:
+        if requests_continuation:
             body |= {"continue_final_message": True, "add_generation_prompt": False}
     elif generation.prompt_ids:
         raise Unavailable("an answer to token ids can be continued only by the node that began it")

@@ -37,7 +37,11 @@ class _CallDelta:
         """`place` is the delta's position in its event; it identifies the call if nothing else does. Raises
         `ValueError`, `TypeError` or `AttributeError` for an invalid delta."""
         function = delta.get("function") or {}
-        said, name, arguments = delta.get("id") or "", function.get("name") or "", function.get("arguments")
+        call_id, name, arguments = (
+            delta.get("id") or "",
+            function.get("name") or "",
+            function.get("arguments"),
+        )
         if not isinstance(name, str):
             raise TypeError("a name that is not a string")
         whole = isinstance(arguments, dict) and bool(arguments)
@@ -46,9 +50,9 @@ class _CallDelta:
         elif not isinstance(arguments or "", str):
             raise TypeError("arguments that are not a string")
         index = _index_of(delta.get("index"))
-        if index is None and not said and not name:
+        if index is None and not call_id and not name:
             index = place
-        return cls(index=index, id=str(said), name=name, arguments=arguments or "", whole=whole)
+        return cls(index=index, id=str(call_id), name=name, arguments=arguments or "", whole=whole)
 
 
 @dataclass(slots=True, eq=False)
@@ -120,11 +124,11 @@ class ToolCallAssembler:
         for call in sorted(self._calls, key=lambda call: call.index):
             if not call.name:
                 continue
-            said = call.id if call.id and call.id not in ids else f"call_{token_hex(12)}"
-            ids.add(said)
+            call_id = call.id if call.id and call.id not in ids else f"call_{token_hex(12)}"
+            ids.add(call_id)
             made.append(
                 ToolCall(
-                    id=whole_characters(said),
+                    id=whole_characters(call_id),
                     name=whole_characters(call.name),
                     arguments=whole_characters(call.text) or ("" if cut else "{}"),
                 )

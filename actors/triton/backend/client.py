@@ -46,19 +46,19 @@ class TritonClient:
 
     async def version(self) -> str:
         """The server's version. Raises `ServerGone`, and `BackendFailed` for an unsupported server."""
-        said = await self._quick("", self._client.get_server_metadata)
-        if not said.version.startswith(MAJOR) or EXPLICIT not in said.extensions:
+        response = await self._quick("", self._client.get_server_metadata)
+        if not response.version.startswith(MAJOR) or EXPLICIT not in response.extensions:
             raise BackendFailed(
-                f"{self.host} is {said.name or 'a server'} {said.version}, this node needs Triton {MAJOR}x"
+                f"{self.host} is {response.name or 'a server'} {response.version}; Orchestra needs {MAJOR}x"
             )
-        return str(said.version)
+        return str(response.version)
 
     async def index(self) -> dict[str, str]:
         """The state of each model in the repository, by name: `READY` if any version is, "" if never
         loaded."""
-        said = await self._quick("", self._client.get_model_repository_index)
+        response = await self._quick("", self._client.get_model_repository_index)
         found: dict[str, str] = {}
-        for model in said.models:
+        for model in response.models:
             if found.get(model.name) != READY:
                 found[model.name] = model.state
         return found

@@ -60,31 +60,31 @@ def from_exception(host: str, model: str, error: InferenceServerException | grpc
 
 def from_text(host: str, model: str, text: str, code: str = "") -> OrchestraError:
     """The error for a message with gRPC's `code`; streams have no code."""
-    said, lower = shorten(text), text.lower()
+    summary, lower = shorten(text), text.lower()
     if all(sign in text for sign in _STUB_DEAD):  # also if one of our models reports a model that it calls
-        return ModelDead(f"model {model!r} at {host} died: {said}")
+        return ModelDead(f"model {model!r} at {host} died: {summary}")
     coded = _CODED.fullmatch(text)
     if coded is not None:
         known = from_body(ErrorBody(code=coded[1], message=coded[2]))
         if known.code == coded[1]:
             return known
     if code == "UNAVAILABLE" and not any(sign in lower for sign in (*_FULL, *_NOT_LOADED)):
-        return ServerGone(f"no Triton server answers at {host}: {said}")
+        return ServerGone(f"no Triton server answers at {host}: {summary}")
     if code == "DEADLINE_EXCEEDED":
         return DeadlineExceeded(f"{host} did not answer before the deadline")
     if any(sign in lower for sign in _FULL):
-        return NodeBusy(f"the queue of model {model!r} at {host} is full: {said}", retry_after_s=0.5)
+        return NodeBusy(f"the queue of model {model!r} at {host} is full: {summary}", retry_after_s=0.5)
     if any(sign in lower for sign in _NOT_LOADED):
-        return NotLoaded(f"model {model!r} is not loaded at {host}: {said}", retry_after_s=1)
+        return NotLoaded(f"model {model!r} is not loaded at {host}: {summary}", retry_after_s=1)
     if any(sign in lower for sign in _NO_MEMORY):
-        return BackendFailed(f"model {model!r} at {host} is out of memory: {said}")
+        return BackendFailed(f"model {model!r} at {host} is out of memory: {summary}")
     if any(sign in lower for sign in _DISAGREES):
-        return BackendFailed(f"the tensors of model {model!r} at {host} have changed: {said}")
+        return BackendFailed(f"the tensors of model {model!r} at {host} have changed: {summary}")
     if code == "UNIMPLEMENTED":
-        return BackendFailed(f"{host} is not a Triton server that Orchestra supports: {said}")
+        return BackendFailed(f"{host} is not a Triton server that Orchestra supports: {summary}")
     if code == "CANCELLED":
-        return Unavailable(f"{host} cancelled the request: {said}")
-    return BackendFailed(f"model {model!r} at {host} failed: {said}" if model else f"{host}: {said}")
+        return Unavailable(f"{host} cancelled the request: {summary}")
+    return BackendFailed(f"model {model!r} at {host} failed: {summary}" if model else f"{host}: {summary}")
 
 
 def shorten(text: str) -> str:

@@ -57,10 +57,10 @@ def embedding_inputs(texts: Sequence[str]) -> list[InferInput]:
 
 
 def _sampling(generation: Generation) -> dict[str, Any]:
-    said = generation.sampling.model_dump(mode="json", exclude_none=True, exclude_defaults=True)
+    fields = generation.sampling.model_dump(mode="json", exclude_none=True, exclude_defaults=True)
     if generation.guide is not None:
-        said["guide"] = generation.guide.model_dump(mode="json", exclude_none=True)
-    return said
+        fields["guide"] = generation.guide.model_dump(mode="json", exclude_none=True)
+    return fields
 
 
 def _foreign(model: ServedModel, generation: Generation) -> list[InferInput]:
@@ -77,14 +77,14 @@ def _foreign(model: ServedModel, generation: Generation) -> list[InferInput]:
             f"model {generation.model!r} accepts no token ids through Triton", param="prompt"
         )
     text = generation.prompt if generation.kind == "completion" else _rendered(model, generation.messages)
-    said = {name: value for name in _VLLM_SAME_NAME if (value := getattr(sampling, name)) is not None}
+    fields = {name: value for name in _VLLM_SAME_NAME if (value := getattr(sampling, name)) is not None}
     if sampling.stop:
-        said["stop"] = list(sampling.stop)
-    if "max_tokens" in said:
-        said["max_tokens"] = max(1, said["max_tokens"] - generation.prefix_tokens)
+        fields["stop"] = list(sampling.stop)
+    if "max_tokens" in fields:
+        fields["max_tokens"] = max(1, fields["max_tokens"] - generation.prefix_tokens)
     inputs = [_bytes("text_input", text + generation.prefix)]
     if "sampling_parameters" in model.inputs:
-        inputs.append(_bytes("sampling_parameters", json.dumps(said)))
+        inputs.append(_bytes("sampling_parameters", json.dumps(fields)))
     elif generation.prefix:
         raise Unavailable(
             f"model {generation.model!r} accepts no sampling parameters, so it cannot continue an answer"

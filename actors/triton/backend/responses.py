@@ -102,8 +102,8 @@ class ResponseReader:
         """The finish. Raises `BackendFailed` if the answer ended without a reason."""
         if self._reason not in ("stop", "length"):
             if self._own or self._reason:
-                said = self._reason or "no finish reason"
-                raise BackendFailed(f"model {self._generation.model!r} ended its answer with {said}")
+                cause = self._reason or "no finish reason"
+                raise BackendFailed(f"model {self._generation.model!r} ended its answer with {cause}")
             self._reason = "stop"  # old versions of vLLM's backend send no reason
         reason: FinishReason = "length" if self._reason == "length" else "stop"
         begun = self._generation.prefix_tokens

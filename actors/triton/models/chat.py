@@ -127,14 +127,14 @@ class ChatServer:
         raise BackendFailed(f"model {self._model!r} ended without a finish")
 
     async def _watching(self) -> None:
-        told = 0.0
+        updated_at = 0.0
         while True:
             for caller, task in list(self._live.items()):
                 if task is not None and caller.gone():
                     task.cancel()
-            if time.monotonic() - told >= _TELL_S:
+            if time.monotonic() - updated_at >= _TELL_S:
                 self._metrics.tell(self._backend.stats[0])
-                told = time.monotonic()
+                updated_at = time.monotonic()
             await asyncio.sleep(_WATCH_S)
 
     async def _drain(self, seconds: float) -> None:

@@ -27,12 +27,12 @@ def build_driver(pb: Any, args: Mapping[str, str]) -> EngineBackend:
 
     `pb` is `triton_python_backend_utils`. Raises `InvalidRequest` for an invalid parameter.
     """
-    said = parameters(args)
-    options = {"max_failures": str(_PATIENCE)} | {key: said[key] for key in said if key not in _OWN}
+    values = parameters(args)
+    options = {"max_failures": str(_PATIENCE)} | {key: values[key] for key in values if key not in _OWN}
     settings = parse_settings(EngineSettings, options)
     pipeline = Pipeline(pb, f"{args['model_name']}-pipeline")
-    runtime = PipelineRuntime(pipeline.step, reserves=said["reserves"] == "true")
-    return EngineBackend([Path(said["folder"])], settings, runtime)
+    runtime = PipelineRuntime(pipeline.step, reserves=values["reserves"] == "true")
+    return EngineBackend([Path(values["folder"])], settings, runtime)
 
 
 class Pipeline:

@@ -26,12 +26,12 @@ def build_engine(args: Mapping[str, str]) -> EngineBackend:
 
     Raises `InvalidRequest` for an invalid parameter, and what the runtimes raise.
     """
-    said = parameters(args)
-    runtime = said.get("runtime", "torch")
-    if "folder" not in said:
+    values = parameters(args)
+    runtime = values.get("runtime", "torch")
+    if "folder" not in values:
         raise InvalidRequest("the parameter folder (of the installed model) is missing", param="folder")
-    folder = Path(said["folder"])
-    options = {name: value for name, value in said.items() if name not in _OWN}
+    folder = Path(values["folder"])
+    options = {name: value for name, value in values.items() if name not in _OWN}
     if runtime == "torch":
         # Read when torch is loaded: spinning threads would take cores from the other models' processes.
         os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")

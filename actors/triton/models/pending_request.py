@@ -51,8 +51,8 @@ class PendingRequest:
         code = {499: kinds.CANCELLED, 404: kinds.NOT_FOUND, 503: kinds.UNAVAILABLE}.get(
             error.status, kinds.INVALID_ARG if error.status == 400 else kinds.INTERNAL
         )
-        told = kinds(f"{error.code}: {error.message}", code)
-        self._send(self._pb.InferenceResponse(error=told), last=True)
+        triton_error = kinds(f"{error.code}: {error.message}", code)
+        self._send(self._pb.InferenceResponse(error=triton_error), last=True)
 
     def _send(self, response: Any, *, last: bool) -> None:
         with self._lock:

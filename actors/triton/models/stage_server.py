@@ -24,16 +24,18 @@ class StageServer:
 
     def __init__(self, pb: Any, args: Mapping[str, str]) -> None:
         self._pb = pb
-        said = parameters(args)
+        values = parameters(args)
         place = StagePlacement(
             name=args["model_name"],
-            share=LayerRange(int(said["first"]), int(said["last"])),
+            share=LayerRange(int(values["first"]), int(values["last"])),
             device=device_of(args),
-            reserves=said["reserves"] == "true",
-            ttl_s=float(said["ttl_s"]),
+            reserves=values["reserves"] == "true",
+            ttl_s=float(values["ttl_s"]),
         )
-        options = {name: value for name, value in said.items() if name not in _OWN}
-        self._stage = PipelineStage.load(Path(said["folder"]), place, parse_settings(EngineSettings, options))
+        options = {name: value for name, value in values.items() if name not in _OWN}
+        self._stage = PipelineStage.load(
+            Path(values["folder"]), place, parse_settings(EngineSettings, options)
+        )
         self._input = "tokens" if place.share.first == 0 else "hidden"
         self._output = "logits" if self._stage.ends else "hidden"
         self._held = pb.MetricFamily(

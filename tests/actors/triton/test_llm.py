@@ -156,8 +156,8 @@ async def test_a_client_that_leaves_frees_its_slot(
 @pytest.mark.parametrize(
     ("said", "words"),
     [
-        ({}, "invalid_request: send one of text_input and messages"),
-        ({"text": "a", "prompt": "b"}, "invalid_request: send one of text_input and messages"),
+        ({}, "invalid_request: send either text_input or messages"),
+        ({"text": "a", "prompt": "b"}, "invalid_request: send either text_input or messages"),
         ({"raw": {"messages": b"[{"}}, "invalid_request: messages is not JSON"),
         ({"raw": {"messages": b"{}"}}, "invalid_request: messages must be a JSON list"),
         ({"raw": {"messages": b"[]"}}, "invalid_request: messages is empty"),

@@ -366,7 +366,7 @@ BEGUN: dict[str, Any] = {"continuation": Continuation(text="Once upon", tokens=2
 )
 def test_a_chat_goes_on_from_an_assistants_message_at_its_end(told: bool, fields: dict[str, Any]) -> None:
     asked = CHAT.model_copy(update=BEGUN | {"sampling": Sampling(max_tokens=10)})
-    body = json.loads(generation_body(asked, "up", _settings(), told=told))
+    body = json.loads(generation_body(asked, "up", _settings(), requests_continuation=told))
     assert body["messages"][-1] == {"role": "assistant", "content": "Once upon"}
     assert body["max_tokens"] == 8
     assert {name: body[name] for name in fields} == fields

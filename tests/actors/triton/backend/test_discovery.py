@@ -118,7 +118,7 @@ async def serving(*servicers: Any) -> AsyncIterator[str]:
 
 async def test_a_server_of_another_version_and_one_that_is_no_triton_are_refused() -> None:
     async with serving(OfAnotherAge()) as url:
-        with pytest.raises(BackendFailed, match=r"triton 1.15.0, this node needs Triton 2.x"):
+        with pytest.raises(BackendFailed, match=r"triton 1.15.0; Orchestra needs 2.x"):
             await TritonBackend(TritonSettings(url=url)).start()
     async with serving() as url:
         with pytest.raises(BackendFailed, match="is not a Triton server that Orchestra supports"):
