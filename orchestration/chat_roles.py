@@ -30,19 +30,19 @@ class ChatRoles:
         count = next((at for at, each in enumerate(messages) if each.role != "system"), len(messages))
         instructions, turns = list(messages[:count]), [_of_user(each) for each in messages[count:]]
         if instructions and not self.system:
-            told = _joined(_of_user(each) for each in instructions)
-            turns = [*_before(told, turns)]
+            instruction = _joined(_of_user(each) for each in instructions)
+            turns = [*_before(instruction, turns)]
             instructions = []
         if not self.repeats:
             instructions = [_joined(instructions)] if instructions else []
             turns = [*_alternating(turns)]
         return (*instructions, *turns)
 
-    def without(self, *, repeats: bool, messages: Sequence[ChatMessage]) -> ChatRoles | None:
+    def alternative(self, *, repeats: bool, messages: Sequence[ChatMessage]) -> ChatRoles | None:
         """What the model may take instead, after it refused `messages` in this form: because roles repeat,
         or because of a system message. None where that changes nothing."""
-        least = ChatRoles(system=False, repeats=False)
-        tries = (replace(self, repeats=False) if repeats else replace(self, system=False), least)
+        strictest = ChatRoles(system=False, repeats=False)
+        tries = (replace(self, repeats=False) if repeats else replace(self, system=False), strictest)
         refused = self.fit(messages)
         return next((roles for roles in tries if roles.fit(messages) != refused), None)
 
@@ -51,11 +51,11 @@ def _of_user(message: ChatMessage) -> ChatMessage:
     return message.model_copy(update={"role": "user"}) if message.role == "system" else message
 
 
-def _before(told: ChatMessage, turns: Sequence[ChatMessage]) -> Iterable[ChatMessage]:
-    """The turns with what is `told` in the first one, which becomes the user's where it is not."""
+def _before(instruction: ChatMessage, turns: Sequence[ChatMessage]) -> Iterable[ChatMessage]:
+    """The turns with what is `instruction` in the first one, which becomes the user's where it is not."""
     if turns and turns[0].role == "user":
-        return (_joined((told, turns[0])), *turns[1:])
-    return (told, *turns)
+        return (_joined((instruction, turns[0])), *turns[1:])
+    return (instruction, *turns)
 
 
 def _alternating(turns: Iterable[ChatMessage]) -> Iterable[ChatMessage]:

@@ -36,7 +36,7 @@ _MAP = frozenset(
 _IDENTITY = ("$id", "id", "$anchor", "$dynamicAnchor", "$recursiveAnchor", "$schema", "$vocabulary")
 
 
-def moved(schema: Schema, place: str) -> Schema:
+def relocate(schema: Schema, place: str) -> Schema:
     """The schema with its references rewritten for its new place, a JSON pointer such as `#/$defs/tool`.
 
     `$ref: "#"` and pointers are put below the place; `$id`, `$anchor` and their like, which mean something
@@ -44,22 +44,24 @@ def moved(schema: Schema, place: str) -> Schema:
     """
     targets = _named_targets(schema)
 
-    def rewritten(each: Schema) -> Schema:
-        made = {key: value for key, value in each.items() if key not in _IDENTITY or isinstance(value, dict)}
+    def rewrite(each: Schema) -> Schema:
+        result = {
+            key: value for key, value in each.items() if key not in _IDENTITY or isinstance(value, dict)
+        }
         for key in ("$ref", "$dynamicRef", "$recursiveRef"):
             if isinstance(each.get(key), str):
-                made.pop(key)
-                made["$ref"] = place + _encoded(_pointer(each[key], targets))
-        return made
+                result.pop(key)
+                result["$ref"] = place + _percent_encode(_pointer(each[key], targets))
+        return result
 
-    made: Schema = _mapped(schema, rewritten)
-    return made
+    result: Schema = _map_schemas(schema, rewrite)
+    return result
 
 
-def resolved(schema: Schema) -> Schema:
-    """The schema with every reference as a pointer from its root: see `moved`."""
-    made = moved(schema, "#")
-    return made | {"$schema": schema["$schema"]} if isinstance(schema.get("$schema"), str) else made
+def resolve_references(schema: Schema) -> Schema:
+    """The schema with every reference as a pointer from its root: see `relocate`."""
+    result = relocate(schema, "#")
+    return result | {"$schema": schema["$schema"]} if isinstance(schema.get("$schema"), str) else result
 
 
 def check_references(schema: Schema) -> None:
@@ -74,14 +76,14 @@ def check_references(schema: Schema) -> None:
             seen.append(ref)
             if ref != "#" and not ref.startswith("#/"):
                 break  # an anchor
-            at = _resolved(schema, ref)
+            at = _follow(schema, ref)
 
 
 def without_patterns(schema: Schema, usable: Callable[[str], bool]) -> tuple[Schema, list[str]]:
     """The schema less the regular expressions that are not `usable`, and these."""
     removed: list[str] = []
 
-    def kept(each: Schema) -> Schema:
+    def change(each: Schema) -> Schema:
         pattern = each.get("pattern")
         if isinstance(pattern, str) and not usable(pattern):
             removed.append(pattern)
@@ -95,43 +97,43 @@ def without_patterns(schema: Schema, usable: Callable[[str], bool]) -> tuple[Sch
                 each["patternProperties"] = rest
         return each
 
-    return _mapped(schema, kept), removed
+    return _map_schemas(schema, change), removed
 
 
 def without_free_names(schema: Schema) -> Schema:
     """The schema less every `propertyNames` that any name meets, as tools write it for records. Where names
     are listed, which a record with names of an enum has, they become optional properties."""
 
-    def kept(each: Schema) -> Schema:
+    def change(each: Schema) -> Schema:
         names = each.get("propertyNames")
         rest = {key: value for key, value in each.items() if key != "propertyNames"}
         if names in (True, {}, {"type": "string"}):
             return rest
         if isinstance(names, dict) and str(names.get("$ref", "")).startswith("#/"):
-            names = _resolved(schema, names["$ref"])
-        listed = names.get("enum") if isinstance(names, dict) else None
-        fixed = rest.keys() & {"properties", "patternProperties", "allOf", "anyOf", "oneOf", "$ref"}
-        if not listed or fixed or rest.get("additionalProperties", True) is False:
+            names = _follow(schema, names["$ref"])
+        names_listed = names.get("enum") if isinstance(names, dict) else None
+        incompatible = rest.keys() & {"properties", "patternProperties", "allOf", "anyOf", "oneOf", "$ref"}
+        if not names_listed or incompatible or rest.get("additionalProperties", True) is False:
             return each
         value = rest.get("additionalProperties", True)
-        properties = {name: value for name in listed if isinstance(name, str)}
+        properties = {name: value for name in names_listed if isinstance(name, str)}
         return rest | {"properties": properties, "additionalProperties": False}
 
-    made: Schema = _mapped(schema, kept)
-    return made
+    result: Schema = _map_schemas(schema, change)
+    return result
 
 
 def subschemas(schema: Schema) -> Iterator[Schema]:
     """The schema and all schemas within it. Raises `InvalidGuide` below `MAX_DEPTH` levels."""
-    waiting: list[tuple[Any, int]] = [(schema, 0)]
-    while waiting:
-        each, depth = waiting.pop()
+    pending: list[tuple[Any, int]] = [(schema, 0)]
+    while pending:
+        each, depth = pending.pop()
         if not isinstance(each, dict):
             continue
         if depth > MAX_DEPTH:
             raise InvalidGuide(f"the schema is nested more than {MAX_DEPTH} levels deep", param="guide")
         yield each
-        waiting.extend((inner, depth + 1) for inner in _inner(each))
+        pending.extend((inner, depth + 1) for inner in _inner(each))
 
 
 def _inner(schema: Schema) -> Iterator[Any]:
@@ -144,31 +146,31 @@ def _inner(schema: Schema) -> Iterator[Any]:
             yield value
 
 
-def _mapped(schema: Any, change: Callable[[Schema], Schema], depth: int = 0) -> Any:
+def _map_schemas(schema: Any, change: Callable[[Schema], Schema], depth: int = 0) -> Any:
     """The schema with `change` made to it and to each schema within it."""
     if not isinstance(schema, dict):
         return schema
     if depth > MAX_DEPTH:
         raise InvalidGuide(f"the schema is nested more than {MAX_DEPTH} levels deep", param="guide")
-    made: Schema = {}
+    result: Schema = {}
     for key, value in change(schema).items():
         if key in _MAP and isinstance(value, dict):
-            made[key] = {name: _mapped(inner, change, depth + 1) for name, inner in value.items()}
+            result[key] = {name: _map_schemas(inner, change, depth + 1) for name, inner in value.items()}
         elif key in _LIST and isinstance(value, list):
-            made[key] = [_mapped(inner, change, depth + 1) for inner in value]
+            result[key] = [_map_schemas(inner, change, depth + 1) for inner in value]
         elif key in _ONE:
-            made[key] = _mapped(value, change, depth + 1)
+            result[key] = _map_schemas(value, change, depth + 1)
         else:
-            made[key] = value
-    return made
+            result[key] = value
+    return result
 
 
 def _named_targets(schema: Schema) -> dict[str, str]:
     """The pointers (below the root, "" for itself) of what `$id` and anchors name."""
     found = {"": ""}
-    waiting: list[tuple[Any, str]] = [(schema, "")]
-    while waiting:
-        each, at = waiting.pop()
+    pending: list[tuple[Any, str]] = [(schema, "")]
+    while pending:
+        each, at = pending.pop()
         if not isinstance(each, dict):
             continue
         for key in ("$anchor", "$dynamicAnchor"):
@@ -180,11 +182,9 @@ def _named_targets(schema: Schema) -> dict[str, str]:
         for key, value in each.items():
             if (key in _MAP and isinstance(value, dict)) or (key in _LIST and isinstance(value, list)):
                 pairs = value.items() if isinstance(value, dict) else enumerate(value)
-                waiting.extend(
-                    (inner, f"{at}/{_escaped(key)}/{_escaped(str(name))}") for name, inner in pairs
-                )
+                pending.extend((inner, f"{at}/{_escape(key)}/{_escape(str(name))}") for name, inner in pairs)
             elif key in _ONE:
-                waiting.append((value, f"{at}/{_escaped(key)}"))
+                pending.append((value, f"{at}/{_escape(key)}"))
         if at.count("/") > 2 * MAX_DEPTH:
             raise InvalidGuide(f"the schema is nested more than {MAX_DEPTH} levels deep", param="guide")
     return found
@@ -203,12 +203,12 @@ def _pointer(reference: str, targets: dict[str, str]) -> str:
     raise InvalidGuide(f"the reference {reference[:200]!r} leads out of the schema", param="guide")
 
 
-def _encoded(pointer: str) -> str:
+def _percent_encode(pointer: str) -> str:
     """As a part of a URI, which some generators of schemas forget."""
     return quote(unquote(pointer), safe="/~!$&'()*+,;=:@-._")
 
 
-def _resolved(schema: Schema, reference: str) -> Any:
+def _follow(schema: Schema, reference: str) -> Any:
     at: Any = schema
     for part in reference[2:].split("/") if len(reference) > 1 else ():
         name = unquote(part).replace("~1", "/").replace("~0", "~")
@@ -221,5 +221,5 @@ def _resolved(schema: Schema, reference: str) -> Any:
     return at
 
 
-def _escaped(name: str) -> str:
+def _escape(name: str) -> str:
     return name.replace("~", "~0").replace("/", "~1")

@@ -28,15 +28,15 @@ async def explanations(bus: Bus, needs: Needs, nodes: Sequence[NodeInfo]) -> lis
     reply = bus.expect(
         lambda message: found.append(Explanation.model_validate_json(message.data)) if message.data else None
     )
-    await bus.publish(ExplainAddress(needs.model).subject, needs.encoded().encode(), reply=reply)
+    await bus.publish(ExplainAddress(needs.model).subject, needs.encode().encode(), reply=reply)
     await asyncio.sleep(ANSWER_S)
     bus.forget(reply)
     if found:
         return sorted(found, key=lambda each: each.dispatcher)
     chooser, now = Chooser(random=Random(0)), time.monotonic()
     for node in nodes:
-        chooser.view.put(node, now)
-    return [explain(chooser.view, needs, now)]
+        chooser.index.put(node, now)
+    return [explain(chooser.index, needs, now)]
 
 
 def show(found: Sequence[Explanation], as_json: bool) -> None:

@@ -40,7 +40,7 @@ class NodeRegistration:
         self._bus = bus
         self._bucket = Bucket(bus, BUCKET)
         self._lease = Lease(self._bucket, node_id)
-        self._changed = asyncio.Event()
+        self._load_changed = asyncio.Event()
         self._writing = asyncio.Lock()
         self._task: asyncio.Task[None] | None = None
 
@@ -58,17 +58,17 @@ class NodeRegistration:
             await self._bus.request(NodeAddress(self.node_id).ping, timeout=PING_S)
         except NoResponders:
             log.warning("a node %s was here and its connection is gone; taking its place", self.node_id)
-            if await self._unchanged(entry, DEAD_S):
-                await self._take_out(entry)
+            if await self._stays_unchanged(entry, DEAD_S):
+                await self._delete_entry(entry)
         except DeadlineExceeded:
             limit = LEASE_S + HEARTBEAT_S
             log.warning("a node %s does not answer; waiting up to %.0f s for its lease", self.node_id, limit)
-            if await self._unchanged(entry, limit):
-                raise self._taken() from None
+            if await self._stays_unchanged(entry, limit):
+                raise self._conflict() from None
         else:
-            raise self._taken()
+            raise self._conflict()
 
-    async def _unchanged(self, entry: Entry, seconds: float) -> bool:
+    async def _stays_unchanged(self, entry: Entry, seconds: float) -> bool:
         """Whether `entry` is as it was after so long; False as soon as it is gone. Raises `Conflict` as soon
         as it was renewed."""
         until = time.monotonic() + seconds
@@ -77,35 +77,35 @@ class NodeRegistration:
             if present.value is None:
                 return False
             if present.revision != entry.revision:
-                raise self._taken()
+                raise self._conflict()
             await asyncio.sleep(_POLL_S)
         return True
 
-    async def _take_out(self, entry: Entry) -> None:
+    async def _delete_entry(self, entry: Entry) -> None:
         try:
             await self._bucket.delete_at(self.node_id, entry.revision)
         except Conflict as error:
-            raise self._taken() from error
+            raise self._conflict() from error
 
-    def _taken(self) -> Conflict:
+    def _conflict(self) -> Conflict:
         return Conflict(
             f"a node {self.node_id!r} is already alive; choose another --id, or wait for its lease to end"
         )
 
     async def join(self) -> None:
         """Raises `Conflict` naming the id when a live node has it."""
-        self._changed.clear()  # all there is to tell is told now
+        self._load_changed.clear()  # all there is to tell is told now
         try:
             await self._lease.hold(self._value())
         except Conflict as error:
-            raise self._taken() from error
+            raise self._conflict() from error
         self._task = asyncio.get_running_loop().create_task(self._renew())
 
-    def changed(self) -> None:
+    def notify_change(self) -> None:
         """The load changed: tell the others soon."""
-        self._changed.set()
+        self._load_changed.set()
 
-    async def tell(self) -> None:
+    async def refresh(self) -> None:
         """Say now what `describe` says. Raises what the bus raises; harmless for a node that is not in."""
         if self._task is not None:
             async with self._writing:
@@ -131,11 +131,11 @@ class NodeRegistration:
         while True:
             try:
                 async with asyncio.timeout(HEARTBEAT_S):
-                    await self._changed.wait()
+                    await self._load_changed.wait()
                     await asyncio.sleep(SOON_S)
             except TimeoutError:
                 pass
-            self._changed.clear()
+            self._load_changed.clear()
             try:
                 async with self._writing:
                     await self._lease.hold(self._value())

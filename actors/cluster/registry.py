@@ -60,22 +60,22 @@ class Registry:
         self._serving: dict[str, dict[str, NodeInfo]] = {}
         self._detector = FailureDetector(bus, LEASE_S if lease_s is None else lease_s)
         self._subscription: Subscription | None = None
-        self._sweeping: asyncio.Task[None] | None = None
+        self._sweeper: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
-        await self._remember()
-        self._subscription = await Bucket(self.bus, BUCKET).watch(self._changed)
-        self._sweeping = asyncio.get_running_loop().create_task(self._sweep())
+        await self._load_known_models()
+        self._subscription = await Bucket(self.bus, BUCKET).watch(self._entry_changed)
+        self._sweeper = asyncio.get_running_loop().create_task(self._sweep())
         self._detector.start()
 
     async def stop(self) -> None:
         self._detector.stop()
-        if self._sweeping is not None:
-            self._sweeping.cancel()
+        if self._sweeper is not None:
+            self._sweeper.cancel()
         if self._subscription is not None:
             await self._subscription.unsubscribe()
 
-    async def _remember(self) -> None:
+    async def _load_known_models(self) -> None:
         """The models that were served before this process began: their queues have a consumer for a day. They
         count as gone since now."""
         try:
@@ -109,10 +109,10 @@ class Registry:
         """Live nodes that serve `model` and are not draining."""
         return list(self._serving.get(model, {}).values())
 
-    def _changed(self, value: bytes | None, subject: str) -> None:
+    def _entry_changed(self, value: bytes | None, subject: str) -> None:
         key = subject.rsplit(".", 1)[-1]
         if value is None:
-            self._forget(key)
+            self._remove(key)
             return
         try:
             info = NodeInfo.model_validate_json(value)
@@ -126,7 +126,7 @@ class Registry:
         else:
             self.draining.pop(key, None)
             self._replace(key, info)
-        self._tell()
+        self._notify()
 
     def _replace(self, key: str, info: NodeInfo | None) -> None:
         """Put a node into the view, or take it out."""
@@ -151,42 +151,42 @@ class Registry:
         if info is not None:
             for card in new:
                 self._serving.setdefault(card.name, {})[key] = info
-        about = info or before
-        if about is not None:
+        node_info = info or before
+        if node_info is not None:
             for call in list(self.on_node):
-                call(about.id, info)
+                call(node_info.id, info)
 
-    def _forget(self, key: str) -> None:
+    def _remove(self, key: str) -> None:
         self._detector.forget(key)
-        gone = self.nodes.get(key) or self.draining.get(key)
-        if gone is None:
+        node = self.nodes.get(key) or self.draining.get(key)
+        if node is None:
             return
         self._replace(key, None)
         self.draining = {other: node for other, node in self.draining.items() if other != key}
-        log.info("node %s left", gone.id)
+        log.info("node %s left", node.id)
         for call in list(self.on_gone):
-            call(gone.id)
-        self._tell()
+            call(node.id)
+        self._notify()
 
-    def _tell(self) -> None:
+    def _notify(self) -> None:
         for call in list(self.on_change):
             call()
 
-    async def _frozen(self) -> bool:
+    async def _server_stalled(self) -> bool:
         """Whether the server has stood still: what nodes sent it meanwhile is still on its way."""
-        asked = time.monotonic()
+        started_at = time.monotonic()
         try:
             await self.bus.flush()
         except OrchestraError:
             return True
-        return time.monotonic() - asked > SWEEP_S
+        return time.monotonic() - started_at > SWEEP_S
 
     async def _sweep(self) -> None:
         """Remove nodes whose lease has expired: the bucket does not report that."""
         while True:
             await asyncio.sleep(SWEEP_S)
-            if await self._frozen():
+            if await self._server_stalled():
                 self._detector.grant_grace()
             for key in self._detector.failed():
                 log.warning("node %s has not renewed its lease for %g s", key, self._detector.timeout_s)
-                self._forget(key)
+                self._remove(key)

@@ -34,14 +34,14 @@ class ArrivalReporter:
         self.bus = bus
         self._arrivals: dict[str, int] = {}
         self._steps: list[ModelCall] = []
-        self._telling: asyncio.Task[None] | None = None
+        self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
-        self._telling = asyncio.get_running_loop().create_task(self._tell())
+        self._task = asyncio.get_running_loop().create_task(self._run())
 
     def stop(self) -> None:
-        if self._telling is not None:
-            self._telling.cancel()
+        if self._task is not None:
+            self._task.cancel()
 
     def count(self, model: str, envelope: Envelope) -> None:
         """One was pulled for the first time."""
@@ -50,14 +50,14 @@ class ArrivalReporter:
         if envelope.pattern and len(self._steps) < MAX_STEPS and (run := trace_id(envelope.trace)):
             self._steps.append(ModelCall(run=run, pattern=envelope.pattern[:64], model=model))
 
-    async def _tell(self) -> None:
+    async def _run(self) -> None:
         while True:
             await asyncio.sleep(INTERVAL_S)
             if not self._arrivals:
                 continue
-            seen = ArrivalReport(arrivals=self._arrivals, steps=tuple(self._steps))
+            report = ArrivalReport(arrivals=self._arrivals, steps=tuple(self._steps))
             self._arrivals, self._steps = {}, []
             try:
-                self.bus.post(ARRIVALS, seen.model_dump_json().encode())
+                self.bus.post(ARRIVALS, report.model_dump_json().encode())
             except BusUnavailable as error:
                 log.debug("nobody hears what was asked for: %s", error)

@@ -16,7 +16,7 @@ from actors.bus.cancel_registry import CancelRegistry
 from actors.bus.jetstream import Delivery
 from actors.bus.subjects import StreamAddress
 from actors.cluster.registry import Registry
-from actors.dispatcher import migration as handover
+from actors.dispatcher import migration
 from actors.dispatcher.arrival_reporter import ArrivalReporter
 from actors.dispatcher.explainer import Explainer
 from actors.dispatcher.failover import Failover
@@ -52,11 +52,11 @@ from orchestration.messages import Finish, GenerationEnd, NodeInfo, StreamPositi
 
 log = logging.getLogger(__name__)
 
-LOOKED_AT = 16
+OVERTAKE_WINDOW = 16
 """Waiting generations of a model, one of which may overtake those before it."""
-LIMITED_AHEAD = 1024
+MAX_PULLED_WHILE_LIMITED = 1024
 """Generations of each model that are pulled while all its servers ask to be left alone."""
-ROUND_S = 0.005
+PULL_INTERVAL_S = 0.005
 """Between two looks at every model's room: a finished generation makes room for other models too."""
 
 
@@ -70,28 +70,28 @@ class Dispatcher(Actor):
         self.bus = bus
         self.registry = registry
         self.settings = settings
-        self.queues = Queues(bus, self._pulled, max_models=settings.max_models)
+        self.queues = Queues(bus, self._accept, max_models=settings.max_models)
         self._waiting = PendingQueue()
         self._in_flight = InFlight()
         self.placer = Placer(registry, self._in_flight, self._waiting, settings, self._place)
-        self._calls = NodeClient(bus, self._in_flight, self.placer, settings.first_output)
-        self.hedger = Hedger(bus, self.placer, self._calls, settings.hedging)
-        self._failover = Failover(bus, self.placer, self.hedger, self._alive, settings)
+        self._node_client = NodeClient(bus, self._in_flight, self.placer, settings.first_output)
+        self.hedger = Hedger(bus, self.placer, self._node_client, settings.hedging)
+        self._failover = Failover(bus, self.placer, self.hedger, self._live_nodes, settings)
         self._explainer = Explainer(bus, self.placer)
-        self._sharing = SlotSharing(bus, self._starves, self.placer.share)
+        self._sharing = SlotSharing(bus, self._is_starving, self.placer.set_slot_share)
         self.node_health = NodeHealthMonitor(
             bus, interval_s=settings.ping_interval_s, misses=settings.ping_misses
         )
-        self._fallbacks = Fallbacks(bus, self._alive, settings.fallbacks, settings.busy_pause_s)
-        self._tally = ArrivalReporter(bus)
+        self._fallbacks = Fallbacks(bus, self._live_nodes, settings.fallbacks, settings.busy_pause_s)
+        self._arrival_reporter = ArrivalReporter(bus)
         self.prewarmer = Prewarmer(bus, registry, self._sharing.name, settings.warming)
         self._jobs: dict[str, Job] = {}
-        self.hung_nodes = HungNodes(bus, self.placer, self._calls, self._jobs)
+        self.hung_nodes = HungNodes(bus, self.placer, self._node_client, self._jobs)
         self._unsettled: list[tuple[Job, OrchestraError | None]] = []
         """GenerationEnd while NATS was away; settled when it is back."""
         self._cancels = CancelRegistry(bus, self._cancel, limit=settings.remembered_cancels)
         self._loops: list[asyncio.Task[None]] = []
-        self._view_changed = asyncio.Event()
+        self._changed = asyncio.Event()
         self._leaving = False
 
     async def started(self) -> None:
@@ -99,41 +99,41 @@ class Dispatcher(Actor):
         self.placer.start()
         await self._explainer.start()
         await self._sharing.start()
-        self._tally.start()
+        self._arrival_reporter.start()
         await self.prewarmer.start()
-        self.registry.on_change.append(self._view_changed.set)
-        self.registry.on_gone.append(self._in_flight.lost)
-        self.registry.on_gone.append(self.node_health.gone)
-        self.node_health.on_silent = [self.placer.silenced, self._in_flight.lost]
-        self.node_health.on_cut = [self._in_flight.cut]
-        self.node_health.on_back = [self.placer.answers, lambda _: self._view_changed.set()]
-        self.bus.on_reconnect += [self._settle_late, self._keep]
-        self._view_changed.set()
+        self.registry.on_change.append(self._changed.set)
+        self.registry.on_gone.append(self._in_flight.fail_node)
+        self.registry.on_gone.append(self.node_health.remove)
+        self.node_health.on_silent = [self.placer.mark_silent, self._in_flight.fail_node]
+        self.node_health.on_reconnect = [self._in_flight.fail_disconnected]
+        self.node_health.on_back = [self.placer.mark_responsive, lambda _: self._changed.set()]
+        self.bus.on_reconnect += [self._settle_pending, self._extend_ack_wait]
+        self._changed.set()
         self._loops = [
-            self.run_loop(self._follow_view()),
+            self.run_loop(self._follow_registry()),
             self.run_loop(self._keep_alive()),
-            self.run_loop(self.hung_nodes.watch()),
+            self.run_loop(self.hung_nodes.run()),
             self.run_loop(self.node_health.watch(lambda: self._in_flight.counts)),
         ]
 
     async def stopped(self) -> None:
         for task in self._loops:
             task.cancel()
-        for listeners, listener in (
-            (self.registry.on_change, self._view_changed.set),
-            (self.bus.on_reconnect, self._settle_late),
-            (self.bus.on_reconnect, self._keep),
+        for callbacks, callback in (
+            (self.registry.on_change, self._changed.set),
+            (self.bus.on_reconnect, self._settle_pending),
+            (self.bus.on_reconnect, self._extend_ack_wait),
         ):
-            if listener in listeners:
-                listeners.remove(listener)
-        for gone in (self._in_flight.lost, self.node_health.gone):
+            if callback in callbacks:
+                callbacks.remove(callback)
+        for gone in (self._in_flight.fail_node, self.node_health.remove):
             if gone in self.registry.on_gone:
                 self.registry.on_gone.remove(gone)
         await self.leave()
         self.placer.stop()
         await self._explainer.stop()
         await self._sharing.stop()
-        self._tally.stop()
+        self._arrival_reporter.stop()
         await self.prewarmer.stop()
         await self._cancels.stop()
 
@@ -155,31 +155,31 @@ class Dispatcher(Actor):
         except BusUnavailable as error:
             log.debug("generation %s comes back after its ack_wait: %s", job.id, error)
 
-    async def _follow_view(self) -> None:
+    async def _follow_registry(self) -> None:
         while True:
-            await self._view_changed.wait()
-            self._view_changed.clear()
-            if not await self.queues.serve(self.registry.cards.keys() | self._fallbacks.stood_in_for):
-                asyncio.get_running_loop().call_later(1, self._view_changed.set)
+            await self._changed.wait()
+            self._changed.clear()
+            if not await self.queues.serve(self.registry.cards.keys() | self._fallbacks.replaced_models):
+                asyncio.get_running_loop().call_later(1, self._changed.set)
             for model in self._waiting.models:
                 self._place(model)
-            self.queues.ask(self._room)
-            await asyncio.sleep(ROUND_S)
+            self.queues.pull(self._room_by_priority)
+            await asyncio.sleep(PULL_INTERVAL_S)
 
-    def _room(self, model: str) -> list[int]:
+    def _room_by_priority(self, model: str) -> list[int]:
         """How many more to pull of each priority: for each free slot one, and some for those free next.
 
         What is less urgent does not count, or a backlog of batch work would get as much as one of
         interactive work. One of each waits here all the same, for its turn.
         """
-        served = self._fallbacks.stand_in(model)
+        served = self._fallbacks.serving_model(model)
         free, slots = self.placer.room(served)
         # Who cannot wait for servers that ask to be left alone hears so only here.
-        ahead = LIMITED_AHEAD if self.placer.limited(served) else self._ahead(slots)
-        of_each, ahead_of_each = self._waiting.of_each(model), self._waiting.ahead_of_each(model)
+        ahead = MAX_PULLED_WHILE_LIMITED if self.placer.is_limited(served) else self._max_ahead(slots)
+        counts_of, cumulative_counts = self._waiting.counts_of(model), self._waiting.cumulative_counts(model)
         return [
             max(0, max(free, ahead) - waiting, min(ahead, 1) - own)
-            for own, waiting in zip(of_each, ahead_of_each, strict=True)
+            for own, waiting in zip(counts_of, cumulative_counts, strict=True)
         ]
 
     def snapshot(self) -> DispatcherSnapshot:
@@ -188,7 +188,7 @@ class Dispatcher(Actor):
         return DispatcherSnapshot(
             name=self._sharing.name,
             generations=frozenset(self._jobs),
-            waiting={model: tuple(self._waiting.of_each(model)) for model in self._waiting.models},
+            waiting={model: tuple(self._waiting.counts_of(model)) for model in self._waiting.models},
             longest_wait_s=time.monotonic() - min(pulled_at) if pulled_at else 0.0,
             running=dict(self._in_flight.counts),
             pending_answers=self._in_flight.pending_answers,
@@ -197,11 +197,11 @@ class Dispatcher(Actor):
             pulled_models=self.queues.models,
             silent_nodes=frozenset(self.node_health.silent),
             peers=self._sharing.count - 1,
-            starving=self._starves(),
-            prewarm_leader=self.prewarmer.holds,
+            starving=self._is_starving(),
+            prewarm_leader=self.prewarmer.is_leader,
         )
 
-    def _starves(self) -> bool:
+    def _is_starving(self) -> bool:
         """Whether work waits here for long, and not because all are busy: this dispatcher has less than half
         of its share of the slots. To keep to shares costs capacity, which at full load nobody gets back."""
         since = time.monotonic() - self.settings.starving_s
@@ -213,16 +213,16 @@ class Dispatcher(Actor):
         mine = sum(counts.get(node.id, 0) for node in self.registry.serving(model))
         return 2 * mine * self._sharing.count < self.placer.room(model)[1]
 
-    def _ahead(self, slots: int) -> int:
+    def _max_ahead(self, slots: int) -> int:
         return min(self.settings.pulled_ahead, (slots + 1) // 2)
 
-    def _alive(self, model: str) -> set[str]:
+    def _live_nodes(self, model: str) -> set[str]:
         """The nodes that serve it and answer."""
         return {node.id for node in self.registry.serving(model)} - self.node_health.silent
 
-    def _pulled(self, delivery: Delivery) -> None:
+    def _accept(self, delivery: Delivery) -> None:
         try:
-            job = Job.of(delivery)
+            job = Job.from_delivery(delivery)
         except ValueError as error:
             log.warning("a message on %s is not a generation: %s", delivery.message.subject, error)
             delivery.settle(b"+TERM not a generation")
@@ -237,14 +237,14 @@ class Dispatcher(Actor):
             self._end_unplaced(job)
             return
         if delivery.attempt > 1:
-            self._do(RecoverJob(job))
+            self._schedule(RecoverJob(job))
             return
         self._failover.budget.deposit()
-        self._tally.count(job.queue.model, job.envelope)
+        self._arrival_reporter.count(job.queue.model, job.envelope)
         job.refusals_before = self.placer.refusals(job.queue.model)
-        self._wait(job)
+        self._enqueue(job)
 
-    async def on_take_up(self, message: RecoverJob) -> None:
+    async def on_recover_job(self, message: RecoverJob) -> None:
         """Go on with a generation that was pulled before, unless its node lives and writes on.
 
         Its dispatcher may have died, or gave it back. Where nobody can say what was read, it is run again
@@ -252,7 +252,7 @@ class Dispatcher(Actor):
         """
         job = message.job
         if job.delivery.attempt > self.settings.deliveries:
-            self._settle(job, await handover.given_up(job))
+            self._settle(job, await migration.dead_letter_job(job))
             return
         try:
             position = await stream_position(
@@ -272,16 +272,16 @@ class Dispatcher(Actor):
             return
         if position.alive:
             job.timer = asyncio.get_running_loop().call_later(
-                self.settings.takeover_quiet_s / 3, lambda: self._do(RecoverJob(job))
+                self.settings.takeover_quiet_s / 3, lambda: self._schedule(RecoverJob(job))
             )
             return
         job.cancelled = job.cancelled or not position.open
         if position.writer:
-            job.body = handover.continued(job.delivery.message.data, position, job.queue.model)
+            job.body = migration.with_continuation(job.delivery.message.data, position, job.queue.model)
         job.refusals_before = self.placer.refusals(job.queue.model)
-        self._wait(job)
+        self._enqueue(job)
 
-    def _wait(self, job: Job) -> None:
+    def _enqueue(self, job: Job) -> None:
         """Put a job among the waiting, and place what can be placed."""
         job.stop_timer()
         if job.settled:
@@ -292,7 +292,7 @@ class Dispatcher(Actor):
             return
         self._waiting.push(job)
         self._place(job.queue.model)
-        if job.waits and self._refused([job]):  # however many wait before it
+        if job.waits and self._refuse_limited([job]):  # however many wait before it
             return
         if job.waits and job.envelope.deadline:
             left = max(0.0, job.envelope.deadline - time.time())
@@ -306,115 +306,115 @@ class Dispatcher(Actor):
             return
         self._end_unplaced(job)
         if not self._leaving:
-            self.queues.ask_for(job.queue.model, self._room)
+            self.queues.pull_model(job.queue.model, self._room_by_priority)
 
     def _end_unplaced(self, job: Job) -> None:
         error: OrchestraError
         if job.cancelled and not job.expired:
             error = Cancelled("the caller left")
-        elif self.placer.possible(job):
+        elif self.placer.can_run(job):
             error = DeadlineExceeded("no slot was free before the deadline")
         else:
-            error = NoNode(f"no live node serves {job.queue.model!r}{self.placer.wanted(job)}")
+            error = NoNode(f"no live node serves {job.queue.model!r}{self.placer.labels_text(job)}")
         self._settle(job, error)
 
     def _place(self, model: str) -> None:
         """Start waiting generations of `model` while a node has room; settle those nobody wants."""
-        while jobs := self._waiting.in_order(model, LOOKED_AT):
+        while jobs := self._waiting.in_order(model, OVERTAKE_WINDOW):
             if unwanted := [job for job in jobs if job.cancelled or job.expired]:
                 for job in unwanted:
                     self._withdraw(job)
                 continue
-            if self._refused(jobs):
+            if self._refuse_limited(jobs):
                 continue
             # With as many waiting as are pulled ahead there may be any number behind them: no time to lose.
-            hurry = len(jobs) > 1 and len(jobs) > self._ahead(self.placer.room(model)[1]) // 2
+            hurry = len(jobs) > 1 and len(jobs) > self._max_ahead(self.placer.room(model)[1]) // 2
             started = self.placer.start_one(jobs, hurry=hurry)
             if started is not None:
                 self._start(*started)
-            elif not self._alive(model) and self._fallbacks.next(jobs[0]):
+            elif not self._live_nodes(model) and self._fallbacks.next(jobs[0]):
                 self._waiting.remove(jobs[0])
                 jobs[0].stop_timer()
-                self._do(UseFallback(jobs[0]))
-            elif self.placer.possible(jobs[0]) or not self.registry.serving(model):
+                self._schedule(UseFallback(jobs[0]))
+            elif self.placer.can_run(jobs[0]) or not self.registry.serving(model):
                 break
             else:
                 self._withdraw(jobs[0])
         WAITING.set(len(self._waiting))
 
-    def _refused(self, jobs: list[Job]) -> bool:
+    def _refuse_limited(self, jobs: list[Job]) -> bool:
         """End the wait of those that servers asking to be left alone will not answer in time."""
         refused = [(job, error) for job in jobs if (error := self.placer.refusal(job)) is not None]
         for job, error in refused:
             self._waiting.remove(job)
             job.stop_timer()
-            self._do(RefuseJob(job, error))
+            self._schedule(RefuseJob(job, error))
         return bool(refused)
 
     def _start(self, job: Job, node: NodeInfo) -> None:
         self._waiting.remove(job)
         job.stop_timer()
         job.placed = True
-        self._do(PlaceJob(job, node))
+        self._schedule(PlaceJob(job, node))
 
-    async def on_fall_back(self, message: UseFallback) -> None:
+    async def on_use_fallback(self, message: UseFallback) -> None:
         """Put it among those that wait for the next of its models, or again for its own."""
         job = message.job
-        await self._fallbacks.take(job, NoNode(f"no live node serves {job.queue.model!r}"), waits=True)
+        await self._fallbacks.switch(job, NoNode(f"no live node serves {job.queue.model!r}"), waits=True)
         job.refusals_before = self.placer.refusals(job.queue.model)
-        self._wait(job)
+        self._enqueue(job)
 
-    async def on_refuse(self, message: RefuseJob) -> None:
+    async def on_refuse_job(self, message: RefuseJob) -> None:
         """Let the next of its models answer, or tell its asker what the servers said."""
         job = message.job
-        if await self._fallbacks.take(job, message.error, waits=False):
+        if await self._fallbacks.switch(job, message.error, waits=False):
             job.refusals_before = self.placer.refusals(job.queue.model)
-            self._wait(job)
+            self._enqueue(job)
         elif not job.settled:
             self._settle(job, message.error)
-            self._room_again(job.queue.model)
+            self._refill(job.queue.model)
 
-    async def on_place(self, message: PlaceJob) -> None:
+    async def on_place_job(self, message: PlaceJob) -> None:
         """Send the generation to its node, on to the next one when that fails or dies, and settle."""
         job = message.job
         wait_seconds(job.queue.model).observe(time.monotonic() - job.pulled_at)
         try:
             error, waits = await self._failover.run(job, message.node)
         except asyncio.CancelledError:
-            self._calls.stop(job)
+            self._node_client.stop(job)
             self._settle(job, ShuttingDown("the dispatcher was stopped before the answer was complete"))
             return
-        if await self._fallbacks.take(job, error, waits=waits):
-            self._wait(job)
+        if await self._fallbacks.switch(job, error, waits=waits):
+            self._enqueue(job)
             return
         if waits and not job.cancelled and not job.expired:
             # No other node has room now. Not given back to the queue: that would use up a delivery.
             pause = self.settings.busy_pause_s
-            job.timer = asyncio.get_running_loop().call_later(pause, self._wait, job)
+            job.timer = asyncio.get_running_loop().call_later(pause, self._enqueue, job)
             return
         self._settle(job, error)
-        self._room_again(job.queue.model)
+        self._refill(job.queue.model)
 
-    def _do(self, message: RecoverJob | PlaceJob | UseFallback | RefuseJob) -> None:
+    def _schedule(self, message: RecoverJob | PlaceJob | UseFallback | RefuseJob) -> None:
         """Go on with a job in a handler of its own. The deadline is left out: a job that is late is settled
         here."""
         job = message.job
-        self.me.deliver(message, _Failures(self, job), Envelope(trace=job.envelope.trace))
+        self.me.deliver(message, _JobFailure(self, job), Envelope(trace=job.envelope.trace))
 
     def failed(self, job: Job, error: OrchestraError) -> None:
         """A handler broke off in the midst of it."""
         if not job.settled:
             self._waiting.remove(job)
             self._settle(job, error)
-            self._room_again(job.queue.model)
+            self._refill(job.queue.model)
 
-    def _room_again(self, model: str) -> None:
+    def _refill(self, model: str) -> None:
         if self._leaving:
             return
         self._place(model)
-        self.queues.ask_for(model, self._room)
+        self.queues.pull_model(model, self._room_by_priority)
         if len(self.queues.models) > 1:
-            self._view_changed.set()
+            self._changed.set()
 
     def _settle(self, job: Job, error: OrchestraError | None) -> None:
         """Tell the asker of an error nobody else has told it, and acknowledge the message."""
@@ -427,9 +427,9 @@ class Dispatcher(Actor):
             ended(job.queue.model, "superseded").inc()
             return
         ended(job.queue.model, error.code if error else "ok").inc()
-        self._say_settled(job, error)
+        self._acknowledge(job, error)
 
-    def _say_settled(self, job: Job, error: OrchestraError | None) -> None:
+    def _acknowledge(self, job: Job, error: OrchestraError | None) -> None:
         try:
             if error is not None and not isinstance(error, Cancelled):
                 end = GenerationEnd(finish=Finish(reason="error", model=job.queue.model), error=error.body())
@@ -438,10 +438,10 @@ class Dispatcher(Actor):
         except BusUnavailable:
             self._unsettled.append((job, error))
 
-    def _settle_late(self) -> None:
+    def _settle_pending(self) -> None:
         late, self._unsettled = self._unsettled, []
         for job, error in late:
-            self._say_settled(job, error)
+            self._acknowledge(job, error)
 
     def _cancel(self, job_id: str) -> bool:
         job = self._jobs.get(job_id)
@@ -456,10 +456,10 @@ class Dispatcher(Actor):
         """Keep what was pulled from redelivery, and ask again for what a lost message would have brought."""
         while True:
             await asyncio.sleep(self.settings.keep_alive_s)
-            self._keep()
-            self._view_changed.set()
+            self._extend_ack_wait()
+            self._changed.set()
 
-    def _keep(self) -> None:
+    def _extend_ack_wait(self) -> None:
         try:
             for job in self._jobs.values():
                 job.delivery.settle(b"+WPI")
@@ -468,7 +468,7 @@ class Dispatcher(Actor):
 
 
 @dataclass(frozen=True, slots=True)
-class _Failures:
+class _JobFailure:
     """The sink of what a dispatcher does with `job`: a defect there ends it, or it would wait for ever."""
 
     dispatcher: Dispatcher

@@ -19,28 +19,28 @@ log = logging.getLogger(__name__)
 class Explainer:
     """Answers `orchestra status --explain` for one dispatcher."""
 
-    def __init__(self, bus: Bus, placing: Placer) -> None:
+    def __init__(self, bus: Bus, placer: Placer) -> None:
         self.bus = bus
-        self.placing = placing
+        self.placer = placer
         self.name = f"{platform.node()}-{os.getpid()}"
         self._subscription: Subscription | None = None
 
     async def start(self) -> None:
-        self._subscription = await self.bus.subscribe(ExplainAddress.SUBJECTS, self._asked)
+        self._subscription = await self.bus.subscribe(ExplainAddress.SUBJECTS, self._explain)
 
     async def stop(self) -> None:
         if self._subscription is not None:
             await self._subscription.unsubscribe()
 
-    def _asked(self, message: Message) -> None:
+    def _explain(self, message: Message) -> None:
         try:
             model = ExplainAddress.parse(message.subject).model
-            needs = Needs.decoded(model, message.data.decode())
+            needs = Needs.decode(model, message.data.decode())
         except ValueError as error:
             log.debug("a question about placement cannot be read: %s", error)
             return
-        told = explain(self.placing.chooser.view, needs, time.monotonic(), dispatcher=self.name)
+        explanation = explain(self.placer.chooser.index, needs, time.monotonic(), dispatcher=self.name)
         try:
-            self.bus.post(message.reply, told.model_dump_json().encode())
+            self.bus.post(message.reply, explanation.model_dump_json().encode())
         except OrchestraError as error:
             log.debug("a question about placement stays without an answer: %s", error)

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable
 
 from actors.bus.bus import Bus
-from actors.dispatcher import migration as handover
+from actors.dispatcher import migration
 from actors.dispatcher.hedger import Hedger
 from actors.dispatcher.job import Job
 from actors.dispatcher.metrics import moved
@@ -33,21 +33,21 @@ _TRANSIENT = (NodeBusy, NodeLost, NoResponders, BusUnavailable, ShuttingDown, *S
 
 
 class Failover:
-    """`alive` names the nodes that serve a model and answer. While `leaving` nothing moves to a node that
-    has no room at once."""
+    """`live_nodes` names the nodes that serve a model and answer. While `leaving` nothing moves to a node
+    that has no room at once."""
 
     def __init__(
         self,
         bus: Bus,
-        placing: Placer,
-        hedges: Hedger,
-        alive: Callable[[str], set[str]],
+        placer: Placer,
+        hedger: Hedger,
+        live_nodes: Callable[[str], set[str]],
         settings: DispatcherSettings,
     ) -> None:
         self.bus = bus
-        self.placing = placing
-        self.hedges = hedges
-        self.alive = alive
+        self.placer = placer
+        self.hedger = hedger
+        self.live_nodes = live_nodes
         self.settings = settings
         self.budget = RetryBudget(share=settings.retry_share, reserve=settings.retry_reserve)
         self.leaving = False
@@ -60,12 +60,12 @@ class Failover:
         tried = job.tried = set()
         waits = False
         while node is not None:
-            error = await self.hedges.generate(node, job, tried)
-            waits = error is not None and await self._may_go_on(job, error)
+            error = await self.hedger.generate(node, job, tried)
+            waits = error is not None and await self._can_move(job, error)
             node = await self._next_node(job, error, tried) if waits and error is not None else None
         return error, waits and isinstance(error, _TRANSIENT)
 
-    async def _may_go_on(self, job: Job, error: OrchestraError) -> bool:
+    async def _can_move(self, job: Job, error: OrchestraError) -> bool:
         """Whether another node may take up a generation after `error`, and from where: its body says that.
 
         A node that is busy or not there never had it. What dies with its node moves without a budget, for
@@ -82,7 +82,7 @@ class Failover:
                 return False
             if not isinstance(error, NodeLost | NoOutput | ShuttingDown) and not self.budget.withdraw():
                 return False
-        if not await handover.prepare(self.bus, job, self.settings.busy_pause_s):
+        if not await migration.prepare_move(self.bus, job, self.settings.busy_pause_s):
             return False
         moved(job.queue.model, error.code).inc()
         if job.moves > 1:  # the first move is at once; whatever goes on and on failing needs time
@@ -92,11 +92,11 @@ class Failover:
     async def _next_node(self, job: Job, error: OrchestraError, tried: set[str]) -> NodeInfo | None:
         """The node to try after `error`, once it has room, its slot taken; None to leave it at that."""
         while not (job.cancelled or job.expired or self.leaving):
-            node = self.placing.choose(job, without=frozenset(tried))
+            node = self.placer.choose(job, without=frozenset(tried))
             if node is not None:
                 return node
-            others = self.alive(job.queue.model) - tried
-            if isinstance(error, _TRANSIENT) or not self.placing.possible(job, others):
+            others = self.live_nodes(job.queue.model) - tried
+            if isinstance(error, _TRANSIENT) or not self.placer.can_run(job, others):
                 return None
             await asyncio.sleep(self.settings.busy_pause_s)
         return None

@@ -14,7 +14,7 @@ from typing import Any
 
 from actors.bus.bus import Bus
 from actors.bus.message import Message
-from actors.dispatcher import migration as handover
+from actors.dispatcher import migration
 from actors.dispatcher.job import Job
 from actors.dispatcher.metrics import hedges
 from actors.dispatcher.node_client import NodeClient
@@ -33,21 +33,21 @@ restarts, the node that ended the stream is taken for the winner."""
 
 @dataclass(slots=True, eq=False)
 class HedgedCall:
-    """Of `job` between the node it was sent to and, once it is late, a second one. `tell` is where its reader
-    says who began first, and `writer` how the second one signs."""
+    """Of `job` between the node it was sent to and, once it is late, a second one. `decision_subject` is
+    where its reader says who began first, and `writer` how the second one signs."""
 
     job: Job
-    first: NodeInfo
-    tried: set[str]
-    began: float
+    first_node: NodeInfo
+    tried_nodes: set[str]
+    started_at: float
     probe: bool = False
     """Whether it tries out the first node: then the second one costs no share of the budget."""
-    spare: str = ""
+    reserved: str = ""
     """The node whose slot is taken while the reader is asked whether it is needed."""
-    second: str = ""
+    second_node: str = ""
     """The node, once the generation was sent there."""
     writer: str = ""
-    tell: str = ""
+    decision_subject: str = ""
     hedge: asyncio.Task[OrchestraError | None] | None = None
     won: asyncio.Future[bool] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
     """Whether the second one began first, once that is known."""
@@ -61,31 +61,31 @@ class HedgedCall:
 class Hedger:
     """Of one dispatcher."""
 
-    def __init__(self, bus: Bus, placing: Placer, calls: NodeClient, settings: HedgeSettings) -> None:
+    def __init__(self, bus: Bus, placer: Placer, node_client: NodeClient, settings: HedgeSettings) -> None:
         self.bus = bus
-        self.placing = placing
-        self.calls = calls
+        self.placer = placer
+        self.node_client = node_client
         self.settings = settings
         self.first_tokens = FirstTokens(settings)
         self.budget = RetryBudget(share=settings.share, reserve=settings.reserve)
 
-    async def generate(self, node: NodeInfo, job: Job, tried: set[str]) -> OrchestraError | None:
-        """Run `job` on `node`, whose slot is taken, and where it is late on another as well; `tried` gets
-        both. None when one of them ended the stream itself, whatever its end; the error otherwise."""
-        tried.add(node.id)
-        probe = self.placing.probes(job, node.id)
+    async def generate(self, node: NodeInfo, job: Job, tried_nodes: set[str]) -> OrchestraError | None:
+        """Run `job` on `node`, whose slot is taken, and where it is late on another as well; `tried_nodes`
+        gets both. None when one of them ended the stream itself, whatever its end; the error otherwise."""
+        tried_nodes.add(node.id)
+        probe = self.placer.is_probe(job, node.id)
         late_after_s = self._late_after_s(job, probe)
         if late_after_s is None:
-            return _failure(await self._call(node, job))
-        race = HedgedCall(job, node, tried, time.monotonic(), probe)
-        timer = asyncio.get_running_loop().call_later(late_after_s, self._late, race)
+            return _error_of(await self._call(node, job))
+        call = HedgedCall(job, node, tried_nodes, time.monotonic(), probe)
+        timer = asyncio.get_running_loop().call_later(late_after_s, self._late, call)
         try:
-            error = _failure(await self._call(node, job))
-            return error if race.hedge is None else await self._ended(race, race.hedge, error)
+            error = _error_of(await self._call(node, job))
+            return error if call.hedge is None else await self._outcome(call, call.hedge, error)
         finally:
             timer.cancel()
-            if race.hedge is not None:
-                await self._close(race, race.hedge)
+            if call.hedge is not None:
+                await self._finish(call, call.hedge)
 
     def _late_after_s(self, job: Job, probe: bool) -> float | None:
         """None for what is never sent twice: nobody waits for it, or it was begun by somebody before. A
@@ -99,102 +99,103 @@ class Hedger:
         return self.settings.probe_late_s if probe and late_after_s is None else late_after_s
 
     async def _call(self, node: NodeInfo, job: Job, body: bytes = b"") -> GenerationEnd | OrchestraError:
-        began = time.monotonic()
-        outcome = await self.calls.generate(node, job, body)
+        started_at = time.monotonic()
+        outcome = await self.node_client.generate(node, job, body)
         if isinstance(outcome, GenerationEnd) and job.queue.priority is Priority.INTERACTIVE:
             now = time.monotonic()
-            self.first_tokens.saw(job.queue.model, now - began - outcome.writing_s, now)
+            self.first_tokens.record(job.queue.model, now - started_at - outcome.writing_s, now)
         return outcome
 
-    def _late(self, race: HedgedCall) -> None:
+    def _late(self, call: HedgedCall) -> None:
         """Have a second node begin too, if one has room now and the budget allows it."""
-        if race.job.cancelled or race.job.expired or not (race.probe or self.budget.withdraw()):
+        if call.job.cancelled or call.job.expired or not (call.probe or self.budget.withdraw()):
             return
-        second = self.placing.choose(race.job, without=frozenset(race.tried), sure=True)
-        if second is None:
-            self._not_used(race)
+        second_node = self.placer.choose(call.job, without=frozenset(call.tried_nodes), sure=True)
+        if second_node is None:
+            self._refund(call)
             return
-        race.spare = second.id
-        race.hedge = asyncio.get_running_loop().create_task(self._hedge(race, second))
+        call.reserved = second_node.id
+        call.hedge = asyncio.get_running_loop().create_task(self._hedge(call, second_node))
 
-    async def _hedge(self, race: HedgedCall, second: NodeInfo) -> OrchestraError | None:
-        """Run it on `second` too, whose slot is taken, unless its reader has something to read by now."""
-        job = race.job
-        race.tell = self.bus.expect(lambda message: self._decided(race, message))
+    async def _hedge(self, call: HedgedCall, second_node: NodeInfo) -> OrchestraError | None:
+        """Run it on `second_node` too, whose slot is taken, unless its reader has something to read by
+        now."""
+        job = call.job
+        call.decision_subject = self.bus.expect(lambda message: self._on_decision(call, message))
         try:
-            race.writer, body = await handover.race(self.bus, job, race.tell)
+            call.writer, body = await migration.prepare_hedge(self.bus, job, call.decision_subject)
         except OrchestraError as error:
             log.info("generation %s is late, and its reader cannot be asked: %s", job.id, error)
             body = b""
         if not body or job.cancelled:
-            self._give_back(race)
+            self._release(call)
             return None
-        race.spare, race.second = "", second.id
-        race.tried.add(second.id)
-        log.info("generation %s is late on %s and goes to %s too", job.id, race.first.id, second.id)
-        outcome = await self._call(second, job, body)
+        call.reserved, call.second_node = "", second_node.id
+        call.tried_nodes.add(second_node.id)
+        log.info("generation %s is late on %s and goes to %s too", job.id, call.first_node.id, second_node.id)
+        outcome = await self._call(second_node, job, body)
         if isinstance(outcome, GenerationEnd) and outcome.error is not None and outcome.events == 0:
             return from_body(outcome.error)  # its reader takes no refusal from a second one
-        return _failure(outcome)
+        return _error_of(outcome)
 
-    def _give_back(self, race: HedgedCall) -> None:
+    def _release(self, call: HedgedCall) -> None:
         """The slot and the share of the budget that were not needed, if so."""
-        if race.spare:
-            self._not_used(race)
-            self.placing.give_back(race.job, race.spare)
-            self.placing.offer_again(race.job.queue.model)
-            race.spare = ""
+        if call.reserved:
+            self._refund(call)
+            self.placer.give_back(call.job, call.reserved)
+            self.placer.place_again(call.job.queue.model)
+            call.reserved = ""
 
-    def _not_used(self, race: HedgedCall) -> None:
-        if not race.probe:
+    def _refund(self, call: HedgedCall) -> None:
+        if not call.probe:
             self.budget.give_back()
 
-    def _decided(self, race: HedgedCall, message: Message) -> None:
+    def _on_decision(self, call: HedgedCall, message: Message) -> None:
         """One of them has begun: the other stops."""
-        if race.won.done() or not race.second:
+        if call.won.done() or not call.second_node:
             return
-        race.won.set_result(message.data.decode(errors="replace") == race.writer)
-        if race.won.result():
-            late = HedgeLost(f"node {race.second} was asked later and began first")
-            self.calls.give_up(race.first.id, race.job, "", late)
+        call.won.set_result(message.data.decode(errors="replace") == call.writer)
+        if call.won.result():
+            late = HedgeLost(f"node {call.second_node} was asked later and began first")
+            self.node_client.abandon(call.first_node.id, call.job, "", late)
         else:
-            self._give_up_second(race)
+            self._abandon_second(call)
 
-    def _give_up_second(self, race: HedgedCall) -> None:
-        self.calls.give_up(race.second, race.job, race.writer, Cancelled("the first node began"))
+    def _abandon_second(self, call: HedgedCall) -> None:
+        self.node_client.abandon(call.second_node, call.job, call.writer, Cancelled("the first node began"))
 
-    async def _ended(
-        self, race: HedgedCall, hedge: asyncio.Task[OrchestraError | None], error: OrchestraError | None
+    async def _outcome(
+        self, call: HedgedCall, hedge: asyncio.Task[OrchestraError | None], error: OrchestraError | None
     ) -> OrchestraError | None:
         """What came of both, since the call of the first node has ended with `error`."""
         if isinstance(error, HedgeLost):
             now = time.monotonic()
-            self.first_tokens.saw(race.job.queue.model, now - race.began, now)
-            self.placing.offer_again(race.job.queue.model)
+            self.first_tokens.record(call.job.queue.model, now - call.started_at, now)
+            self.placer.place_again(call.job.queue.model)
             return await hedge
-        if not race.second:
+        if not call.second_node:
             return error
         if error is None:  # only one of two ends was read
-            either: set[asyncio.Future[Any]] = {race.won, hedge}
+            either: set[asyncio.Future[Any]] = {call.won, hedge}
             await asyncio.wait(either, timeout=DECIDED_S, return_when=asyncio.FIRST_COMPLETED)
-            return await hedge if race.second_won else None
+            return await hedge if call.second_won else None
         outcome = await hedge
-        return error if race.second_won is False else outcome
+        return error if call.second_won is False else outcome
 
-    async def _close(self, race: HedgedCall, hedge: asyncio.Task[OrchestraError | None]) -> None:
-        self.bus.forget(race.tell)
-        if race.second:
-            given_up = not hedge.done() or isinstance(hedge.result(), Cancelled | None)
-            outcome = "won" if race.second_won else "lost" if given_up else "failed"
-            hedges(race.job.queue.model, outcome).inc()
+    async def _finish(self, call: HedgedCall, hedge: asyncio.Task[OrchestraError | None]) -> None:
+        self.bus.forget(call.decision_subject)
+        if call.second_node:
+            dead_letter_job = not hedge.done() or isinstance(hedge.result(), Cancelled | None)
+            outcome = "won" if call.second_won else "lost" if dead_letter_job else "failed"
+            hedges(call.job.queue.model, outcome).inc()
         if not hedge.done():
-            if race.second:
-                self._give_up_second(race)
+            if call.second_node:
+                self._abandon_second(call)
             hedge.cancel()
             await asyncio.wait({hedge})
-        self._give_back(race)
-        race.won.cancel()
+        self._release(call)
+        call.won.cancel()
 
 
-def _failure(outcome: GenerationEnd | OrchestraError) -> OrchestraError | None:
+def _error_of(outcome: GenerationEnd | OrchestraError) -> OrchestraError | None:
     return outcome if isinstance(outcome, OrchestraError) else None

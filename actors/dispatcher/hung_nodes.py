@@ -17,7 +17,7 @@ from orchestration.placement import Call
 
 log = logging.getLogger(__name__)
 
-MAX_ASKED = 256
+MAX_QUERIES = 256
 """Readers that are asked in one round whether they have heard of their answers."""
 
 
@@ -25,44 +25,44 @@ class HungNodes:
     """Looks at the calls of one dispatcher. Nobody tells it that an answer has begun, so the readers of
     late ones are asked. The last node that a generation has not tried keeps it."""
 
-    def __init__(self, bus: Bus, placing: Placer, calls: NodeClient, jobs: dict[str, Job]) -> None:
+    def __init__(self, bus: Bus, placer: Placer, node_client: NodeClient, jobs: dict[str, Job]) -> None:
         self.bus = bus
-        self.placing = placing
-        self.calls = calls
+        self.placer = placer
+        self.node_client = node_client
         self.jobs = jobs
 
-    async def watch(self) -> None:
+    async def run(self) -> None:
         """Until it is cancelled."""
-        pause_s = min(1.0, self.calls.first_outputs.settings.min_s / 4)
+        pause_s = min(1.0, self.node_client.first_outputs.settings.min_s / 4)
         while True:
             await asyncio.sleep(pause_s)
             try:
-                await self.look()
+                await self.check()
             except Exception:  # one look that fails must not be the last
                 log.exception("looking for hung nodes failed")
 
-    async def look(self) -> None:
+    async def check(self) -> None:
         """One round."""
-        watched = self.calls.first_outputs
-        overdue = watched.overdue(self.placing.chooser.records, time.monotonic())
-        overdue = list(itertools.islice(filter(self._could_move, overdue), MAX_ASKED))
+        first_outputs = self.node_client.first_outputs
+        overdue = first_outputs.overdue(self.placer.chooser.records, time.monotonic())
+        overdue = list(itertools.islice(filter(self._could_move, overdue), MAX_QUERIES))
         if not overdue:
             return
-        await asyncio.gather(*map(self._ask, overdue))
-        for call in watched.hung(overdue, time.monotonic()):
+        await asyncio.gather(*map(self._query_reader, overdue))
+        for call in first_outputs.hung(overdue, time.monotonic()):
             job = self.jobs.get(call.id)
             if job is not None:
                 error = NoOutput(f"node {call.node} gave no output within {call.limit_s:.3g} s")
                 log.warning("generation %s goes on elsewhere: %s", call.id, error.message)
-                self.calls.give_up(call.node, job, "", error)
+                self.node_client.abandon(call.node, job, "", error)
 
     def _could_move(self, call: Call) -> bool:
         job = self.jobs.get(call.id)
-        return job is not None and self.placing.elsewhere(call.needs, job.tried)
+        return job is not None and self.placer.has_alternative(call.needs, job.tried)
 
-    async def _ask(self, call: Call) -> None:
+    async def _query_reader(self, call: Call) -> None:
         age_s = time.monotonic() - call.sent_at
         position = await peek(self.bus, call.id, min(age_s, call.limit_s))
         if position is None or position.alive:  # it may fall silent later
             call.alive_at = time.monotonic()
-        call.heard = position is not None and (position.seq > 0 or not position.open)
+        call.has_output = position is not None and (position.seq > 0 or not position.open)

@@ -22,7 +22,7 @@ class InFlight:
     def take(self, node: str) -> None:
         """A slot of `node` is spoken for."""
         self.counts[node] = self.counts.get(node, 0) + 1
-        self._tell(node)
+        self._notify(node)
 
     def free(self, node: str) -> None:
         left = self.counts[node] - 1
@@ -30,40 +30,40 @@ class InFlight:
             self.counts[node] = left
         else:
             del self.counts[node]
-        self._tell(node)
+        self._notify(node)
 
-    def _tell(self, node: str) -> None:
+    def _notify(self, node: str) -> None:
         for call in self.on_count:
             call(node, self.counts.get(node, 0))
 
-    def answer(self, node: str, generation: str) -> set[asyncio.Future[Message]]:
-        """Where the answer awaited from `node` is to be, until it is `answered`; `lost` and `give_up` fail
-        it there."""
-        waiting: set[asyncio.Future[Message]] = set()
-        self._answers.setdefault(node, {})[generation] = waiting
-        return waiting
+    def expect_answer(self, node: str, generation: str) -> set[asyncio.Future[Message]]:
+        """Where the answer awaited from `node` is to be, until it is `forget_answer`; `fail_node` and `fail`
+        fail it there."""
+        answers: set[asyncio.Future[Message]] = set()
+        self._answers.setdefault(node, {})[generation] = answers
+        return answers
 
-    def answered(self, node: str, generation: str, waiting: set[asyncio.Future[Message]]) -> None:
+    def forget_answer(self, node: str, generation: str, answers: set[asyncio.Future[Message]]) -> None:
         """Nobody awaits it any more."""
         of_node = self._answers.get(node, {})
-        if of_node.get(generation) is waiting:
+        if of_node.get(generation) is answers:
             del of_node[generation]
             if not of_node:
                 del self._answers[node]
 
-    def lost(self, node: str) -> None:
+    def fail_node(self, node: str) -> None:
         """The node died: nobody needs to wait for its answers any more."""
-        self._give_up_all(node, NodeLost(f"node {node} died while it worked on the answer"))
+        self._fail_all(node, NodeLost(f"node {node} died while it worked on the answer"))
 
-    def cut(self, node: str) -> None:
+    def fail_disconnected(self, node: str) -> None:
         """The node was without a connection: its answers may have been lost."""
-        self._give_up_all(node, BusUnavailable(f"node {node} lost its connection to NATS for a moment"))
+        self._fail_all(node, BusUnavailable(f"node {node} lost its connection to NATS for a moment"))
 
-    def _give_up_all(self, node: str, error: OrchestraError) -> None:
+    def _fail_all(self, node: str, error: OrchestraError) -> None:
         for generation in list(self._answers.get(node, ())):
-            self.give_up(node, generation, error)
+            self.fail(node, generation, error)
 
-    def give_up(self, node: str, generation: str, error: OrchestraError) -> None:
+    def fail(self, node: str, generation: str, error: OrchestraError) -> None:
         """End the wait for one answer with `error`."""
         for answer in self._answers.get(node, {}).get(generation, ()):
             if not answer.done():
@@ -72,4 +72,4 @@ class InFlight:
     @property
     def pending_answers(self) -> int:
         """Answers awaited from all nodes."""
-        return sum(len(waiting) for waiting in self._answers.values())
+        return sum(len(answers) for answers in self._answers.values())

@@ -46,7 +46,7 @@ class Job:
     """Ends the wait at the deadline, or the pause."""
 
     @classmethod
-    def of(cls, delivery: Delivery) -> Job:
+    def from_delivery(cls, delivery: Delivery) -> Job:
         """Read from the headers and the subject alone: the body passes through unread.
 
         Raises ValueError for a message that no asker of ours has sent.

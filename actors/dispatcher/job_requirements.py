@@ -12,9 +12,9 @@ log = logging.getLogger(__name__)
 
 
 @lru_cache(maxsize=4096)
-def _decoded(model: str, text: str) -> Needs:
+def _decode(model: str, text: str) -> Needs:
     try:
-        return Needs.decoded(model, text)
+        return Needs.decode(model, text)
     except ValueError as error:
         log.warning("the needs of a generation of %r cannot be read: %s", model, error)
         return Needs(model=model)
@@ -22,4 +22,4 @@ def _decoded(model: str, text: str) -> Needs:
 
 def needs_of(job: Job) -> Needs:
     """What its asker said of it."""
-    return _decoded(job.queue.model, job.delivery.message.header(NEEDS_HEADER))
+    return _decode(job.queue.model, job.delivery.message.header(NEEDS_HEADER))

@@ -22,7 +22,7 @@ from orchestration.messages import Continuation, Generation, StreamPosition
 log = logging.getLogger(__name__)
 
 
-async def given_up(job: Job) -> InternalError:
+async def dead_letter_job(job: Job) -> InternalError:
     """Dead-letter a generation that no dispatcher survived; returns the error for its reader."""
     error = InternalError(f"given up: it was delivered {job.delivery.attempt - 1} times, and came to no end")
     try:
@@ -32,19 +32,19 @@ async def given_up(job: Job) -> InternalError:
     return error
 
 
-async def race(bus: Bus, job: Job, tell: str) -> tuple[str, bytes]:
+async def prepare_hedge(bus: Bus, job: Job, decision_subject: str) -> tuple[str, bytes]:
     """How a second node signs that is to race the first one, and what it gets: nothing where it is not
     needed, since something was read meanwhile, or nobody reads any more.
 
-    Who came first is published to `tell`. Raises what `stream_position` does.
+    Who came first is published to `decision_subject`. Raises what `stream_position` does.
     """
-    position = await request_race(bus, job.id, tell)
+    position = await request_race(bus, job.id, decision_subject)
     if not position.open or position.alive:
         return "", b""
-    return position.writer, continued(job.delivery.message.data, position, job.queue.model)
+    return position.writer, with_continuation(job.delivery.message.data, position, job.queue.model)
 
 
-async def back(bus: Bus, job: Job, pause_s: float) -> bool:
+async def wait_for_bus(bus: Bus, job: Job, pause_s: float) -> bool:
     """Wait until NATS is there; False when the generation ran out of time first."""
     while not bus.connected:
         if job.cancelled or job.expired:
@@ -53,9 +53,9 @@ async def back(bus: Bus, job: Job, pause_s: float) -> bool:
     return True
 
 
-async def prepare(bus: Bus, job: Job, pause_s: float) -> bool:
+async def prepare_move(bus: Bus, job: Job, pause_s: float) -> bool:
     """Make the body of `job` one that goes on where its reader is; False when it cannot, or nobody reads."""
-    while await back(bus, job, pause_s):
+    while await wait_for_bus(bus, job, pause_s):
         try:
             position = await stream_position(bus, job.id, attempt=job.delivery.attempt)
             break
@@ -72,11 +72,11 @@ async def prepare(bus: Bus, job: Job, pause_s: float) -> bool:
     if position.superseded:
         job.superseded = True
         return False
-    job.body = continued(job.delivery.message.data, position, job.queue.model)
+    job.body = with_continuation(job.delivery.message.data, position, job.queue.model)
     return True
 
 
-def continued(body: bytes, position: StreamPosition, model: str) -> bytes:
+def with_continuation(body: bytes, position: StreamPosition, model: str) -> bytes:
     """The generation in `body`, to be gone on with by `model`. One that cannot be read stays as it is: the
     node says what is wrong with it."""
     try:

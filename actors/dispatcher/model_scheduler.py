@@ -20,17 +20,17 @@ decided by an old view is refused by its node at worst."""
 
 
 class ModelScheduler:
-    """Bars models from nodes in `view`. `again` is called with each model that waits when a turn has ended
-    by itself. Costs nothing where every node holds all it offers."""
+    """Bars models from nodes in `index`. `place_again` is called with each model that waits when a turn has
+    ended by itself. Costs nothing where every node holds all it offers."""
 
     def __init__(
-        self, view: ReplicaIndex, waiting: PendingQueue, again: Callable[[str], None], hold_s: float
+        self, index: ReplicaIndex, pending: PendingQueue, place_again: Callable[[str], None], hold_s: float
     ) -> None:
-        self.view = view
-        self.waiting = waiting
-        self._again = again
+        self.index = index
+        self.pending = pending
+        self._place_again = place_again
         self._grouping = Grouping(hold_s)
-        self._waited: set[str] = set()
+        self._last_pending: set[str] = set()
         self.max_decision_s = MAX_DECISION_S
         self.not_before = 0.0
         """When, by the monotonic clock, the next decision may be made."""
@@ -40,15 +40,15 @@ class ModelScheduler:
         if self._timer is not None:
             self._timer.cancel()
 
-    def reported(self, info: NodeInfo) -> None:
-        """A node joined, or reports; `view` knows it already."""
+    def update_node(self, info: NodeInfo) -> None:
+        """A node joined, or reports; `index` knows it already."""
         now = time.monotonic()
         before = info.id in self._grouping.nodes
         self._grouping.report(info, now)
         if before and info.id not in self._grouping.nodes:
-            self.view.bar(info.id, (), now)
+            self.index.bar(info.id, (), now)
 
-    def gone(self, node: str) -> None:
+    def remove_node(self, node: str) -> None:
         self._grouping.remove(node)
 
     def started(self, node: str, model: str) -> None:
@@ -59,43 +59,45 @@ class ModelScheduler:
     def ended(self, node: str, model: str, *, failed: bool) -> None:
         """It is over."""
         if node in self._grouping.nodes:
-            waits = any(self.waiting.of_each(model))
+            waits = any(self.pending.counts_of(model))
             self._grouping.ended(node, model, time.monotonic(), failed=failed, waited_for=waits)
 
     def decide(self) -> None:
-        """Have `view` bar what may not start now. Call it before anything is placed."""
+        """Have `index` bar what may not start now. Call it before anything is placed."""
         if not self._grouping.nodes:
             return
-        waited = set(self.waiting.models)
-        if waited == self._waited and not self._grouping.changed:
+        pending_models = set(self.pending.models)
+        if pending_models == self._last_pending and not self._grouping.changed:
             return
         now = time.monotonic()
         if now < self.not_before:
-            self._wake(self.not_before - now)
+            self._schedule(self.not_before - now)
             return
-        self._waited = waited
-        turns = self._grouping.turns([self._waiter(model, now) for model in waited], now)
-        for node, models in turns.open.items():
-            self.view.bar(node, self._grouping.nodes[node].sizes.keys() - models, now)
+        self._last_pending = pending_models
+        time_slices = self._grouping.time_slices(
+            [self._pending_model(model, now) for model in pending_models], now
+        )
+        for node, models in time_slices.open.items():
+            self.index.bar(node, self._grouping.nodes[node].sizes.keys() - models, now)
         self.stop()
-        if turns.until < float("inf"):
-            self._wake(turns.until - now)
+        if time_slices.until < float("inf"):
+            self._schedule(time_slices.until - now)
         took = time.monotonic() - now
         if took > self.max_decision_s:
             self.not_before = now + 10 * took
 
-    def _wake(self, seconds: float) -> None:
+    def _schedule(self, seconds: float) -> None:
         """Have everything that waits offered again then."""
         self.stop()
         self._timer = asyncio.get_running_loop().call_later(max(0.001, seconds), self._due)
 
-    def _waiter(self, model: str, now: float) -> PendingModel:
-        (first,) = self.waiting.in_order(model, 1)
+    def _pending_model(self, model: str, now: float) -> PendingModel:
+        (first,) = self.pending.in_order(model, 1)
         needs = needs_of(first)
         fit = [
             replica
-            for replica in self.view.replicas.get(model, {}).values()
-            if replica.usable(now) and not replica.misfit(needs)
+            for replica in self.index.replicas.get(model, {}).values()
+            if replica.usable(now) and not replica.mismatch(needs)
         ]
         return PendingModel(
             model=model,
@@ -107,5 +109,5 @@ class ModelScheduler:
 
     def _due(self) -> None:
         self._grouping.changed = True
-        for model in self.waiting.models:
-            self._again(model)
+        for model in self.pending.models:
+            self._place_again(model)

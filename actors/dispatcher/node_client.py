@@ -36,12 +36,12 @@ class NodeClient:
     """Of one dispatcher."""
 
     def __init__(
-        self, bus: Bus, in_flight: InFlight, placing: Placer, first_output: FirstOutputSettings
+        self, bus: Bus, in_flight: InFlight, placer: Placer, first_output: FirstOutputSettings
     ) -> None:
         self.bus = bus
         self.first_outputs = FirstOutputs(first_output)
         self.in_flight = in_flight
-        self.placing = placing
+        self.placer = placer
 
     async def generate(self, node: NodeInfo, job: Job, body: bytes = b"") -> GenerationEnd | OrchestraError:
         """Run `job` on `node`, whose slot is taken, and give the slot free. The end of the stream when the
@@ -49,29 +49,29 @@ class NodeClient:
 
         `body` is that of a second node, while the first is at work.
         """
-        began = time.monotonic()
+        started_at = time.monotonic()
         outcome: GenerationEnd | OrchestraError = Cancelled("the dispatcher was stopped")
         call = None
         if any(card.loaded for card in node.models if card.name == job.queue.model):  # to load takes its time
-            call = self.first_outputs.sent(job.id, node.id, needs_of(job), began)
+            call = self.first_outputs.sent(job.id, node.id, needs_of(job), started_at)
         try:
-            with span("place", orchestra__node=node.id, orchestra__hedge=bool(body)) as placing:
-                recording = placing.is_recording()
+            with span("place", orchestra__node=node.id, orchestra__hedge=bool(body)) as place_span:
+                recording = place_span.is_recording()
                 if recording:
-                    placing.set_attribute("orchestra.placement", self.placing.explained(job))
+                    place_span.set_attribute("orchestra.placement", self.placer.explain_json(job))
                 outcome = await self._send(node, job, body or job.body or job.delivery.message.data)
                 if recording and isinstance(outcome, OrchestraError):
-                    placing.set_attribute("error.type", outcome.code)
+                    place_span.set_attribute("error.type", outcome.code)
         finally:
             if call is not None:
                 self.first_outputs.ended(call)
             error = outcome if isinstance(outcome, OrchestraError) else None
-            self.placing.ended(job, node.id, error, time.monotonic() - began)
+            self.placer.ended(job, node.id, error, time.monotonic() - started_at)
         return outcome
 
-    def give_up(self, node: str, job: Job, writer: str, error: OrchestraError) -> None:
+    def abandon(self, node: str, job: Job, writer: str, error: OrchestraError) -> None:
         """End the call of `node` with `error`, and have it stop; another one answers."""
-        self.in_flight.give_up(node, job.id, error)
+        self.in_flight.fail(node, job.id, error)
         try:
             self.bus.post(NodeAddress(node).stop, f"{job.id} {writer}".encode())
         except BusUnavailable as failure:
@@ -87,7 +87,7 @@ class NodeClient:
     async def _send(self, node: NodeInfo, job: Job, body: bytes) -> GenerationEnd | OrchestraError:
         placed(job.queue.model, node.id).inc()
         envelope = job.envelope.with_trace(traceparent(job.envelope.trace))
-        answers = self.in_flight.answer(node.id, job.id)
+        answers = self.in_flight.expect_answer(node.id, job.id)
         try:
             message = await self.bus.request(
                 NodeAddress(node.id).generate,
@@ -101,7 +101,7 @@ class NodeClient:
         except OrchestraError as error:
             return error
         finally:
-            self.in_flight.answered(node.id, job.id, answers)
+            self.in_flight.forget_answer(node.id, job.id, answers)
         try:
             if not message.header(ERROR):
                 return GenerationEnd.model_validate_json(message.data)

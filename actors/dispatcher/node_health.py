@@ -31,8 +31,8 @@ class NodeHealthMonitor:
     an answer (frozen, or cut off), or two that nobody listened to (killed: its connection is gone);
     `on_silent` hears of it once. It is pinged on, and counts as alive again with its first answer.
 
-    `on_cut` hears of a node that answers over another connection than before: what it said while it had none,
-    such as that it is done, is lost.
+    `on_reconnect` hears of a node that answers over another connection than before: what it said while it had
+    none, such as that it is done, is lost.
 
     Pings are counted, not seconds: where this process itself was stopped for a while, one ping at most
     went unanswered. Nor do they count while NATS passes nothing on: with each round goes an echo to oneself.
@@ -45,81 +45,83 @@ class NodeHealthMonitor:
         self.silent: set[str] = set()
         self.on_silent: list[Callable[[str], None]] = []
         self.on_back: list[Callable[[str], None]] = []
-        self.on_cut: list[Callable[[str], None]] = []
+        self.on_reconnect: list[Callable[[str], None]] = []
         self.rounds = 0
         """Rounds of pings so far."""
-        self._beats: dict[str, PingState] = {}
-        self._echo = f"{bus.inbox}.pulse.{token_hex(4)}"
-        self._echoed = True
+        self._ping_states: dict[str, PingState] = {}
+        self._echo = f"{bus.inbox}.echo.{token_hex(4)}"
+        self._echo_arrived = True
 
-    async def watch(self, at_work: Callable[[], Iterable[str]]) -> None:
+    async def watch(self, busy_nodes: Callable[[], Iterable[str]]) -> None:
         """Until it is cancelled."""
-        self.bus.on_disconnect.append(self._cut_off)
-        echo = await self.bus.subscribe(self._echo, self._heard_echo)
+        self.bus.on_disconnect.append(self._on_disconnect)
+        echo = await self.bus.subscribe(self._echo, self._echo_received)
         try:
             while True:
                 await asyncio.sleep(self.interval_s)
-                self._ping(set(at_work()))
+                self._ping(set(busy_nodes()))
         finally:
             await echo.unsubscribe()
-            if self._cut_off in self.bus.on_disconnect:
-                self.bus.on_disconnect.remove(self._cut_off)
-            for node in list(self._beats):
+            if self._on_disconnect in self.bus.on_disconnect:
+                self.bus.on_disconnect.remove(self._on_disconnect)
+            for node in list(self._ping_states):
                 self._drop(node)
 
-    def gone(self, node: str) -> None:
+    def remove(self, node: str) -> None:
         """It is out of the registry."""
         self.silent.discard(node)
         self._drop(node)
 
-    def _cut_off(self) -> None:
+    def _on_disconnect(self) -> None:
         """This process itself has no connection: what it waited for has failed already."""
-        self._echoed = True
-        for beat in self._beats.values():
-            beat.connection = b""
+        self._echo_arrived = True
+        for state in self._ping_states.values():
+            state.connection = b""
 
-    def _heard_echo(self, message: Message) -> None:
-        self._echoed = True
+    def _echo_received(self, message: Message) -> None:
+        self._echo_arrived = True
 
     @property
     def connections(self) -> dict[str, bytes]:
         """The connection to NATS of each watched node, as it named it last; empty before its first answer."""
-        return {node: beat.connection for node, beat in self._beats.items()}
+        return {node: state.connection for node, state in self._ping_states.items()}
 
-    def _ping(self, at_work: set[str]) -> None:
+    def _ping(self, busy_nodes: set[str]) -> None:
         self.rounds += 1
-        counts, self._echoed = self._echoed, False
+        counts, self._echo_arrived = self._echo_arrived, False
         try:
             self.bus.post(self._echo)
         except BusUnavailable:
-            self._echoed = True
-        for node in self._beats.keys() - at_work - self.silent:
+            self._echo_arrived = True
+        for node in self._ping_states.keys() - busy_nodes - self.silent:
             self._drop(node)
-        for node in at_work | self.silent:
-            beat = self._beats.get(node)
-            if beat is None:
-                beat = self._beats[node] = PingState(self.bus.expect(partial(self._answered, node)))
-            elif node not in self.silent and beat.unanswered >= self.misses:
-                self._fell_silent(node, f"has not answered {beat.unanswered} pings")
+        for node in busy_nodes | self.silent:
+            state = self._ping_states.get(node)
+            if state is None:
+                state = self._ping_states[node] = PingState(
+                    self.bus.expect(partial(self._ping_answered, node))
+                )
+            elif node not in self.silent and state.unanswered >= self.misses:
+                self._mark_silent(node, f"has not answered {state.unanswered} pings")
             try:
-                self.bus.post(NodeAddress(node).ping, reply=beat.reply)
-                beat.unanswered += counts
+                self.bus.post(NodeAddress(node).ping, reply=state.reply)
+                state.unanswered += counts
             except BusUnavailable:
-                beat.unanswered = beat.absent = 0
+                state.unanswered = state.absent = 0
 
-    def _answered(self, node: str, message: Message) -> None:
-        beat = self._beats[node]
-        beat.unanswered = 0
+    def _ping_answered(self, node: str, message: Message) -> None:
+        state = self._ping_states[node]
+        state.unanswered = 0
         if message.status == "503":
-            beat.absent += 1
-            if beat.absent >= 2 and node not in self.silent:
-                self._fell_silent(node, "is gone from NATS")
+            state.absent += 1
+            if state.absent >= 2 and node not in self.silent:
+                self._mark_silent(node, "is gone from NATS")
             return
-        beat.absent = 0
-        before, beat.connection = beat.connection, message.data
+        state.absent = 0
+        before, state.connection = state.connection, message.data
         if before and before != message.data:
             log.warning("node %s has lost its connection to NATS, and is back", node)
-            for call in list(self.on_cut):
+            for call in list(self.on_reconnect):
                 call(node)
         if node in self.silent:
             self.silent.discard(node)
@@ -127,13 +129,13 @@ class NodeHealthMonitor:
             for call in list(self.on_back):
                 call(node)
 
-    def _fell_silent(self, node: str, why: str) -> None:
-        log.warning("node %s %s: its generations go on elsewhere", node, why)
+    def _mark_silent(self, node: str, reason: str) -> None:
+        log.warning("node %s %s: its generations go on elsewhere", node, reason)
         self.silent.add(node)
         for call in list(self.on_silent):
             call(node)
 
     def _drop(self, node: str) -> None:
-        beat = self._beats.pop(node, None)
-        if beat is not None:
-            self.bus.forget(beat.reply)
+        state = self._ping_states.pop(node, None)
+        if state is not None:
+            self.bus.forget(state.reply)

@@ -33,10 +33,10 @@ class PriorityQueues:
         """Starts of more urgent work while this rank waited, since its own last start."""
 
     def head(self, rank: int) -> Job | None:
-        line = self.jobs[rank]
-        while line and not line[0].waits:
-            line.popleft()
-        return line[0] if line else None
+        queue = self.jobs[rank]
+        while queue and not queue[0].waits:
+            queue.popleft()
+        return queue[0] if queue else None
 
     def first(self) -> Job | None:
         """The most urgent, unless it is another's turn."""
@@ -45,64 +45,64 @@ class PriorityQueues:
                 return self.head(rank)
         return next((job for rank in range(len(RANK)) if (job := self.head(rank)) is not None), None)
 
-    def in_order(self, most: int) -> list[Job]:
+    def in_order(self, limit: int) -> list[Job]:
         """The first, and after it all others, most urgent first."""
         first = self.first()
-        others = (job for line in self.jobs for job in line if job.waits and job is not first)
-        return [] if first is None else [first, *itertools.islice(others, most - 1)]
+        others = (job for queue in self.jobs for job in queue if job.waits and job is not first)
+        return [] if first is None else [first, *itertools.islice(others, limit - 1)]
 
-    def left(self, rank: int) -> None:
+    def leave(self, rank: int) -> None:
         """One of this rank waits no more."""
         self.counts[rank] -= 1
         self.passed[rank] = 0
-        for lesser in range(rank + 1, len(RANK)):
-            if self.counts[lesser]:
-                self.passed[lesser] += 1
+        for lower in range(rank + 1, len(RANK)):
+            if self.counts[lower]:
+                self.passed[lower] += 1
 
 
 class PendingQueue:
     """All models' lines."""
 
     def __init__(self) -> None:
-        self._lines: dict[str, PriorityQueues] = {}
+        self._queues: dict[str, PriorityQueues] = {}
 
     def __len__(self) -> int:
-        return sum(sum(lines.counts) for lines in self._lines.values())
+        return sum(sum(queues.counts) for queues in self._queues.values())
 
     @property
     def models(self) -> list[str]:
-        return list(self._lines)
+        return list(self._queues)
 
-    def ahead_of_each(self, model: str) -> Iterable[int]:
+    def cumulative_counts(self, model: str) -> Iterable[int]:
         """For each priority, most urgent first, how many wait that are as urgent or more."""
-        return itertools.accumulate(self.of_each(model))
+        return itertools.accumulate(self.counts_of(model))
 
-    def of_each(self, model: str) -> list[int]:
+    def counts_of(self, model: str) -> list[int]:
         """How many wait of each priority, most urgent first."""
-        lines = self._lines.get(model)
-        return _NONE if lines is None else lines.counts
+        queues = self._queues.get(model)
+        return _NONE if queues is None else queues.counts
 
     def push(self, job: Job) -> None:
-        lines = self._lines.get(job.queue.model)
-        if lines is None:
-            lines = self._lines[job.queue.model] = PriorityQueues()
+        queues = self._queues.get(job.queue.model)
+        if queues is None:
+            queues = self._queues[job.queue.model] = PriorityQueues()
         rank = RANK[job.queue.priority]
         job.waits = True
-        lines.jobs[rank].append(job)
-        lines.counts[rank] += 1
+        queues.jobs[rank].append(job)
+        queues.counts[rank] += 1
 
-    def in_order(self, model: str, most: int) -> list[Job]:
+    def in_order(self, model: str, limit: int) -> list[Job]:
         """Who is next, and who may overtake it if that does not start yet: at most so many. All go on
         waiting until `remove`."""
-        lines = self._lines.get(model)
-        return [] if lines is None else lines.in_order(most)
+        queues = self._queues.get(model)
+        return [] if queues is None else queues.in_order(limit)
 
     def remove(self, job: Job) -> None:
         """It waits no more; harmless for one that does not."""
         if not job.waits:
             return
         job.waits = False
-        lines = self._lines[job.queue.model]
-        lines.left(RANK[job.queue.priority])
-        if not any(lines.counts):
-            del self._lines[job.queue.model]
+        queues = self._queues[job.queue.model]
+        queues.leave(RANK[job.queue.priority])
+        if not any(queues.counts):
+            del self._queues[job.queue.model]

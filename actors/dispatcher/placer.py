@@ -58,7 +58,7 @@ _NODE_FAILURE = (BackendFailed, Unavailable, InternalError)
 
 
 class Placer:
-    """`again` is called with a model when waiting generations of it should be offered once more."""
+    """`place_again` is called with a model when waiting generations of it should be offered once more."""
 
     def __init__(
         self,
@@ -66,13 +66,13 @@ class Placer:
         in_flight: InFlight,
         pending: PendingQueue,
         settings: DispatcherSettings,
-        again: Callable[[str], None],
+        place_again: Callable[[str], None],
     ) -> None:
         self.registry = registry
         self.in_flight = in_flight
         self.chooser = Chooser(settings.breaker)
-        self.groups = ModelScheduler(self.chooser.view, pending, again, settings.group_hold_s)
-        self._again = again
+        self.model_scheduler = ModelScheduler(self.chooser.index, pending, place_again, settings.group_hold_s)
+        self._place_again = place_again
         self._timers: dict[str, asyncio.TimerHandle] = {}
         self._probes: set[tuple[str, str]] = set()
         """Generations that try out a node, by their id and the node's."""
@@ -91,110 +91,111 @@ class Placer:
         for timer in self._timers.values():
             timer.cancel()
         self._timers.clear()
-        self.groups.stop()
+        self.model_scheduler.stop()
 
     def _node_changed(self, node: str, info: NodeInfo | None) -> None:
         if info is None:
-            self.chooser.view.remove(node)
-            self.groups.gone(node)
+            self.chooser.index.remove(node)
+            self.model_scheduler.remove_node(node)
         else:
-            self.chooser.view.put(info, time.monotonic())
-            self.groups.reported(info)
+            self.chooser.index.put(info, time.monotonic())
+            self.model_scheduler.update_node(info)
 
     def _count_changed(self, node: str, count: int) -> None:
-        self.chooser.view.loaded(node, count, time.monotonic())
+        self.chooser.index.set_own_count(node, count, time.monotonic())
 
-    def silenced(self, node: str) -> None:
+    def mark_silent(self, node: str) -> None:
         """A node answers no pings."""
-        self.chooser.view.silence(node, True, time.monotonic())
+        self.chooser.index.set_silent(node, True, time.monotonic())
 
-    def answers(self, node: str) -> None:
+    def mark_responsive(self, node: str) -> None:
         """It does again."""
-        self.chooser.view.silence(node, False, time.monotonic())
+        self.chooser.index.set_silent(node, False, time.monotonic())
 
-    def share(self, turn: SlotShare) -> None:
+    def set_slot_share(self, turn: SlotShare) -> None:
         """What part of the slots is this dispatcher's now."""
-        self.chooser.view.share(turn, time.monotonic())
+        self.chooser.index.set_slot_share(turn, time.monotonic())
 
     def room(self, model: str) -> tuple[int, int]:
         """Free slots and all slots of the nodes that may be used now."""
-        self.chooser.view.wake(time.monotonic())
-        return self.chooser.view.room(model)
+        self.chooser.index.wake(time.monotonic())
+        return self.chooser.index.room(model)
 
     def choose(self, job: Job, *, without: frozenset[str] = NO_NODES, sure: bool = False) -> NodeInfo | None:
-        """The node to run it on at once, its slot taken; None for none now, in which case `again` follows.
+        """The node to run it on at once, its slot taken; None for none now, in which case `place_again`
+        follows.
 
         One that must be `sure` goes to no node that has failed lately, or has to load the model.
         """
         now = time.monotonic()
-        self.groups.decide()
+        self.model_scheduler.decide()
         choice = self.chooser.choose(needs_of(job), now, without=without, patient=False, sure=sure)
         if isinstance(choice, Deferral):
-            self._later(job.queue.model, choice, now)
+            self._retry_later(job.queue.model, choice, now)
             return None
-        return self._taken(job, choice, now)
+        return self._take_slot(job, choice, now)
 
     def start_one(self, jobs: Sequence[Job], *, hurry: bool) -> tuple[Job, NodeInfo] | None:
         """Of jobs of one model that wait, in their order, the one to start now, and its node, whose slot is
-        taken; None for none now, in which case `again` follows. In a `hurry` no slot stays free."""
+        taken; None for none now, in which case `place_again` follows. In a `hurry` no slot stays free."""
         now = time.monotonic()
-        self.groups.decide()
-        waiting = [PendingGeneration(needs_of(job), now - job.pulled_at) for job in jobs]
-        found = self.chooser.start_one(waiting, now, hurry=hurry)
-        if isinstance(found, Deferral):
-            self._later(jobs[0].queue.model, found, now)
+        self.model_scheduler.decide()
+        pending = [PendingGeneration(needs_of(job), now - job.pulled_at) for job in jobs]
+        start = self.chooser.start_one(pending, now, hurry=hurry)
+        if isinstance(start, Deferral):
+            self._retry_later(jobs[0].queue.model, start, now)
             return None
-        place, choice = found
-        return jobs[place], self._taken(jobs[place], choice, now)
+        place, choice = start
+        return jobs[place], self._take_slot(jobs[place], choice, now)
 
-    def _taken(self, job: Job, choice: Choice, now: float) -> NodeInfo:
+    def _take_slot(self, job: Job, choice: Choice, now: float) -> NodeInfo:
         if choice.probe:
             self._probes.add((job.id, choice.node.id))
         if log.isEnabledFor(logging.DEBUG):
-            explained = explain(self.chooser.view, needs_of(job), now)
-            log.debug("generation %s goes to %s: %s", job.id, choice.node.id, explained.model_dump_json())
+            explanation = explain(self.chooser.index, needs_of(job), now)
+            log.debug("generation %s goes to %s: %s", job.id, choice.node.id, explanation.model_dump_json())
         self.in_flight.take(choice.node.id)
-        self.groups.started(choice.node.id, job.queue.model)
+        self.model_scheduler.started(choice.node.id, job.queue.model)
         return choice.node
 
-    def probes(self, job: Job, node: str) -> bool:
+    def is_probe(self, job: Job, node: str) -> bool:
         """Whether it tries out that node, which has failed."""
         return (job.id, node) in self._probes
 
-    def _later(self, model: str, waits: Deferral, now: float) -> None:
-        if waits.until is None:
+    def _retry_later(self, model: str, deferral: Deferral, now: float) -> None:
+        if deferral.until is None:
             return
-        loop, seconds = asyncio.get_running_loop(), waits.until - now
+        loop, seconds = asyncio.get_running_loop(), deferral.until - now
         due = self._timers.get(model)
         if due is not None and not due.cancelled() and due.when() <= loop.time() + seconds:
             return
         if due is not None:
             due.cancel()
-        self._timers[model] = loop.call_later(max(0.001, seconds), self._due, model)
+        self._timers[model] = loop.call_later(max(0.001, seconds), self._retry, model)
 
-    def _due(self, model: str) -> None:
+    def _retry(self, model: str) -> None:
         self._timers.pop(model, None)
-        self._again(model)
+        self._place_again(model)
 
-    def explained(self, job: Job) -> str:
+    def explain_json(self, job: Job) -> str:
         """The candidates for it with their scores, and why others are left out, as JSON."""
-        return explain(self.chooser.view, needs_of(job), time.monotonic()).model_dump_json()
+        return explain(self.chooser.index, needs_of(job), time.monotonic()).model_dump_json()
 
     def ended(self, job: Job, node: str, error: OrchestraError | None, seconds: float) -> None:
         """What was sent to `node` is over after `seconds`: learn from how it went, and give the slot free."""
         now = time.monotonic()
         self.in_flight.free(node)
-        self.groups.ended(node, job.queue.model, failed=error is not None)
+        self.model_scheduler.ended(node, job.queue.model, failed=error is not None)
         probe = (job.id, node) in self._probes
         self._probes.discard((job.id, node))
         if isinstance(error, NodeBusy):
-            self.chooser.view.refused(node, now)
-            asyncio.get_running_loop().call_later(REFUSED_S, self._ask_again, node, job.queue.model)
+            self.chooser.index.refused(node, now)
+            asyncio.get_running_loop().call_later(REFUSED_S, self._trust_report, node, job.queue.model)
         needs = needs_of(job)
         if isinstance(error, SERVER_LIMITS):
-            self.chooser.limited(needs.model, node, error, now, probe=probe)
+            self.chooser.record_limit(needs.model, node, error, now, probe=probe)
             return
-        self.chooser.ended(needs.model, node, self._outcome(needs, node, error, seconds), now, probe=probe)
+        self.chooser.ended(needs.model, node, self._outcome_of(needs, node, error, seconds), now, probe=probe)
 
     def refusals(self, model: str) -> int:
         """How often servers of `model` asked to be left alone until now; for `refusal`."""
@@ -207,28 +208,28 @@ class Placer:
         left_s = job.envelope.deadline - time.time() if job.envelope.deadline else math.inf
         return self.chooser.refusal(needs_of(job), time.monotonic(), left_s=left_s, since=job.refusals_before)
 
-    def limited(self, model: str) -> bool:
+    def is_limited(self, model: str) -> bool:
         """Whether all servers of `model` ask to be left alone now."""
         return self.chooser.all_limited(model, time.monotonic())
 
-    def elsewhere(self, needs: Needs, tried: Container[str]) -> bool:
+    def has_alternative(self, needs: Needs, tried: Container[str]) -> bool:
         """Whether another than those nodes may run it now, or when it has room."""
-        return self.chooser.elsewhere(needs, tried, time.monotonic())
+        return self.chooser.has_alternative(needs, tried, time.monotonic())
 
-    def offer_again(self, model: str) -> None:
+    def place_again(self, model: str) -> None:
         """A slot became free while the generation that had it goes on elsewhere."""
-        self._again(model)
+        self._place_again(model)
 
     def give_back(self, job: Job, node: str) -> None:
         """The slot that was taken, since it was not sent there after all."""
         self.in_flight.free(node)
-        self.groups.ended(node, job.queue.model, failed=True)
+        self.model_scheduler.ended(node, job.queue.model, failed=True)
 
-    def _ask_again(self, node: str, model: str) -> None:
-        self.chooser.view.believe(node, time.monotonic())
-        self._again(model)
+    def _trust_report(self, node: str, model: str) -> None:
+        self.chooser.index.trust_report(node, time.monotonic())
+        self._place_again(model)
 
-    def _outcome(self, needs: Needs, node: str, error: OrchestraError | None, seconds: float) -> Outcome:
+    def _outcome_of(self, needs: Needs, node: str, error: OrchestraError | None, seconds: float) -> Outcome:
         if error is None:
             return self.chooser.outcome(needs, node, seconds)
         if isinstance(error, HedgeLost):
@@ -236,18 +237,18 @@ class Placer:
         if isinstance(error, NoOutput):
             return Outcome.HUNG
         if isinstance(error, _NO_NODE_FAILURE):
-            return Outcome.UNTOLD
+            return Outcome.UNKNOWN
         if isinstance(error, DeadlineExceeded):  # the caller may just be in a hurry
             late = self.chooser.outcome(needs, node, seconds) is Outcome.SLOW
-            return Outcome.SLOW if late else Outcome.UNTOLD
-        return Outcome.FAILED if isinstance(error, _NODE_FAILURE) else Outcome.UNTOLD
+            return Outcome.SLOW if late else Outcome.UNKNOWN
+        return Outcome.FAILED if isinstance(error, _NODE_FAILURE) else Outcome.UNKNOWN
 
     @staticmethod
-    def wanted(job: Job) -> str:
+    def labels_text(job: Job) -> str:
         """The labels it asks for, to be added to a message."""
         labels = ", ".join(f"{name}={value}" for name, value in sorted(needs_of(job).labels))
         return f" with {labels}" if labels else ""
 
-    def possible(self, job: Job, among: Container[str] | None = None) -> bool:
+    def can_run(self, job: Job, among: Container[str] | None = None) -> bool:
         """Whether a live node, `among` these where they are named, may run it at all, now or later."""
-        return self.chooser.possible(needs_of(job), among)
+        return self.chooser.can_run(needs_of(job), among)

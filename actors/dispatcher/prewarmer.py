@@ -54,8 +54,8 @@ class Prewarmer:
         self.registry = registry
         self.name = name
         self.settings = settings
-        self.forecast = self._blank()
-        self.holds = False
+        self.forecast = self._new_forecast()
+        self.is_leader = False
         self._lease = Lease(Bucket(bus, LEASES), LEASE)
         self._bucket = Bucket(bus, FORECAST)
         self._subscription: Subscription | None = None
@@ -63,15 +63,15 @@ class Prewarmer:
         self._loads: dict[str, asyncio.Task[None]] = {}
         """By node what it is loading for us."""
         self._not_before: dict[tuple[str, str], float] = {}
-        self._step_came = asyncio.Event()
+        self._step_event = asyncio.Event()
         self._saved_at = 0.0
 
-    def _blank(self) -> Forecast:
+    def _new_forecast(self) -> Forecast:
         return Forecast(half_life_s=self.settings.half_life_s)
 
     async def start(self) -> None:
         if self.settings.enabled:
-            self._loop = asyncio.get_running_loop().create_task(self._live())
+            self._loop = asyncio.get_running_loop().create_task(self._run())
 
     async def stop(self) -> None:
         """Leave what was learnt, and the lease, to another."""
@@ -81,105 +81,107 @@ class Prewarmer:
         await asyncio.wait([self._loop])
         for task in self._loads.values():
             task.cancel()
-        if self.holds:
+        if self.is_leader:
             try:
                 await self._save()
                 await self._lease.release()
             except OrchestraError as error:
                 log.warning("the forecast of the last %.0f s is lost: %s", self.settings.save_s, error)
-        await self._let_go()
+        await self._step_down()
 
-    async def _live(self) -> None:
-        decided = 0.0
+    async def _run(self) -> None:
+        decided_at = 0.0
         while True:
             try:
                 await self._lease.hold(self.name.encode())
-                if not self.holds:
+                if not self.is_leader:
                     await self._take_over()
             except OrchestraError as error:
                 if not isinstance(error, Conflict):
                     log.debug("the forecast's lease cannot be had: %s", error)
-                await self._let_go()
-            renewed = time.monotonic()
-            while (left := renewed + RENEW_S - time.monotonic()) > 0:
-                if self.holds and (self._step_came.is_set() or decided <= renewed - self.settings.interval_s):
-                    self._step_came.clear()
+                await self._step_down()
+            renewed_at = time.monotonic()
+            while (left := renewed_at + RENEW_S - time.monotonic()) > 0:
+                if self.is_leader and (
+                    self._step_event.is_set() or decided_at <= renewed_at - self.settings.interval_s
+                ):
+                    self._step_event.clear()
                     self._decide()
-                    decided = time.monotonic()
+                    decided_at = time.monotonic()
                 try:
                     async with asyncio.timeout(left):
-                        await self._step_came.wait()
+                        await self._step_event.wait()
                 except TimeoutError:
                     break
-            if self.holds and time.monotonic() > self._saved_at + self.settings.save_s:
+            if self.is_leader and time.monotonic() > self._saved_at + self.settings.save_s:
                 await self._save_if_possible()
 
     async def _take_over(self) -> None:
         """Go on from what the last holder knew."""
         entry = await self._bucket.get(STATE)
-        self.forecast = self._blank()
+        self.forecast = self._new_forecast()
         if entry is not None and entry.value is not None:
             try:
-                kept = SavedForecast.model_validate_json(entry.value)
+                saved = SavedForecast.model_validate_json(entry.value)
             except ValidationError as error:
                 log.warning("what was known of arrivals cannot be read, it is learnt anew: %s", error)
             else:
-                self.forecast = Forecast.restored(kept.state, half_life_s=self.settings.half_life_s)
-        self._subscription = await self.bus.subscribe(ARRIVALS, self._seen)
+                self.forecast = Forecast.restored(saved.state, half_life_s=self.settings.half_life_s)
+        self._subscription = await self.bus.subscribe(ARRIVALS, self._record_arrivals)
         self._saved_at = time.monotonic()
-        self.holds = True
+        self.is_leader = True
         PREWARM_LEADER.set(1)
 
-    async def _let_go(self) -> None:
-        self.holds = False
-        self._step_came.clear()
+    async def _step_down(self) -> None:
+        self.is_leader = False
+        self._step_event.clear()
         PREWARM_LEADER.set(0)
         subscription, self._subscription = self._subscription, None
         if subscription is not None:
             await subscription.unsubscribe()
 
-    def _seen(self, message: Message) -> None:
+    def _record_arrivals(self, message: Message) -> None:
         try:
-            seen = ArrivalReport.model_validate_json(message.data)
+            report = ArrivalReport.model_validate_json(message.data)
         except ValidationError as error:
             log.warning("what a dispatcher has seen cannot be read: %s", error)
             return
         now = time.time()
-        for model, count in seen.arrivals.items():
+        for model, count in report.arrivals.items():
             self.forecast.add_arrivals(model, now, count)
-        for step in seen.steps:
+        for step in report.steps:
             self.forecast.add_call(step, now)
-        if seen.steps:
-            self._step_came.set()
+        if report.steps:
+            self._step_event.set()
 
     def _decide(self) -> None:
         now = time.monotonic()
         self._not_before = {key: until for key, until in self._not_before.items() if until > now}
         nodes = [node for node in self.registry.nodes.values() if node.id not in self._loads]
         expected = self.forecast.expected(time.time(), self.settings.horizon_s)
-        for warm in plan(nodes, expected, floor=self.settings.floor):
-            if (warm.node, warm.model) not in self._not_before:
-                task = asyncio.get_running_loop().create_task(self._load(warm))
-                self._loads[warm.node] = task
-                task.add_done_callback(self._loaded)
+        for warm_up in plan(nodes, expected, floor=self.settings.floor):
+            if (warm_up.node, warm_up.model) not in self._not_before:
+                task = asyncio.get_running_loop().create_task(self._load(warm_up))
+                self._loads[warm_up.node] = task
+                task.add_done_callback(self._remove_load)
 
-    def _loaded(self, task: asyncio.Task[None]) -> None:
+    def _remove_load(self, task: asyncio.Task[None]) -> None:
         self._loads = {node: each for node, each in self._loads.items() if each is not task}
 
-    async def _load(self, warm: WarmUp) -> None:
-        wanted = LoadModel(model=warm.model, ahead=True, leaving=warm.leaving)
-        self._not_before[warm.node, warm.model] = time.monotonic() + PAUSE_S
+    async def _load(self, warm_up: WarmUp) -> None:
+        message = LoadModel(model=warm_up.model, ahead=True, leaving=warm_up.leaving)
+        self._not_before[warm_up.node, warm_up.model] = time.monotonic() + PAUSE_S
         outcome = "loaded"
         try:
             answer = await self.bus.request(
-                NodeAddress(warm.node).load, wanted.model_dump_json().encode(), timeout=LOAD_TIMEOUT_S
+                NodeAddress(warm_up.node).load, message.model_dump_json().encode(), timeout=LOAD_TIMEOUT_S
             )
             if answer.header(ERROR):
                 raise from_body(ErrorBody.model_validate_json(answer.data))
         except OrchestraError as error:
             outcome = error.code
-            log.info("node %s did not load %s ahead: %s", warm.node, warm.model, error.message)
-        loads_ahead(warm.model, outcome).inc()
+            log.info("node %s did not load %s ahead: %s", warm_up.node, warm_up.model, error.message)
+        loads_ahead(warm_up.model, outcome).inc()
 
     async def _save_if_possible(self) -> None:
         try:
@@ -190,11 +192,11 @@ class Prewarmer:
     async def _save(self) -> None:
         now = time.time()
         expected = self.forecast.expected(now, self.settings.horizon_s)
-        kept = SavedForecast(
+        saved = SavedForecast(
             state=self.forecast.state(now),
             holder=self.name,
             horizon_s=self.settings.horizon_s,
             expected={model: float(f"{count:.3g}") for model, count in expected.items()},
         )
-        await self._bucket.put(STATE, kept.model_dump_json().encode())
+        await self._bucket.put(STATE, saved.model_dump_json().encode())
         self._saved_at = time.monotonic()

@@ -16,7 +16,7 @@ from orchestration.messages import Priority
 log = logging.getLogger(__name__)
 
 
-Room = Callable[[str], list[int]]
+RoomByPriority = Callable[[str], list[int]]
 """How many more of a model can be taken, by priority, most urgent first."""
 
 
@@ -28,7 +28,7 @@ class Queues:
         self.max_models = max_models
         self.deliver = deliver
         self._pullers: dict[str, list[Puller]] = {}
-        self._turned_away: set[str] = set()
+        self._rejected: set[str] = set()
 
     async def serve(self, models: Iterable[str]) -> bool:
         """Pull for these models, the ones that left making room for new ones where there are too many.
@@ -41,18 +41,18 @@ class Queues:
             if len(self._pullers) >= self.max_models:
                 await self._drop(self._pullers.keys() - wanted)
             if len(self._pullers) >= self.max_models:
-                self._turn_away(model)
+                self._reject_model(model)
                 continue
             try:
                 self._pullers[model] = await self._open(model)
             except OrchestraError as error:
                 done = False
                 log.warning("cannot pull for model %r: %s", model, error)
-        return await self._mend() and done
+        return await self._restore_consumers() and done
 
-    def _turn_away(self, model: str) -> None:
-        if model not in self._turned_away and len(self._turned_away) < self.max_models:
-            self._turned_away.add(model)
+    def _reject_model(self, model: str) -> None:
+        if model not in self._rejected and len(self._rejected) < self.max_models:
+            self._rejected.add(model)
             log.error("model %r is not served: there are %d others, max_models", model, self.max_models)
 
     async def _open(self, model: str) -> list[Puller]:
@@ -60,15 +60,15 @@ class Queues:
         for priority in Priority:
             queue = GenerationQueue(priority, model)
             await ensure_consumer(self.bus, queue.STREAM, queue.consumer, queue.subject)
-            pullers.append(Puller(self.bus, queue.STREAM, queue.consumer, self._delivered))
+            pullers.append(Puller(self.bus, queue.STREAM, queue.consumer, self._on_delivery))
         for puller in pullers:
             await puller.start()
         return pullers
 
-    def _delivered(self, delivery: Delivery) -> None:
+    def _on_delivery(self, delivery: Delivery) -> None:
         self.deliver(delivery)
 
-    async def _mend(self) -> bool:
+    async def _restore_consumers(self) -> bool:
         """Make consumers again that were deleted behind our back."""
         for model, pullers in list(self._pullers.items()):
             for priority, puller in zip(Priority, pullers, strict=True):
@@ -92,12 +92,12 @@ class Queues:
         """The models that are pulled for."""
         return frozenset(self._pullers)
 
-    def ask(self, room: Room) -> None:
+    def pull(self, room: RoomByPriority) -> None:
         """Let each queue send as many as there is room for."""
         for model in self._pullers:
-            self.ask_for(model, room)
+            self.pull_model(model, room)
 
-    def ask_for(self, model: str, room: Room) -> None:
+    def pull_model(self, model: str, room: RoomByPriority) -> None:
         """The same for the queues of one model."""
         pullers = self._pullers.get(model)
         if pullers is not None:

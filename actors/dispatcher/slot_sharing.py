@@ -13,14 +13,16 @@ STARVING = "starving"
 
 
 class SlotSharing:
-    """`starves` returns whether work here waits and gets no slot. `on_turn` is called with each new turn.
-    While nothing starves, every dispatcher may use every slot, which is faster."""
+    """`is_starving` returns whether work here waits and gets no slot. `on_change` is called with each new
+    turn. While nothing starves, every dispatcher may use every slot, which is faster."""
 
-    def __init__(self, bus: Bus, starves: Callable[[], bool], on_turn: Callable[[SlotShare], None]) -> None:
-        self.turn = SlotShare()
-        self._starves = starves
-        self._on_turn = on_turn
-        self.group = PeerGroup(bus, "dispatcher", status=self._status, on_heartbeat=self._take_turn)
+    def __init__(
+        self, bus: Bus, is_starving: Callable[[], bool], on_change: Callable[[SlotShare], None]
+    ) -> None:
+        self.slot_share = SlotShare()
+        self._is_starving = is_starving
+        self._on_change = on_change
+        self.group = PeerGroup(bus, "dispatcher", status=self._status, on_heartbeat=self._update_share)
 
     @property
     def name(self) -> str:
@@ -38,13 +40,13 @@ class SlotSharing:
         await self.group.stop()
 
     def _status(self) -> str:
-        return STARVING if self._starves() else ""
+        return STARVING if self._is_starving() else ""
 
-    def _take_turn(self) -> None:
-        turn = SlotShare()
-        if self._starves() or STARVING in self.group.peers.values():
+    def _update_share(self) -> None:
+        slot_share = SlotShare()
+        if self._is_starving() or STARVING in self.group.peers.values():
             rank = sum(name < self.name for name in self.group.peers)
-            turn = SlotShare(self.count, rank + int(time.time() / HEARTBEAT_S))
-        if turn != self.turn:
-            self.turn = turn
-            self._on_turn(turn)
+            slot_share = SlotShare(self.count, rank + int(time.time() / HEARTBEAT_S))
+        if slot_share != self.slot_share:
+            self.slot_share = slot_share
+            self._on_change(slot_share)

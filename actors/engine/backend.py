@@ -35,7 +35,7 @@ from orchestration.errors import (
     Unavailable,
     UnknownModel,
 )
-from orchestration.json_schema import resolved
+from orchestration.json_schema import resolve_references
 from orchestration.messages import Finish, Generation, Hardware, ModelCard, Usage
 from orchestration.model_memory import Residency
 
@@ -307,7 +307,7 @@ def _with_own_references(generation: Generation) -> Generation:
     guide = generation.guide
     if guide is None or guide.json_schema is None:
         return generation
-    schema = resolved(guide.json_schema)
+    schema = resolve_references(guide.json_schema)
     return generation.model_copy(update={"guide": guide.model_copy(update={"json_schema": schema})})
 
 

@@ -15,7 +15,7 @@ from typing import Any
 from actors.backends.base import Output
 from actors.engine.guidance import text_or_json
 from orchestration.errors import BackendFailed, InvalidGuide, InvalidRequest
-from orchestration.json_schema import check_references, moved
+from orchestration.json_schema import check_references, relocate
 from orchestration.messages import (
     ChatMessage,
     Finish,
@@ -156,7 +156,7 @@ def _schema(tools: Sequence[Tool]) -> dict[str, Any]:
         place = f"#/$defs/{number}"
         try:
             check_references(tool.parameters)
-            parameters[str(number)] = moved(tool.parameters, place)
+            parameters[str(number)] = relocate(tool.parameters, place)
         except InvalidGuide as error:
             raise InvalidRequest(
                 f"tools[{number}].function.parameters ({tool.name}): {error.message}",

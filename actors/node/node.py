@@ -78,8 +78,10 @@ class Node(Actor):
         self._leaving = False
         self._active: dict[str, asyncio.Task[object]] = {}
         self._cancels = CancelRegistry(bus, self._cancel, limit=REMEMBERED_CANCELS)
-        self._presence = NodeRegistration(bus, self.id, self.describe, self.lost_identity.set)
-        self.models = ModelManager(self.id, backend, round(settings.memory_mb * 1e6), self._presence.changed)
+        self._registration = NodeRegistration(bus, self.id, self.describe, self.lost_identity.set)
+        self.models = ModelManager(
+            self.id, backend, round(settings.memory_mb * 1e6), self._registration.notify_change
+        )
         self._subscriptions: list[Subscription] = []
         self._running = RUNNING.labels(self.id)
         self._rates = RateMeter()
@@ -102,7 +104,7 @@ class Node(Actor):
         )
 
     async def started(self) -> None:
-        await self._presence.claim()
+        await self._registration.claim()
         await self.models.start()
         self._subscriptions = [
             await self.bus.subscribe(NodeAddress(self.id).ping, self._ping),
@@ -113,12 +115,12 @@ class Node(Actor):
         self._stalls.start()
         SLOTS.labels(self.id).set(self.slots)
         if self._joined:  # after a crash
-            await self._presence.join()
+            await self._registration.join()
 
     async def join(self) -> None:
         """Appear in the registry; call it once the node's subject is served."""
         self._joined, self._leaving = True, False
-        await self._presence.join()
+        await self._registration.join()
 
     async def leave(self) -> None:
         """Accept no more work; generations in progress go on.
@@ -128,13 +130,13 @@ class Node(Actor):
         """
         self._joined, self._leaving = False, True
         try:
-            await self._presence.tell()
+            await self._registration.refresh()
         except OrchestraError as error:
             log.warning("node %s could not publish that it drains: %s", self.id, error)
 
     async def stopped(self) -> None:
         self._stalls.stop()
-        await self._presence.leave()
+        await self._registration.leave()
         await self._cancels.stop()
         for subscription in self._subscriptions:
             await subscription.unsubscribe()
@@ -159,7 +161,7 @@ class Node(Actor):
         """The reply to a load or unload, sent after the registry entry was updated."""
         seconds = time.perf_counter() - began
         if changed:
-            await self._presence.tell()
+            await self._registration.refresh()
         return LoadResult(node=self.id, model=model, loaded=loaded, changed=changed, seconds=seconds)
 
     async def on_generation(self, message: Generation) -> GenerationEnd:
@@ -304,7 +306,7 @@ class Node(Actor):
 
     def _load_changed(self) -> None:
         self._running.set(len(self._active))
-        self._presence.changed()
+        self._registration.notify_change()
 
     def _ping(self, message: Message) -> None:
         try:

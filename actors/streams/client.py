@@ -141,7 +141,7 @@ class StreamClient:
         headers[ID_HEADER] = work.id
         if isinstance(work, Generation):
             subject = GenerationQueue(work.priority, work.model).subject
-            headers[NEEDS_HEADER] = needs_of(work).encoded()
+            headers[NEEDS_HEADER] = needs_of(work).encode()
         else:
             subject = RunQueue(work.priority, work.pattern).subject
         body = work.model_dump_json(exclude_defaults=True).encode()

@@ -57,7 +57,7 @@ class Grouping:
         self.hold_s = hold_s
         self.nodes: dict[str, MemoryView] = {}
         self.changed = False
-        """Whether `turns` may give something else than it did last."""
+        """Whether `time_slices` may give something else than it did last."""
         self._open: set[str] = set()
         self._left_at: dict[str, float] = {}
         """When each model that may start nowhere could last."""
@@ -98,11 +98,11 @@ class Grouping:
         memory = self.nodes.get(node)
         return memory is None or model in memory.groups
 
-    def turns(self, waiters: Iterable[PendingModel], now: float) -> TimeSlices:
+    def time_slices(self, pending_models: Iterable[PendingModel], now: float) -> TimeSlices:
         """Who may start where, as long as nothing is told of any node and the same models wait."""
         self.changed = False
-        ours = list(waiters)
-        waited_for = {each.model: each.urgency for each in ours}
+        own = list(pending_models)
+        waited_for = {each.model: each.urgency for each in own}
         claims = [
             PendingModel(model=model, since=now, nodes=(node,))  # of other dispatchers
             for node, memory in self.nodes.items()
@@ -112,34 +112,34 @@ class Grouping:
         found = {node: set(memory.groups) for node, memory in self.nodes.items()}
         until = FAR
         taken: set[str] = set()
-        for each in sorted(ours + claims, key=lambda each: self._rank(each, now)):
+        for each in sorted(own + claims, key=lambda each: self._rank(each, now)):
             if each.served:
-                self._offer(each, waited_for, taken, found, now)
+                self._use_spare_room(each, waited_for, taken, found, now)
             else:
-                until = min(until, self._make_place(each, waited_for, taken, found, now))
-        self._note_who_left(found, now)
+                until = min(until, self._make_room(each, waited_for, taken, found, now))
+        self._record_departures(found, now)
         lingering = (memory.next_end(now, waited_for) for memory in self.nodes.values())
         return TimeSlices(found, min((until, *lingering)) if waited_for else FAR)
 
-    def _offer(
+    def _use_spare_room(
         self,
-        waiter: PendingModel,
+        pending: PendingModel,
         waited_for: Urgencies,
         taken: set[str],
         found: dict[str, set[str]],
         now: float,
     ) -> None:
         """Every place that nobody needs."""
-        for node in waiter.nodes:
+        for node in pending.nodes:
             memory = self.nodes.get(node)
-            if memory is not None and node not in taken and waiter.model not in memory.groups:
-                room = memory.room(waiter.model, waiter.urgency, waited_for, by_force=False)
-                if room is not None and room.at <= now:
-                    found[node].add(waiter.model)
+            if memory is not None and node not in taken and pending.model not in memory.groups:
+                eviction = memory.eviction(pending.model, pending.urgency, waited_for, by_force=False)
+                if eviction is not None and eviction.at <= now:
+                    found[node].add(pending.model)
 
-    def _make_place(
+    def _make_room(
         self,
-        waiter: PendingModel,
+        pending: PendingModel,
         waited_for: Urgencies,
         taken: set[str],
         found: dict[str, set[str]],
@@ -147,33 +147,33 @@ class Grouping:
     ) -> float:
         """One place, where it comes soonest. Who holds it takes nothing more once its turn is over; until
         then the time of that is the result."""
-        rooms = []
-        for node in waiter.nodes:
+        evictions = []
+        for node in pending.nodes:
             memory = self.nodes.get(node)
-            if memory is not None and node not in taken and waiter.model not in memory.groups:
-                room = memory.room(waiter.model, waiter.urgency, waited_for, by_force=True)
-                if room is not None:
-                    rooms.append((room.at > now, room.busy, room.at, node, room))
-        if not rooms:
+            if memory is not None and node not in taken and pending.model not in memory.groups:
+                eviction = memory.eviction(pending.model, pending.urgency, waited_for, by_force=True)
+                if eviction is not None:
+                    evictions.append((eviction.at > now, eviction.busy, eviction.at, node, eviction))
+        if not evictions:
             return FAR
-        later, busy, at, node, room = min(rooms)
+        later, busy, at, node, eviction = min(evictions)
         taken.add(node)
         if later:
             return at
-        found[node].difference_update(room.leaving)
+        found[node].difference_update(eviction.leaving)
         if not busy:
-            found[node].add(waiter.model)
+            found[node].add(pending.model)
         return FAR
 
-    def _rank(self, waiter: PendingModel, now: float) -> tuple[bool, float, str]:
+    def _rank(self, pending: PendingModel, now: float) -> tuple[bool, float, str]:
         """Those that run nowhere first, then by how long they wait for a turn, or those with the longest
         queues would take turns with each other alone."""
-        since = waiter.since
+        since = pending.since
         if self.hold_s:
-            since = max(since, self._left_at.get(waiter.model, since))
-        return waiter.served, (since - now) * waiter.urgency, waiter.model
+            since = max(since, self._left_at.get(pending.model, since))
+        return pending.served, (since - now) * pending.urgency, pending.model
 
-    def _note_who_left(self, found: dict[str, set[str]], now: float) -> None:
+    def _record_departures(self, found: dict[str, set[str]], now: float) -> None:
         able = set().union(*found.values())
         for model in self._open - able:
             self._left_at[model] = now

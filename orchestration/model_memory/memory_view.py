@@ -27,7 +27,7 @@ class Group:
     """Its last one has ended and none waited: the next begins a new group."""
 
 
-class Room(NamedTuple):
+class Eviction(NamedTuple):
     """There is room once those `leaving` have left: from `at` on they may be made to. `busy` says that ours
     are at work among them."""
 
@@ -37,11 +37,11 @@ class Room(NamedTuple):
 
 
 @dataclass(slots=True)
-class _Order:
+class _PendingLoad:
     """A model that we had loaded, and what left for it, until the node has confirmed it."""
 
     until: float
-    left: dict[str, Group]
+    evicted: dict[str, Group]
 
 
 @dataclass(slots=True)
@@ -54,7 +54,7 @@ class MemoryView:
     load_s: dict[str, float] = field(default_factory=dict)
     claims: tuple[str, ...] = ()
     groups: dict[str, Group] = field(default_factory=dict)
-    _orders: dict[str, _Order] = field(default_factory=dict)
+    _pending_loads: dict[str, _PendingLoad] = field(default_factory=dict)
 
     def report(self, info: NodeInfo, now: float) -> bool:
         """Take over what the node says; whether that changes whose turn it may be."""
@@ -63,16 +63,20 @@ class MemoryView:
         self.sizes = {card.name: card.memory_bytes for card in info.models}
         self.load_s = {card.name: card.load_s for card in info.models}
         loaded = {card.name for card in info.models if card.loaded}
-        for name in [name for name, order in self._orders.items() if name in loaded or order.until < now]:
-            del self._orders[name]
-        if not self._orders:  # else it was written before it did what we ordered
-            kept = {name: each for name, each in self.groups.items() if name in loaded or each.at_work}
-            self.groups = kept | {name: Group(now) for name in self.sizes if name in loaded - kept.keys()}
+        for name in [
+            name for name, load in self._pending_loads.items() if name in loaded or load.until < now
+        ]:
+            del self._pending_loads[name]
+        if not self._pending_loads:  # else it was written before it did what we ordered
+            resident = {name: each for name, each in self.groups.items() if name in loaded or each.at_work}
+            self.groups = resident | {
+                name: Group(now) for name in self.sizes if name in loaded - resident.keys()
+            }
         return before != (set(self.groups), self.claims, self.sizes)
 
-    def room(
+    def eviction(
         self, model: str, urgency: float, waited_for: Mapping[str, float], *, by_force: bool
-    ) -> Room | None:
+    ) -> Eviction | None:
         """When there is room for `model`; None for never. `by_force` those whose turn is over leave for it,
         without it only those of which nothing runs or waits. `waited_for` are those with their urgency: a
         turn of less urgent work is shorter by as much."""
@@ -98,7 +102,7 @@ class MemoryView:
                 excess, at = excess - size, end
                 leaving.append(name)
         busy = any(self.groups[name].at_work for name in leaving)
-        return Room(at, leaving, busy) if excess <= 0 and at < FAR else None
+        return Eviction(at, leaving, busy) if excess <= 0 and at < FAR else None
 
     def next_end(self, now: float, waited_for: Collection[str]) -> float:
         """When the next idle group stops to linger, where something waits that is not in."""
@@ -115,10 +119,10 @@ class MemoryView:
         changed = group is None or not group.at_work
         if group is None:
             group = Group(now)
-            room = self.room(model, 1.0, {}, by_force=True)
-            idle = [name for name in room.leaving if not self.groups[name].at_work] if room else []
+            eviction = self.eviction(model, 1.0, {}, by_force=True)
+            idle = [name for name in eviction.leaving if not self.groups[name].at_work] if eviction else []
             until = now + SETTLE_S + 2 * self.load_s.get(model, 0.0)
-            self._orders[model] = _Order(until, {name: self.groups.pop(name) for name in idle})
+            self._pending_loads[model] = _PendingLoad(until, {name: self.groups.pop(name) for name in idle})
         elif group.over:
             group.began = now
         group.at_work += 1
@@ -135,7 +139,7 @@ class MemoryView:
         if group.at_work:
             return False
         group.idle_since, group.over = now, not waited_for
-        if failed and model in self._orders:  # the node refused, or could not load it: nobody has left
+        if failed and model in self._pending_loads:  # the node refused, or could not load it: nobody has left
             del self.groups[model]
-            self.groups = self._orders.pop(model).left | self.groups
+            self.groups = self._pending_loads.pop(model).evicted | self.groups
         return True

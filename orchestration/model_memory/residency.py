@@ -67,11 +67,11 @@ class Residency:
     def fitting(self) -> list[str]:
         """The models that fit together, taken in their order; one that does not is passed by."""
         found: list[str] = []
-        left = self.limit_bytes or sum(self.sizes.values())
+        free_bytes = self.limit_bytes or sum(self.sizes.values())
         for model, size in self.sizes.items():
-            if size <= left:
+            if size <= free_bytes:
                 found.append(model)
-                left -= size
+                free_bytes -= size
         return found
 
 

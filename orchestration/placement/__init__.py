@@ -6,7 +6,7 @@ from orchestration.placement.explain import Candidate, Explanation, explain
 from orchestration.placement.first_output import Call, FirstOutputs, FirstOutputSettings
 from orchestration.placement.hedging import FirstTokens, HedgeSettings
 from orchestration.placement.linear_fit import LinearFit
-from orchestration.placement.needs import NEEDS_HEADER, Demand, Needs, as_labels, needs_of
+from orchestration.placement.needs import NEEDS_HEADER, Demand, Needs, needs_of, parse_labels
 from orchestration.placement.replica import SlotShare
 
 __all__ = [
@@ -28,7 +28,7 @@ __all__ = [
     "Outcome",
     "PendingGeneration",
     "SlotShare",
-    "as_labels",
     "explain",
     "needs_of",
+    "parse_labels",
 ]

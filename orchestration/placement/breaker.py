@@ -57,14 +57,14 @@ class BreakerSettings(BaseModel):
 class Outcome(StrEnum):
     """How a call went, as far as it says something about the node."""
 
-    WELL = "well"
+    SUCCEEDED = "well"
     SLOW = "slow"
     FAILED = "failed"
     HUNG = "hung"
     """No output came in time."""
     LIMITED = "limited"
     """Its server asked to be left alone."""
-    UNTOLD = "untold"
+    UNKNOWN = "untold"
     """The caller's own doing, or a node that was merely busy: says nothing."""
 
 
@@ -112,14 +112,14 @@ class Breaker:
 
     def end(self, outcome: Outcome, now: float, *, probe: bool, hold_s: float = 0.0) -> bool:
         """The call ended; True where that opened it. With `LIMITED` it stays open for `hold_s` at least."""
-        if outcome is Outcome.WELL:
+        if outcome is Outcome.SUCCEEDED:
             self._well_at = now
         if probe:
             self.probing = False
             if outcome in _BAD:
                 self._dwell = min(self._dwell * 2, self.settings.max_dwell_s)
                 self._open(now, hold_s)
-            elif outcome is Outcome.WELL:
+            elif outcome is Outcome.SUCCEEDED:
                 self.until, self._dwell = 0.0, self.settings.dwell_s
                 self._calls.clear()
             return outcome in _BAD
@@ -134,10 +134,10 @@ class Breaker:
                 hold_s = self.settings.hung_s
             self._open(now, hold_s)
             return True
-        if outcome is Outcome.UNTOLD:
+        if outcome is Outcome.UNKNOWN:
             return False
         self._calls.append((now, outcome))
-        if outcome is Outcome.WELL or not self._too_many(now):
+        if outcome is Outcome.SUCCEEDED or not self._too_many(now):
             return False
         self._unprobed = False
         self._open(now)

@@ -65,11 +65,11 @@ class Chooser:
     def __init__(self, settings: BreakerSettings | None = None, random: Random | None = None) -> None:
         self.random = random or Random()
         self.settings = settings or BreakerSettings()
-        self.view = ReplicaIndex(self.settings, self.random)
+        self.index = ReplicaIndex(self.settings, self.random)
         self.refusals: dict[str, int] = {}
         """By model, how often a server that was tried again asked to be left alone. Grows to the number of
         models that ever were."""
-        self._in_row: dict[str, int] = {}
+        self._consecutive_refusals: dict[str, int] = {}
         """The same since a node last answered well."""
 
     def choose(
@@ -83,31 +83,33 @@ class Chooser:
         patient: bool = True,
         sure: bool = False,
     ) -> Choice | Deferral:
-        """The node to start on. Its slot is the caller's to count, with `view.loaded`.
+        """The node to start on. Its slot is the caller's to count, with `index.loaded`.
 
         `ahead` generations wait before this one, which has waited `waited_s`. One that is not `patient`
         takes what is free. One that must be `sure` goes to no node that has failed lately, or has to load the
         model.
         """
-        self.view.wake(now)
-        pool = self.view.pool(needs, now)
+        self.index.wake(now)
+        pool = self.index.pool(needs, now)
         best: Replica | None = None
         best_score: Score | None = None
         for replica in pool.two(pool.ready, self.random, without):
             if sure and (replica.breaker.until or not replica.card.loaded):
                 continue
             found = score(replica, needs, now)
-            if best_score is None or self._better(replica, found, best, best_score):
+            if best_score is None or self._is_better(replica, found, best, best_score):
                 best, best_score = replica, found
         if best is None or best_score is None:
-            return Deferral(self.view.next_wake(needs.model))
+            return Deferral(self.index.next_wakeup(needs.model))
         if patient and pool.full.count and best.rates.samples:
-            spare = best_score.cost - self._else_s(pool, needs, now, ahead, without) * PATIENCE - waited_s
-            if spare > 0:
-                return Deferral(now + spare, by_choice=True)
+            gain_s = (
+                best_score.cost - self._full_replica_s(pool, needs, now, ahead, without) * PATIENCE - waited_s
+            )
+            if gain_s > 0:
+                return Deferral(now + gain_s, by_choice=True)
         probe = best.breaker.begin(now)
         if probe:
-            self.view.breaker_changed(best, now)
+            self.index.breaker_changed(best, now)
         return Choice(best.load.info, best_score, probe)
 
     def start_one(
@@ -123,7 +125,7 @@ class Chooser:
             only = self.choose(needs, now, waited_s=waited_s)
             return (0, only) if isinstance(only, Choice) else only
         found: Deferral | None = None
-        least = 0
+        least_index = 0
         tried: set[Needs] = set()
         for place, (needs, waited_s) in enumerate(waiting):
             if needs in tried:  # it has waited less than the same before it
@@ -132,24 +134,26 @@ class Chooser:
             choice = self.choose(needs, now, ahead=len(waiting) - 1, waited_s=waited_s)
             if isinstance(choice, Choice):
                 return place, choice
-            if found is None or _sooner(choice, found):
-                found, least = choice, place
-            if not self.view.room(needs.model)[0]:
+            if found is None or _is_sooner(choice, found):
+                found, least_index = choice, place
+            if not self.index.room(needs.model)[0]:
                 break
         if found is None:
             return Deferral(None)
         if hurry and found.by_choice:
-            choice = self.choose(waiting[least].needs, now, patient=False)
-            return (least, choice) if isinstance(choice, Choice) else choice
+            choice = self.choose(waiting[least_index].needs, now, patient=False)
+            return (least_index, choice) if isinstance(choice, Choice) else choice
         return found
 
     @staticmethod
-    def _better(replica: Replica, found: Score, best: Replica | None, best_score: Score) -> bool:
+    def _is_better(replica: Replica, found: Score, best: Replica | None, best_score: Score) -> bool:
         if found.cost != best_score.cost or best is None:
             return found.cost < best_score.cost
         return (-replica.load.free, replica.id) < (-best.load.free, best.id)
 
-    def _else_s(self, pool: Pool, needs: Needs, now: float, ahead: int, without: frozenset[str]) -> float:
+    def _full_replica_s(
+        self, pool: Pool, needs: Needs, now: float, ahead: int, without: frozenset[str]
+    ) -> float:
         """Seconds until the answer, were it to wait for one of the full replicas."""
         soonest = float("inf")
         for replica in pool.two(pool.full, self.random, without):
@@ -162,35 +166,35 @@ class Chooser:
 
     def ended(self, model: str, node: str, outcome: Outcome, now: float, *, probe: bool = False) -> None:
         """A generation that was sent to `node` is over."""
-        replica = self.view.replicas.get(model, {}).get(node)
+        replica = self.index.replicas.get(model, {}).get(node)
         if replica is None:
             return
-        if outcome is Outcome.WELL:
+        if outcome is Outcome.SUCCEEDED:
             replica.limit = None
-            self._in_row.pop(model, None)
+            self._consecutive_refusals.pop(model, None)
         self._end(replica, outcome, now, probe, 0.0)
 
-    def limited(
+    def record_limit(
         self, model: str, node: str, error: OrchestraError, now: float, *, probe: bool = False
     ) -> None:
         """The server behind `node` refused a generation: it asks to be left alone with this model."""
-        replica = self.view.replicas.get(model, {}).get(node)
+        replica = self.index.replicas.get(model, {}).get(node)
         if replica is None:
             return
         hold_s = error.retry_after_s or 0.0
-        before = replica.limit
+        previous = replica.limit
         if self._end(replica, Outcome.LIMITED, now, probe, hold_s):
             self.refusals[model] = self.refusals.get(model, 0) + 1
-            self._in_row[model] = self._in_row.get(model, 0) + 1
+            self._consecutive_refusals[model] = self._consecutive_refusals.get(model, 0) + 1
         # The later of two concurrent refusals may name the shorter wait.
-        until = max(now + hold_s, replica.breaker.until, before.until if before is not None else 0.0)
+        until = max(now + hold_s, replica.breaker.until, previous.until if previous is not None else 0.0)
         replica.limit = ServerLimit(error, until)
 
     def _end(self, replica: Replica, outcome: Outcome, now: float, probe: bool, hold_s: float) -> bool:
-        before = replica.breaker.until
+        previous = replica.breaker.until
         opened = replica.breaker.end(outcome, now, probe=probe, hold_s=hold_s)
-        if probe or replica.breaker.until != before:
-            self.view.breaker_changed(replica, now)
+        if probe or replica.breaker.until != previous:
+            self.index.breaker_changed(replica, now)
         return opened
 
     def limits(self, needs: Needs, now: float) -> list[ServerLimit]:
@@ -199,8 +203,8 @@ class Chooser:
         if needs.model not in self.refusals:
             return []
         found: list[ServerLimit] = []
-        for replica in self.view.replicas.get(needs.model, {}).values():
-            if replica.misfit(needs):
+        for replica in self.index.replicas.get(needs.model, {}).values():
+            if replica.mismatch(needs):
                 continue
             if replica.limit is None or replica.limit.until <= now:
                 return []
@@ -211,7 +215,7 @@ class Chooser:
         """Whether the servers of all replicas ask to be left alone now."""
         if model not in self.refusals:
             return False
-        replicas = self.view.replicas.get(model, {}).values()
+        replicas = self.index.replicas.get(model, {}).values()
         return bool(replicas) and all(each.limit is not None and each.limit.until > now for each in replicas)
 
     def refusal(self, needs: Needs, now: float, *, left_s: float, since: int) -> OrchestraError | None:
@@ -221,28 +225,28 @@ class Chooser:
         if not limits:
             return None
         soonest = min(limits, key=lambda limit: limit.until)
-        often = self._in_row.get(needs.model, 0) >= self.settings.max_refusals * len(limits)
+        often = self._consecutive_refusals.get(needs.model, 0) >= self.settings.max_refusals * len(limits)
         if (often and self.refusals[needs.model] > since) or soonest.until - now > left_s - MARGIN_S:
             return soonest.refusal(now)
         return None
 
     def outcome(self, needs: Needs, node: str, seconds: float) -> Outcome:
         """Whether a call that took `seconds` was slow, were its answer as long as it may be."""
-        replica = self.view.replicas.get(needs.model, {}).get(node)
+        replica = self.index.replicas.get(needs.model, {}).get(node)
         if replica is None or seconds < self.settings.slow_s:
-            return Outcome.WELL
+            return Outcome.SUCCEEDED
         longest = needs.output_tokens if needs.bounded else LONG_OUTPUT
         others = max(0, replica.load.info.slots - 1)
         expected = service_s(replica, replace(needs, output_tokens=longest), others)
         if replica.card.loaded:  # it may have been loaded first
             expected += replica.card.load_s
-        return Outcome.SLOW if seconds > self.settings.slow_factor * expected else Outcome.WELL
+        return Outcome.SLOW if seconds > self.settings.slow_factor * expected else Outcome.SUCCEEDED
 
     def records(self, model: str) -> dict[str, ModelRates]:
         """What each node of `model` has measured of it. A prompt's token takes no less than its hardware lets
         one guess: the prompts that it has seen may all have been short."""
         found: dict[str, ModelRates] = {}
-        for replica in self.view.replicas.get(model, {}).values():
+        for replica in self.index.replicas.get(model, {}).values():
             info = replica.load.info
             measured = info.rates.get(model)
             if measured is not None:
@@ -252,20 +256,20 @@ class Chooser:
                 found[info.id] = measured.model_copy(update={"prompt_token_s": each_s})
         return found
 
-    def elsewhere(self, needs: Needs, tried: Container[str], now: float) -> bool:
+    def has_alternative(self, needs: Needs, tried: Container[str], now: float) -> bool:
         """Whether another than those nodes may run it now, or when it has room."""
         return any(
-            each.id not in tried and each.usable(now) and not each.misfit(needs)
-            for each in self.view.replicas.get(needs.model, {}).values()
+            each.id not in tried and each.usable(now) and not each.mismatch(needs)
+            for each in self.index.replicas.get(needs.model, {}).values()
         )
 
-    def possible(self, needs: Needs, among: Container[str] | None = None) -> bool:
+    def can_run(self, needs: Needs, among: Container[str] | None = None) -> bool:
         """Whether any live replica of the model may run it at all, now or later; `among` names the nodes."""
-        replicas = self.view.replicas.get(needs.model, {}).values()
-        return any(not each.misfit(needs) for each in replicas if among is None or each.id in among)
+        replicas = self.index.replicas.get(needs.model, {}).values()
+        return any(not each.mismatch(needs) for each in replicas if among is None or each.id in among)
 
 
-def _sooner(one: Deferral, other: Deferral) -> bool:
+def _is_sooner(one: Deferral, other: Deferral) -> bool:
     """Whether `one` ends first, those by choice before all that cannot start."""
     if one.by_choice != other.by_choice:
         return one.by_choice

@@ -43,34 +43,34 @@ class Explanation(Wire):
     candidates: tuple[Candidate, ...]
 
 
-def explain(view: ReplicaIndex, needs: Needs, now: float, *, dispatcher: str = "") -> Explanation:
+def explain(index: ReplicaIndex, needs: Needs, now: float, *, dispatcher: str = "") -> Explanation:
     """All replicas of the model, the best first, then those left out."""
-    replicas = view.replicas.get(needs.model, {}).values()
-    found = [_candidate(replica, needs, now) for replica in replicas]
-    found.sort(key=lambda each: (bool(each.left_out), each.cost, each.node))
-    fit = [each for each in found if not each.left_out]
-    out = [each for each in found if each.left_out]
+    replicas = index.replicas.get(needs.model, {}).values()
+    candidates = [_candidate(replica, needs, now) for replica in replicas]
+    candidates.sort(key=lambda each: (bool(each.left_out), each.cost, each.node))
+    fit = [each for each in candidates if not each.left_out]
+    out = [each for each in candidates if each.left_out]
     labels = "".join(f", {name}={value}" for name, value in sorted(needs.labels))
     return Explanation(
         dispatcher=dispatcher,
         model=needs.model,
         needs=f"{needs.demand}, {needs.prompt_tokens} tokens in, {needs.output_tokens} out{labels}",
-        nodes=len(found),
+        nodes=len(candidates),
         candidates=tuple(fit[:MAX_CANDIDATES] + out[:MAX_CANDIDATES]),
     )
 
 
 def _candidate(replica: Replica, needs: Needs, now: float) -> Candidate:
-    found = score(replica, needs, now)
+    candidates = score(replica, needs, now)
     load, rates = replica.load, replica.rates
     return Candidate(
         node=replica.id,
-        cost=found.cost,
-        service_s=found.service_s,
-        tries=found.tries,
-        slowdown=found.slowdown,
-        affinity=found.affinity,
-        doubt=found.doubt,
+        cost=candidates.cost,
+        service_s=candidates.service_s,
+        tries=candidates.tries,
+        slowdown=candidates.slowdown,
+        affinity=candidates.affinity,
+        doubt=candidates.doubt,
         at_work=load.at_work,
         slots=load.info.slots,
         decode_tokens_per_s=1 / rates.token_s if rates.token_s else 0.0,
@@ -83,8 +83,8 @@ def _candidate(replica: Replica, needs: Needs, now: float) -> Candidate:
 
 def left_out(replica: Replica, needs: Needs, now: float) -> str:
     """Why it cannot be chosen now, '' if it can."""
-    if why := replica.misfit(needs):
-        return why
+    if reason := replica.mismatch(needs):
+        return reason
     load = replica.load
     if load.info.draining:
         return "it drains"

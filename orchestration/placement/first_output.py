@@ -44,7 +44,7 @@ class FirstOutputSettings(BaseModel):
 
 @dataclass(slots=True, eq=False)
 class Call:
-    """A generation at work on a node. `heard` says that something of it was read; `alive_at` is when its
+    """A generation at work on a node. `has_output` says that something of it was read; `alive_at` is when its
     node gave a sign of life last, without that."""
 
     id: str
@@ -52,7 +52,7 @@ class Call:
     needs: Needs
     sent_at: float
     limit_s: float = math.inf
-    heard: bool = False
+    has_output: bool = False
     alive_at: float = -math.inf
 
 
@@ -95,18 +95,18 @@ class FirstOutputs:
             self._signs.pop(of_model, None)
 
     def overdue(self, records: Records, now: float) -> list[Call]:
-        """Calls of which nothing was heard within their limits. Find out which of them were `heard` since,
-        and ask for the `hung` ones."""
+        """Calls of which nothing was heard within their limits. Find out which of them were `has_output`
+        since, and ask for the `hung` ones."""
         found: list[Call] = []
-        least_s = min(self.settings.min_s, self.settings.unknown_s)
+        min_s = min(self.settings.min_s, self.settings.unknown_s)
         of_models: dict[str, Mapping[str, ModelRates]] = {}
         for (node, model), calls in self._calls.items():
             known = of_models.get(model)
             if known is None:
                 known = of_models[model] = records(model)
-            self._look(node, model, known.get(node), now)
+            self._update_sign(node, model, known.get(node), now)
             for call in calls:
-                if not call.heard and now - max(call.sent_at, call.alive_at) > least_s:
+                if not call.has_output and now - max(call.sent_at, call.alive_at) > min_s:
                     call.limit_s = self.settings.limit_s(known.values(), call.needs.prompt_tokens)
                     if now - max(call.sent_at, call.alive_at) > call.limit_s:
                         found.append(call)
@@ -114,19 +114,19 @@ class FirstOutputs:
 
     def hung(self, overdue: Iterable[Call], now: float) -> list[Call]:
         """Those of a node that has shown no sign of life with the model since then, nor within the limit."""
-        silent = (call for call in overdue if not call.heard and now - call.alive_at > call.limit_s)
-        return [call for call in silent if not self._lives(call, now)]
+        silent = (call for call in overdue if not call.has_output and now - call.alive_at > call.limit_s)
+        return [call for call in silent if not self._shows_life(call, now)]
 
-    def _lives(self, call: Call, now: float) -> bool:
+    def _shows_life(self, call: Call, now: float) -> bool:
         of_model = (call.node, call.needs.model)
         sign = self._signs.get(of_model)
         if sign is not None and now - sign.at < call.limit_s:
             return True
         return any(
-            other.heard or now - other.alive_at < call.limit_s for other in self._calls.get(of_model, ())
+            other.has_output or now - other.alive_at < call.limit_s for other in self._calls.get(of_model, ())
         )
 
-    def _look(self, node: str, model: str, record: ModelRates | None, now: float) -> None:
+    def _update_sign(self, node: str, model: str, record: ModelRates | None, now: float) -> None:
         samples = record.samples if record is not None else 0
         sign = self._signs.get((node, model))
         if sign is None:

@@ -27,7 +27,7 @@ class HedgeSettings(BaseModel):
     """Of what was not used up, so many may be sent twice at once."""
     quantile: float = Field(default=0.95, gt=0, lt=1)
     """Of the model's times to the first token: who waits for longer is late."""
-    least_s: float = Field(default=0.05, ge=0)
+    min_s: float = Field(default=0.05, ge=0)
     """Sooner nobody is late: a process that is busy looks like a slow node."""
     probe_late_s: float = Field(default=1.0, gt=0)
     """Seconds after which a generation that tries out a failed node is late, where the model's times are not
@@ -42,16 +42,16 @@ class HedgeSettings(BaseModel):
 class _FirstTokenTimes:
     """Of one model: in the order they came, and sorted."""
 
-    __slots__ = ("came", "ordered")
+    __slots__ = ("ascending", "recent")
 
     def __init__(self) -> None:
-        self.came: deque[tuple[float, float]] = deque()
-        self.ordered: list[float] = []
+        self.recent: deque[tuple[float, float]] = deque()
+        self.ascending: list[float] = []
 
-    def forget(self, before: float, most: int) -> None:
-        while self.came and (self.came[0][0] < before or len(self.came) > most):
-            _, seconds = self.came.popleft()
-            del self.ordered[bisect_left(self.ordered, seconds)]
+    def forget(self, before: float, max_count: int) -> None:
+        while self.recent and (self.recent[0][0] < before or len(self.recent) > max_count):
+            _, seconds = self.recent.popleft()
+            del self.ascending[bisect_left(self.ascending, seconds)]
 
 
 class FirstTokens:
@@ -61,7 +61,7 @@ class FirstTokens:
         self.settings = settings
         self._models: OrderedDict[str, _FirstTokenTimes] = OrderedDict()
 
-    def saw(self, model: str, seconds: float, now: float) -> None:
+    def record(self, model: str, seconds: float, now: float) -> None:
         """A generation of `model` had its first token after `seconds`, or had none yet when it was stopped
         then: so a long wait that was cut short still counts as one."""
         times = self._models.get(model)
@@ -70,8 +70,8 @@ class FirstTokens:
             if len(self._models) > MAX_MODELS:
                 self._models.popitem(last=False)
         self._models.move_to_end(model)
-        times.came.append((now, seconds))
-        insort(times.ordered, seconds)
+        times.recent.append((now, seconds))
+        insort(times.ascending, seconds)
         times.forget(now - self.settings.window_s, self.settings.window_samples)
 
     def late_after_s(self, model: str, now: float) -> float | None:
@@ -80,8 +80,8 @@ class FirstTokens:
         if times is None:
             return None
         times.forget(now - self.settings.window_s, self.settings.window_samples)
-        count = len(times.ordered)
+        count = len(times.ascending)
         if count < self.settings.min_samples:
             return None
         rank = math.ceil(self.settings.quantile * count) - 1
-        return max(self.settings.least_s, times.ordered[rank])
+        return max(self.settings.min_s, times.ascending[rank])

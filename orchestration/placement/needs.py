@@ -19,13 +19,13 @@ TENANT = "tenant"
 
 USUAL_OUTPUT = 128
 """Tokens expected of an answer whose caller named no limit."""
-CHARACTERS_A_TOKEN = 4
+CHARACTERS_PER_TOKEN = 4
 """Of English text, roughly, for any vocabulary of 32,000 and more."""
-TOKENS_A_TURN = 5
+TOKENS_PER_MESSAGE = 5
 """What a chat template puts around a message."""
 LIGHT_PROMPT, LIGHT_OUTPUT = 96, 96
 HEAVY_PROMPT, HEAVY_OUTPUT = 1_500, 768
-LOOKED_AT = 2_000
+MAX_SCANNED_CHARS = 2_000
 """Characters of the question that are searched for words of hard work."""
 
 _STEMS = (
@@ -76,15 +76,15 @@ class Needs:
     bounded: bool = False
     """Whether the caller set a limit, so that `output_tokens` is the most there can be."""
 
-    def encoded(self) -> str:
+    def encode(self) -> str:
         """All but the model, which is in the subject, as the value of a header."""
         output = self.output_tokens if self.bounded else -1
         labels = "," + json.dumps(dict(sorted(self.labels)), separators=(",", ":")) if self.labels else ""
         return f'[{self.prompt_tokens},{output},"{self.demand}"{labels}]'
 
     @classmethod
-    def decoded(cls, model: str, text: str) -> Needs:
-        """What `encoded` gave; ordinary needs for an empty text. Raises ValueError for anything else."""
+    def decode(cls, model: str, text: str) -> Needs:
+        """What `encode` gave; ordinary needs for an empty text. Raises ValueError for anything else."""
         if not text:
             return cls(model=model)
         words = json.loads(text)
@@ -98,16 +98,16 @@ class Needs:
             prompt_tokens=prompt,
             output_tokens=output if output >= 0 else USUAL_OUTPUT,
             demand=Demand(demand),
-            labels=as_labels(labels[0]) if labels else frozenset(),
+            labels=parse_labels(labels[0]) if labels else frozenset(),
             bounded=output >= 0,
         )
 
 
-def as_labels(said: Mapping[str, str]) -> frozenset[tuple[str, str]]:
+def parse_labels(labels: Mapping[str, str]) -> frozenset[tuple[str, str]]:
     """Raises ValueError for what is no mapping of texts."""
-    if not isinstance(said, Mapping) or not all(isinstance(value, str) for value in said.values()):
+    if not isinstance(labels, Mapping) or not all(isinstance(value, str) for value in labels.values()):
         raise ValueError("labels are texts by name")
-    return frozenset(said.items())
+    return frozenset(labels.items())
 
 
 def needs_of(generation: Generation) -> Needs:
@@ -115,10 +115,10 @@ def needs_of(generation: Generation) -> Needs:
     turns = generation.messages
     characters = sum(len(turn.content) for turn in turns) + len(generation.prompt)
     characters += sum(map(len, generation.inputs))
-    prompt = characters // CHARACTERS_A_TOKEN + TOKENS_A_TURN * len(turns)
-    said = generation.sampling.max_tokens
-    output = 0 if generation.kind == "embedding" else said if said is not None else USUAL_OUTPUT
-    bounded = generation.kind == "embedding" or said is not None
+    prompt = characters // CHARACTERS_PER_TOKEN + TOKENS_PER_MESSAGE * len(turns)
+    max_tokens = generation.sampling.max_tokens
+    output = 0 if generation.kind == "embedding" else max_tokens if max_tokens is not None else USUAL_OUTPUT
+    bounded = generation.kind == "embedding" or max_tokens is not None
     return Needs(
         model=generation.model,
         prompt_tokens=prompt,
@@ -132,8 +132,8 @@ def needs_of(generation: Generation) -> Needs:
 def _demand(generation: Generation, prompt: int, output: int, bounded: bool) -> Demand:
     if prompt >= HEAVY_PROMPT or output >= HEAVY_OUTPUT:
         return Demand.HEAVY
-    asked = generation.messages[-1].content if generation.messages else generation.prompt
-    if _is_hard(asked[:LOOKED_AT]):
+    question = generation.messages[-1].content if generation.messages else generation.prompt
+    if _is_hard(question[:MAX_SCANNED_CHARS]):
         return Demand.HEAVY
     return Demand.LIGHT if bounded and prompt <= LIGHT_PROMPT and output <= LIGHT_OUTPUT else Demand.ORDINARY
 

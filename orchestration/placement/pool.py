@@ -33,7 +33,7 @@ class Pool:
 
     def update(self, replica: Replica, now: float) -> None:
         """Its rates or labels changed, and perhaps all else."""
-        if replica.misfit(self.kind):
+        if replica.mismatch(self.kind):
             self.remove(replica.id)
             return
         place = self._places.get(replica.id)

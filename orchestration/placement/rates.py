@@ -57,8 +57,8 @@ def blended_rates(measured: ModelRates | None, card: ModelCard, hardware: Hardwa
         return guess
     share = measured.samples / (measured.samples + TRUSTED_SAMPLES)
 
-    def mixed(ours: float, theirs: float) -> float:
-        return share * ours + (1 - share) * theirs
+    def mixed(measurement: float, default: float) -> float:
+        return share * measurement + (1 - share) * default
 
     return ModelRates(
         samples=measured.samples,

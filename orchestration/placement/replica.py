@@ -43,12 +43,12 @@ class NodeLoad:
     seen_at: float
     mine: int = 0
     back_at: float = -RAMP_S
-    turn: SlotShare = ALONE
+    slot_share: SlotShare = ALONE
     silent: bool = False
     """It is there, and does not answer."""
     others: int = field(init=False)
     """At work there for others, when it reported last."""
-    most: int = field(init=False)
+    max_mine: int = field(init=False)
     """Of ours at once since then."""
 
     def __post_init__(self) -> None:
@@ -58,21 +58,21 @@ class NodeLoad:
         """Its report counts all that was at work, ours too, and is soon old; our own count is exact."""
         self.info, self.seen_at = info, now
         self.others = max(0, info.running - self.mine)
-        self.most = self.mine
+        self.max_mine = self.mine
 
     def count(self, mine: int) -> None:
         """Ours are now so many."""
         self.mine = mine
-        self.most = max(self.most, mine)
+        self.max_mine = max(self.max_mine, mine)
 
     @property
     def at_work(self) -> int:
         """Within its share a dispatcher fills a slot again as soon as its own generation ends. Beyond that
         it waits for the node's next report, which all dispatchers see, or the others would never find a slot
         free."""
-        if self.mine < self.turn.share(self.info.slots):
+        if self.mine < self.slot_share.share(self.info.slots):
             return self.others + self.mine
-        return max(self.others + self.most, self.info.running)
+        return max(self.others + self.max_mine, self.info.running)
 
     @property
     def free(self) -> int:
@@ -133,7 +133,7 @@ class Replica:
         """Whether more may be sent there, once it has a free slot."""
         return self.breaker.allows(now) and not self.load.info.draining and not self.load.silent
 
-    def misfit(self, needs: Needs) -> str:
+    def mismatch(self, needs: Needs) -> str:
         """Why it may never run this, '' if it may."""
         tenant = ""
         for name, value in needs.labels:

@@ -16,7 +16,7 @@ from orchestration.placement.replica import ALONE, RAMP_S, NodeLoad, Replica, Sl
 
 MAX_POOLS = 256
 """Kinds of generation kept ready; the one asked for longest ago is forgotten, and made anew when needed."""
-SHORT = 1024
+SHORT_PROMPT_TOKENS = 1024
 """Tokens of a prompt that is taken to fit any node; longer ones are kept apart by powers of four."""
 FEW_NODES = 256
 REMEMBERED_NODES = 10_000
@@ -44,20 +44,20 @@ class ReplicaIndex:
         self._of_model: dict[str, dict[Kind, Pool]] = {}
         """The same pools, by model."""
         self._mine: dict[str, int] = {}
-        self._turn = ALONE
-        self._left: OrderedDict[str, None] = OrderedDict()
-        self._wakes: list[tuple[float, str, str]] = []
+        self._slot_share = ALONE
+        self._departed: OrderedDict[str, None] = OrderedDict()
+        self._wakeups: list[tuple[float, str, str]] = []
 
     def put(self, info: NodeInfo, now: float) -> None:
         """A node joined, or reports."""
         load = self.nodes.get(info.id)
         if load is None:
-            back = info.id in self._left
-            self._left.pop(info.id, None)
+            back = info.id in self._departed
+            self._departed.pop(info.id, None)
             load = NodeLoad(info, now, self._mine.get(info.id, 0), now if back else now - RAMP_S)
             self.nodes[info.id] = load
         gone = {card.name for card in load.info.models} - {card.name for card in info.models}
-        load.turn = self._turn
+        load.slot_share = self._slot_share
         load.report(info, now)
         for model in gone:
             self._drop(model, info.id)
@@ -79,11 +79,11 @@ class ReplicaIndex:
             return
         for card in load.info.models:
             self._drop(card.name, node)
-        self._left[node] = None
-        if len(self._left) > REMEMBERED_NODES:
-            self._left.popitem(last=False)
+        self._departed[node] = None
+        if len(self._departed) > REMEMBERED_NODES:
+            self._departed.popitem(last=False)
 
-    def loaded(self, node: str, mine: int, now: float) -> None:
+    def set_own_count(self, node: str, mine: int, now: float) -> None:
         """This dispatcher has `mine` generations there now."""
         if mine:
             self._mine[node] = mine
@@ -95,17 +95,17 @@ class ReplicaIndex:
             for card in load.info.models:
                 self._changed(self.replicas[card.name][node], now)
 
-    def share(self, turn: SlotShare, now: float) -> None:
+    def set_slot_share(self, share: SlotShare, now: float) -> None:
         """The next turn begins. In a large cluster only where we have something; elsewhere the next report
         of a node brings it."""
-        self._turn = turn
+        self._slot_share = share
         for name in self.nodes if len(self.nodes) <= FEW_NODES else list(self._mine):
             load = self.nodes.get(name)
             if load is not None:
-                load.turn = turn
-                self.loaded(name, load.mine, now)
+                load.slot_share = share
+                self.set_own_count(name, load.mine, now)
 
-    def silence(self, node: str, silent: bool, now: float) -> None:
+    def set_silent(self, node: str, silent: bool, now: float) -> None:
         """It does not answer pings, or does again."""
         load = self.nodes.get(node)
         if load is not None:
@@ -114,7 +114,7 @@ class ReplicaIndex:
                 self._changed(self.replicas[card.name][node], now)
 
     def refused(self, node: str, now: float) -> None:
-        """It was full after all: it is taken for full until it reports again, or `believe`."""
+        """It was full after all: it is taken for full until it reports again, or `trust_report`."""
         load = self.nodes.get(node)
         if load is not None:
             load.others = max(load.others, load.info.slots - load.mine)
@@ -130,7 +130,7 @@ class ReplicaIndex:
                 replica.barred = not replica.barred
                 self._changed(replica, now)
 
-    def believe(self, node: str, now: float) -> None:
+    def trust_report(self, node: str, now: float) -> None:
         """Go by its last report again."""
         load = self.nodes.get(node)
         if load is not None:
@@ -142,20 +142,20 @@ class ReplicaIndex:
         """It opened, closed, or lets a probe through."""
         until = replica.breaker.until
         if until > now:
-            heapq.heappush(self._wakes, (until, replica.card.name, replica.id))
+            heapq.heappush(self._wakeups, (until, replica.card.name, replica.id))
         self._changed(replica, now)
 
     def wake(self, now: float) -> None:
         """Let in again whose dwell is over."""
-        while self._wakes and self._wakes[0][0] <= now:
-            _, model, node = heapq.heappop(self._wakes)
+        while self._wakeups and self._wakeups[0][0] <= now:
+            _, model, node = heapq.heappop(self._wakeups)
             replica = self.replicas.get(model, {}).get(node)
             if replica is not None:
                 self._changed(replica, now)
 
-    def next_wake(self, model: str) -> float | None:
+    def next_wakeup(self, model: str) -> float | None:
         """When the next dwell of a replica of `model` ends."""
-        return min((until for until, name, _ in self._wakes if name == model), default=None)
+        return min((until for until, name, _ in self._wakeups if name == model), default=None)
 
     def room(self, model: str) -> tuple[int, int]:
         """Free slots, and all slots, of the replicas that may be used now."""
@@ -164,7 +164,11 @@ class ReplicaIndex:
 
     def pool(self, needs: Needs, now: float) -> Pool:
         """The replicas for this kind of generation."""
-        at_least = 4 ** ((needs.prompt_tokens.bit_length() - 1) // 2) if needs.prompt_tokens > SHORT else 0
+        at_least = (
+            4 ** ((needs.prompt_tokens.bit_length() - 1) // 2)
+            if needs.prompt_tokens > SHORT_PROMPT_TOKENS
+            else 0
+        )
         pool = self._pool(needs, at_least, now)
         # Too long for all: any of them can say so exactly.
         return self._pool(needs, 0, now) if at_least and not len(pool) else pool

@@ -39,9 +39,9 @@ class Score(NamedTuple):
 
 def tier_of(replica: Replica) -> str:
     """What the node's label `tier` says; without one, an accelerator makes it strong."""
-    said = replica.load.info.labels.get(TIER)
-    if said is not None:
-        return said
+    tier = replica.load.info.labels.get(TIER)
+    if tier is not None:
+        return tier
     return STRONG if replica.load.info.hardware.accelerators else ""
 
 

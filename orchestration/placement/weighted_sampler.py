@@ -36,16 +36,16 @@ class WeightedSampler:
 
     def set(self, place: int, weight: float) -> None:
         """`weight` is 0 for a place that is not to be drawn."""
-        more = weight - self.weights[place]
-        if not more:
+        delta = weight - self.weights[place]
+        if not delta:
             return
         self.count += (weight > 0) - (self.weights[place] > 0)
         self.weights[place] = weight
-        self._total = self._total + more if self.count else 0.0
+        self._total = self._total + delta if self.count else 0.0
         sums = self._sums
         at, size = place + 1, len(sums)
         while at < size:
-            sums[at] += more
+            sums[at] += delta
             at += at & -at
 
     def draw(self, random: Random) -> int | None:
@@ -56,10 +56,10 @@ class WeightedSampler:
         sums, size = self._sums, len(self._sums)
         at, step = 0, self._top
         while step:
-            ahead = at + step
-            if ahead < size and sums[ahead] <= left:
-                at = ahead
-                left -= sums[ahead]
+            next_at = at + step
+            if next_at < size and sums[next_at] <= left:
+                at = next_at
+                left -= sums[next_at]
             step >>= 1
         weights = self.weights
         if at < len(weights) and weights[at] > 0:

@@ -57,7 +57,7 @@ def time_decisions(replicas: int) -> tuple[float, float, float]:
     random = Random(1)
     chooser = Chooser(random=random)
     for number in range(replicas):
-        chooser.view.put(node(f"n{number}", random.uniform(10, 300), running=random.randrange(5)), 0.0)
+        chooser.index.put(node(f"n{number}", random.uniform(10, 300), running=random.randrange(5)), 0.0)
     needs = Needs(model=MODEL, prompt_tokens=40, output_tokens=100)
     chooser.choose(needs, 0.0)
     decisions: list[float] = []
@@ -69,8 +69,8 @@ def time_decisions(replicas: int) -> tuple[float, float, float]:
         decisions.append(decided - began)
         if isinstance(choice, Choice):
             began = time.perf_counter()
-            chooser.view.loaded(choice.node.id, 1, 1.0)
-            chooser.view.loaded(choice.node.id, 0, 1.0)
+            chooser.index.set_own_count(choice.node.id, 1, 1.0)
+            chooser.index.set_own_count(choice.node.id, 0, 1.0)
             updates.append(time.perf_counter() - began)
     decisions.sort()
     return (
@@ -148,16 +148,16 @@ class Ours(Policy):
             self.report(place, 0, 0.0)
 
     def report(self, place: int, running: int, now: float) -> None:
-        self.chooser.view.put(node(str(place), SPEEDS[place], running=running), now)
+        self.chooser.index.put(node(str(place), SPEEDS[place], running=running), now)
 
     def share(self, turn: SlotShare, now: float) -> None:
-        self.chooser.view.share(turn, now)
+        self.chooser.index.set_slot_share(turn, now)
 
     def refused(self, place: int, now: float) -> None:
-        self.chooser.view.refused(str(place), now)
+        self.chooser.index.refused(str(place), now)
 
     def changed(self, place: int, now: float) -> None:
-        self.chooser.view.loaded(str(place), self.mine[place], now)
+        self.chooser.index.set_own_count(str(place), self.mine[place], now)
 
     def start_one(self, waiting: Line, now: float) -> tuple[int, int] | None:
         pulled = list(islice(waiting, PULLED_AHEAD))

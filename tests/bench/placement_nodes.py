@@ -54,7 +54,7 @@ class Rival(Chooser):
 
     def __init__(self, own: Chooser) -> None:
         super().__init__(own.settings)
-        self.view = own.view
+        self.index = own.index
         self.last = -1
 
     def choose(
@@ -68,12 +68,12 @@ class Rival(Chooser):
         patient: bool = True,
         sure: bool = False,
     ) -> Choice | Deferral:
-        loads = self.view.nodes
+        loads = self.index.nodes
         free = sorted(name for name, load in loads.items() if load.free and name not in without)
         if not free:
             return Deferral(None)
         node = self.pick(free)
-        return Choice(loads[node].info, score(self.view.replicas[needs.model][node], needs, now), False)
+        return Choice(loads[node].info, score(self.index.replicas[needs.model][node], needs, now), False)
 
     def pick(self, free: list[str]) -> str:
         raise NotImplementedError
@@ -86,7 +86,7 @@ class AtRandom(Rival):
 
 class InTurn(Rival):
     def pick(self, free: list[str]) -> str:
-        names = sorted(self.view.nodes)
+        names = sorted(self.index.nodes)
         turns = {name: (place - self.last - 1) % len(names) for place, name in enumerate(names)}
         node = min(free, key=turns.__getitem__)
         self.last = names.index(node)
@@ -95,7 +95,7 @@ class InTurn(Rival):
 
 class LeastConnections(Rival):
     def pick(self, free: list[str]) -> str:
-        at_work = {name: self.view.nodes[name].at_work for name in free}
+        at_work = {name: self.index.nodes[name].at_work for name in free}
         least = min(at_work.values())
         return self.random.choice([name for name in free if at_work[name] == least])
 

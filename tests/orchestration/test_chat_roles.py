@@ -85,5 +85,5 @@ def test_roles_alternate_from_the_user_on_and_nothing_is_lost(kinds: list[str], 
 def test_what_a_model_may_take_instead_is_the_least_change(
     repeats: bool, said: str, less: ChatRoles | None
 ) -> None:
-    assert ChatRoles().without(repeats=repeats, messages=talk(said)) == less
-    assert NEITHER.without(repeats=repeats, messages=talk(said)) is None
+    assert ChatRoles().alternative(repeats=repeats, messages=talk(said)) == less
+    assert NEITHER.alternative(repeats=repeats, messages=talk(said)) is None

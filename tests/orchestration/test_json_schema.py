@@ -7,7 +7,13 @@ from typing import Any
 import pytest
 
 from orchestration.errors import InvalidGuide
-from orchestration.json_schema import MAX_DEPTH, check_references, moved, without_free_names, without_patterns
+from orchestration.json_schema import (
+    MAX_DEPTH,
+    check_references,
+    relocate,
+    without_free_names,
+    without_patterns,
+)
 
 
 @pytest.mark.parametrize(
@@ -27,7 +33,7 @@ def test_references_follow_a_schema_to_its_new_place(reference: str, place: str)
         "properties": {"a": {"type": "string"}, "b": {"anyOf": [{"$ref": reference}, {"type": "null"}]}},
         "$defs": {"x/y": {"$anchor": "name", "type": "integer"}},
     }
-    made = moved(schema, "#/$defs/0")
+    made = relocate(schema, "#/$defs/0")
     assert made["properties"]["b"]["anyOf"][0] == {"$ref": place}
     assert "$id" not in made
     assert "$anchor" not in made["$defs"]["x/y"]
@@ -35,7 +41,7 @@ def test_references_follow_a_schema_to_its_new_place(reference: str, place: str)
 
 def test_data_that_looks_like_a_reference_stays() -> None:
     schema = {"properties": {"$ref": {"const": {"$ref": "#"}}, "id": {"enum": [{"$id": "x"}]}}}
-    assert moved(schema, "#/$defs/0") == schema
+    assert relocate(schema, "#/$defs/0") == schema
 
 
 @pytest.mark.parametrize(
@@ -57,14 +63,14 @@ def test_a_schema_that_refers_to_itself_below_a_property_is_good() -> None:
 
 def test_a_reference_to_another_document_is_refused() -> None:
     with pytest.raises(InvalidGuide, match="leads out of the schema"):
-        moved({"properties": {"a": {"$ref": "https://example.com/other.json"}}}, "#/$defs/0")
+        relocate({"properties": {"a": {"$ref": "https://example.com/other.json"}}}, "#/$defs/0")
 
 
 def test_a_deep_schema_is_refused_before_it_is_walked() -> None:
     schema: dict[str, Any] = {}
     for _ in range(MAX_DEPTH * 4):
         schema = {"items": schema}
-    for call in (lambda: moved(schema, "#/a"), lambda: check_references(schema)):
+    for call in (lambda: relocate(schema, "#/a"), lambda: check_references(schema)):
         with pytest.raises(InvalidGuide, match="levels deep"):
             call()
 

@@ -193,7 +193,7 @@ class OpenAIBackend(Backend):
                         shown = shown or output is not KEEP_ALIVE
                         yield output
             except UnsupportedRoles as error:
-                less = roles.without(repeats=error.repeats, messages=generation.messages)
+                less = roles.alternative(repeats=error.repeats, messages=generation.messages)
                 if shown or less is None:
                     raise
                 roles = less

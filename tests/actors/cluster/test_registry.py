@@ -176,7 +176,7 @@ async def test_an_entry_without_a_node_is_taken_out_unless_it_is_renewed(
     await eventually(lambda: gone == [name])
     alive = NodeRegistration(bus, name, lambda: info(name, "alive"), lambda: None)
     await alive.join()
-    alive.changed()
+    alive.notify_change()
     with pytest.raises(Conflict, match="already alive; choose another --id"):
         await dead.claim()
     await alive.claim()  # its own entry is no other's
@@ -188,23 +188,23 @@ async def test_a_node_that_does_not_answer_is_waited_for_until_its_lease_ends(
 ) -> None:
     await put(bus, info(name, "silent"))
     subscription = await bus.subscribe(NodeAddress(name).ping, lambda message: None)
-    presence = NodeRegistration(bus, name, lambda: info(name, "next"), lambda: None)
-    await presence.claim()
-    await presence.join()
+    registration = NodeRegistration(bus, name, lambda: info(name, "next"), lambda: None)
+    await registration.claim()
+    await registration.join()
     await eventually(lambda: name in registry.nodes and registry.nodes[name].serves("next"))
-    await presence.leave()
+    await registration.leave()
     await subscription.unsubscribe()
 
 
 async def test_a_node_whose_id_was_taken_is_told(bus: Bus, name: str) -> None:
     await apply(bus, shipped_declaration())
     lost = asyncio.Event()
-    presence = NodeRegistration(bus, name, lambda: info(name, "m"), lost.set)
-    await presence.join()
+    registration = NodeRegistration(bus, name, lambda: info(name, "m"), lost.set)
+    await registration.join()
     await put(bus, info(name, "usurper"))
-    presence.changed()
+    registration.notify_change()
     await asyncio.wait_for(lost.wait(), 5)
-    await presence.leave()
+    await registration.leave()
     entry = await Bucket(bus, BUCKET).get(name)
     assert entry is not None
     assert b"usurper" in (entry.value or b"")

@@ -430,7 +430,7 @@ async def test_a_generation_that_waits_for_a_node_that_has_gone_says_so_at_its_d
     # Not through a StreamClient: that one takes its work back at the same moment.
     headers = Envelope.within(1).headers() | {
         ID_HEADER: generation.id,
-        NEEDS_HEADER: needs_of(generation).encoded(),
+        NEEDS_HEADER: needs_of(generation).encode(),
     }
     subject = GenerationQueue(generation.priority, generation.model).subject
     await cluster.bus.publish(subject, generation.model_dump_json().encode(), headers=headers)

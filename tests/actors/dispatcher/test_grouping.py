@@ -71,13 +71,13 @@ async def test_turns_are_taken_also_where_each_decision_counts_as_slow(cluster: 
     models = models_of(cluster, 3)
     await small_node(cluster, models, load_s=0.02, speed=500)
     dispatcher = await dispatcher_of(cluster, models, hold_s=0.1)
-    dispatcher.placer.groups.max_decision_s = 0.0
+    dispatcher.placer.model_scheduler.max_decision_s = 0.0
     words = [f"number {n}" for n in range(30)]
     answers = await asyncio.gather(
         *(cluster.ask(of(cluster, models[n % 3], each)) for n, each in enumerate(words))
     )
     assert [text for text, _ in answers] == words
-    assert dispatcher.placer.groups.not_before > 0
+    assert dispatcher.placer.model_scheduler.not_before > 0
     await cluster.settled(dispatcher)
 
 

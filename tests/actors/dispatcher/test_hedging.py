@@ -30,7 +30,7 @@ LATE_S = 0.05
 
 def hedging(**changes: float) -> DispatcherSettings:
     """Settings under which a generation is late after `LATE_S`, once that was seen a few times."""
-    wanted = HedgeSettings(min_samples=3, least_s=LATE_S).model_copy(update=changes)
+    wanted = HedgeSettings(min_samples=3, min_s=LATE_S).model_copy(update=changes)
     return SETTINGS.model_copy(update={"hedging": wanted})
 
 
@@ -39,7 +39,7 @@ async def dispatching(cluster: LocalCluster, settings: DispatcherSettings | None
     gets what comes first."""
     dispatcher = await cluster.dispatcher(settings or hedging())
     for _ in range(3):
-        dispatcher.hedger.first_tokens.saw(cluster.model, LATE_S, time.monotonic())
+        dispatcher.hedger.first_tokens.record(cluster.model, LATE_S, time.monotonic())
     return dispatcher
 
 
@@ -293,7 +293,7 @@ async def test_a_node_frozen_before_its_first_token_is_overtaken_and_does_no_har
         # So that it is the hedge that finds the frozen node, and not its silence.
         dispatcher = await cluster.dispatcher(hedging().model_copy(update={"ping_misses": 1000}), sees=2)
         for _ in range(3):
-            dispatcher.hedger.first_tokens.saw(cluster.model, 0.3, time.monotonic())
+            dispatcher.hedger.first_tokens.record(cluster.model, 0.3, time.monotonic())
         asked = asyncio.ensure_future(cluster.ask(cluster.generation(WORDS, tokens=16)))
         await eventually(lambda: registry.nodes[FIRST].running == 1)
         process.send(signal.SIGSTOP)
@@ -319,7 +319,7 @@ async def test_a_generation_that_tries_out_a_hung_node_is_answered_by_another_me
     dispatcher = await cluster.dispatcher(SETTINGS.model_copy(update=changes))
     chooser = dispatcher.placer.chooser
     chooser.ended(cluster.model, FIRST, Outcome.HUNG, time.monotonic())
-    tried = chooser.view.replicas[cluster.model][FIRST].breaker
+    tried = chooser.index.replicas[cluster.model][FIRST].breaker
     await eventually(lambda: tried.allows(time.monotonic()))
     text, ended = await cluster.ask(cluster.generation(WORDS))
     assert (text, ended.finish.node) == (WORDS, SECOND)

@@ -35,10 +35,10 @@ def told(
 
 @dataclass
 class Played:
-    """`order` are the models in the order of their starts, `absences` how long each model waited for the
+    """`starts` are the models in the order of their starts, `absences` how long each model waited for the
     memory, each time it did."""
 
-    order: list[str] = field(default_factory=list)
+    starts: list[str] = field(default_factory=list)
     loads: int = 0
     absences: list[float] = field(default_factory=list)
     took_s: float = 0.0
@@ -107,17 +107,17 @@ class OneNode:
     def _start(self, now: float) -> float:
         """Start what may; when that changes by itself."""
         while True:
-            waiters = [
+            pending_models = [
                 PendingModel(model=model, since=line[0], served=model in self.memory, nodes=(NODE,))
                 for model, line in self.waiting.items()
             ]
-            turns = self.grouping.turns(waiters, now)
-            may = turns.open.get(NODE, set(self.sizes))
+            time_slices = self.grouping.time_slices(pending_models, now)
+            may = time_slices.open.get(NODE, set(self.sizes))
             for model in self.waiting.keys() - may:
                 self.away_since.setdefault(model, now)
             able = [model for model in self.waiting if model in may]
             if not able or len(self.at_work) >= self.slots:
-                return turns.until
+                return time_slices.until
             self._begin(min(able, key=lambda model: self.waiting[model][0]), now)
 
     def _begin(self, model: str, now: float) -> None:
@@ -135,7 +135,7 @@ class OneNode:
             del self.waiting[model]
         if model in self.away_since:
             self.played.absences.append(now - self.away_since.pop(model))
-        self.played.order.append(model)
+        self.played.starts.append(model)
         self.grouping.started(NODE, model, now)
         end = max(now, self.ready_at.get(model, 0.0)) + self.service_s
         heapq.heappush(self.at_work, (end, model))

@@ -24,7 +24,7 @@ def test_interleaved_requests_run_model_by_model_and_in_order_of_arrival_without
     requests = [(0.001 * n, "abc"[n % 3]) for n in range(120)]
     grouped = OneNode(SIZES, 4, hold_s=10, load_s=1, service_s=0.2).play(requests)
     in_order = OneNode(SIZES, 4, hold_s=0, load_s=1, service_s=0.2).play(requests)
-    assert sorted(grouped.order) == sorted(in_order.order)
+    assert sorted(grouped.starts) == sorted(in_order.starts)
     assert grouped.loads == 2
     assert in_order.loads >= 100
     assert grouped.took_s < in_order.took_s / 5
@@ -35,7 +35,7 @@ def test_a_group_without_end_makes_room_after_its_hold_and_gets_its_place_back()
     played = OneNode(SIZES, 4, hold_s=5, load_s=1, service_s=0.1).play(requests)
     assert played.loads == 3, "b and c had their turn, then a the place again"
     assert max(played.absences) < 5 + 2 * 1.2
-    assert played.order[-1] == "a"
+    assert played.starts[-1] == "a"
 
 
 @given(
@@ -58,7 +58,7 @@ def test_nobody_starves_nothing_in_use_leaves_and_no_turn_is_longer_than_its_bou
 ) -> None:
     node = OneNode(sizes, limit, hold_s=hold_s, load_s=load_s, service_s=service_s, slots=slots)
     played = node.play(requests)
-    assert sorted(played.order) == sorted(model for _, model in requests)
+    assert sorted(played.starts) == sorted(model for _, model in requests)
     assert played.loads <= len(requests)
     turn_s = max(hold_s, load_s) + load_s + service_s
     assert max(played.absences, default=0.0) <= 3 * turn_s + 0.01
@@ -67,7 +67,7 @@ def test_nobody_starves_nothing_in_use_leaves_and_no_turn_is_longer_than_its_bou
 def test_two_with_long_queues_do_not_take_turns_with_each_other_alone() -> None:
     requests = [(0.001 * n, "ab"[n % 2]) for n in range(600)] + [(1.0, "c")]
     played = OneNode(SIZES, 4, hold_s=2, load_s=0.5, service_s=0.1).play(requests)
-    turns = [model for n, model in enumerate(played.order) if n == 0 or played.order[n - 1] != model]
+    turns = [model for n, model in enumerate(played.starts) if n == 0 or played.starts[n - 1] != model]
     assert "".join(turns).startswith("abc")
 
 
@@ -84,50 +84,52 @@ def test_with_room_for_all_nothing_is_grouped() -> None:
 
 def test_an_idle_model_makes_room_at_once_and_one_at_work_when_its_turn_is_over() -> None:
     grouping = of_one()
-    assert grouping.turns([waiting("b")], 0.0).open == {NODE: {"b"}}
+    assert grouping.time_slices([waiting("b")], 0.0).open == {NODE: {"b"}}
     grouping.started(NODE, "a", 1.0)
-    early = grouping.turns([waiting("b"), waiting("a")], 2.0)
+    early = grouping.time_slices([waiting("b"), waiting("a")], 2.0)
     assert (early.open, early.until) == ({NODE: {"a"}}, 6.0)
-    late = grouping.turns([waiting("b"), waiting("a")], 6.0)
+    late = grouping.time_slices([waiting("b"), waiting("a")], 6.0)
     assert late.open == {NODE: set()}, "a takes nothing more, and b waits for what it has at work"
     grouping.ended(NODE, "a", 6.5, failed=False, waited_for=True)
-    assert grouping.turns([waiting("b"), waiting("a")], 6.5).open == {NODE: {"b"}}
+    assert grouping.time_slices([waiting("b"), waiting("a")], 6.5).open == {NODE: {"b"}}
 
 
 def test_who_asked_last_has_a_moment_to_ask_again() -> None:
     grouping = of_one()
     grouping.started(NODE, "a", 1.0)
     grouping.ended(NODE, "a", 2.0, failed=False, waited_for=False)
-    turns = grouping.turns([waiting("b")], 2.0)
-    assert (turns.open, turns.until) == ({NODE: {"a"}}, 2.1), "a tenth of what loading b takes"
-    assert grouping.turns([waiting("b")], 2.11).open == {NODE: {"b"}}
+    time_slices = grouping.time_slices([waiting("b")], 2.0)
+    assert (time_slices.open, time_slices.until) == ({NODE: {"a"}}, 2.1), "a tenth of what loading b takes"
+    assert grouping.time_slices([waiting("b")], 2.11).open == {NODE: {"b"}}
 
 
 def test_of_those_that_wait_the_longest_by_its_urgency_is_next() -> None:
     grouping = of_one()
-    assert grouping.turns([waiting("b", 3.0), waiting("c", 2.0)], 4.0).open == {NODE: {"c"}}
+    assert grouping.time_slices([waiting("b", 3.0), waiting("c", 2.0)], 4.0).open == {NODE: {"c"}}
     urgent = [waiting("b", 3.0, urgency=8.0), waiting("c", 2.0, urgency=1.0)]
-    assert grouping.turns(urgent, 4.0).open == {NODE: {"b"}}
-    assert grouping.turns(urgent, 40.0).open == {NODE: {"b"}}
-    assert grouping.turns([waiting("b", 39.0, urgency=8.0), waiting("c", 2.0)], 40.0).open == {NODE: {"c"}}
+    assert grouping.time_slices(urgent, 4.0).open == {NODE: {"b"}}
+    assert grouping.time_slices(urgent, 40.0).open == {NODE: {"b"}}
+    assert grouping.time_slices([waiting("b", 39.0, urgency=8.0), waiting("c", 2.0)], 40.0).open == {
+        NODE: {"c"}
+    }
 
 
 def test_the_turn_of_less_urgent_work_is_shorter_by_as_much_yet_no_shorter_than_a_load() -> None:
     grouping = of_one(hold_s=8.0)
     grouping.started(NODE, "a", 0.0)
     batch, interactive = waiting("a", urgency=1.0), waiting("b", urgency=4.0)
-    assert grouping.turns([batch, interactive], 0.5).until == 2.0
-    assert grouping.turns([batch, waiting("b", urgency=100.0)], 0.5).until == 1.0
+    assert grouping.time_slices([batch, interactive], 0.5).until == 2.0
+    assert grouping.time_slices([batch, waiting("b", urgency=100.0)], 0.5).until == 1.0
     other_way_round = [waiting("a", urgency=4.0), waiting("b", urgency=1.0)]
-    assert grouping.turns(other_way_round, 0.5).until == 8.0
+    assert grouping.time_slices(other_way_round, 0.5).until == 8.0
 
 
 def test_what_runs_elsewhere_takes_idle_places_and_displaces_nobody() -> None:
     grouping = of_one(hold_s=1.0)
     grouping.started(NODE, "a", 0.0)
-    assert grouping.turns([waiting("a"), waiting("b", served=True)], 100.0).open == {NODE: {"a"}}
+    assert grouping.time_slices([waiting("a"), waiting("b", served=True)], 100.0).open == {NODE: {"a"}}
     grouping.ended(NODE, "a", 100.0, failed=False, waited_for=False)
-    assert "b" in grouping.turns([waiting("b", served=True)], 101.0).open[NODE]
+    assert "b" in grouping.time_slices([waiting("b", served=True)], 101.0).open[NODE]
 
 
 def test_one_that_starves_takes_one_of_many_nodes_where_a_place_comes_soonest() -> None:
@@ -138,8 +140,8 @@ def test_one_that_starves_takes_one_of_many_nodes_where_a_place_comes_soonest() 
         grouping.started(name, "a", float(number))
     b = PendingModel(model="b", since=0.0, nodes=names)
     a = PendingModel(model="a", since=0.0, served=True, nodes=names)
-    turns = grouping.turns([a, b], 20.0)
-    assert turns.open == {"n1": set(), "n2": {"a"}, "n3": {"a"}}
+    time_slices = grouping.time_slices([a, b], 20.0)
+    assert time_slices.open == {"n1": set(), "n2": {"a"}, "n3": {"a"}}
 
 
 def test_what_a_node_refused_to_another_dispatcher_counts_as_waiting_there() -> None:
@@ -147,8 +149,8 @@ def test_what_a_node_refused_to_another_dispatcher_counts_as_waiting_there() -> 
     grouping.started(NODE, "a", 0.0)
     grouping.report(told(SIZES, 4, {"a"}, claims=("b",)), 1.0)
     assert grouping.changed
-    assert grouping.turns([waiting("a")], 1.0).open == {NODE: {"a"}}
-    assert grouping.turns([waiting("a")], 5.0).open == {NODE: set()}
+    assert grouping.time_slices([waiting("a")], 1.0).open == {NODE: {"a"}}
+    assert grouping.time_slices([waiting("a")], 5.0).open == {NODE: set()}
 
 
 def test_a_report_written_before_what_was_ordered_changes_nothing_and_a_refusal_undoes_the_order() -> None:

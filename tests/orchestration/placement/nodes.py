@@ -66,5 +66,5 @@ def fill(chooser: Chooser, count: int, needs: Needs = NEEDS, now: float = 0.0) -
         name = where(chooser.choose(needs, now, patient=False))
         if name:
             mine[name] = mine.get(name, 0) + 1
-            chooser.view.loaded(name, mine[name], now)
+            chooser.index.set_own_count(name, mine[name], now)
     return mine

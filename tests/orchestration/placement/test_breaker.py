@@ -39,7 +39,7 @@ def test_slow_calls_trip_it_as_well() -> None:
 def test_few_failures_among_many_calls_do_not() -> None:
     breaker = Breaker(SETTINGS, Random(1))
     for number in range(200):
-        breaker.end(Outcome.FAILED if number % 3 == 0 else Outcome.WELL, number / 100, probe=False)
+        breaker.end(Outcome.FAILED if number % 3 == 0 else Outcome.SUCCEEDED, number / 100, probe=False)
     assert breaker.state(2.0) is State.CLOSED
 
 
@@ -53,7 +53,7 @@ def test_old_failures_are_forgotten() -> None:
 def test_what_says_nothing_about_the_node_counts_neither_way() -> None:
     breaker = Breaker(SETTINGS, Random(1))
     for _ in range(100):
-        breaker.end(Outcome.UNTOLD, 0.0, probe=False)
+        breaker.end(Outcome.UNKNOWN, 0.0, probe=False)
     assert breaker.state(0.0) is State.CLOSED
 
 
@@ -64,7 +64,7 @@ def test_after_the_dwell_a_single_probe_goes_through() -> None:
     assert breaker.allows(now)
     assert breaker.begin(now)
     assert not breaker.allows(now)
-    breaker.end(Outcome.WELL, now + 1, probe=True)
+    breaker.end(Outcome.SUCCEEDED, now + 1, probe=True)
     assert breaker.state(now + 1) is State.CLOSED
     assert breaker.allows(now + 1)
 
@@ -81,7 +81,7 @@ def test_a_failed_probe_opens_it_for_twice_as_long_up_to_a_limit() -> None:
         assert middle * 0.75 <= dwell <= middle * 1.25
 
 
-@pytest.mark.parametrize("outcome", [Outcome.WELL, Outcome.FAILED, Outcome.SLOW])
+@pytest.mark.parametrize("outcome", [Outcome.SUCCEEDED, Outcome.FAILED, Outcome.SLOW])
 def test_calls_begun_before_it_opened_decide_nothing(outcome: Outcome) -> None:
     breaker = tripped()
     until = breaker.until
@@ -92,7 +92,7 @@ def test_calls_begun_before_it_opened_decide_nothing(outcome: Outcome) -> None:
 def test_a_probe_that_was_cancelled_lets_another_one_through() -> None:
     breaker = tripped()
     now = breaker.until
-    breaker.end(Outcome.UNTOLD, now, probe=breaker.begin(now))
+    breaker.end(Outcome.UNKNOWN, now, probe=breaker.begin(now))
     assert breaker.allows(now)
     assert breaker.state(now) is State.HALF_OPEN
 
@@ -155,7 +155,7 @@ def test_it_stays_open_for_as_long_as_a_server_asks_up_to_a_limit() -> None:
 
 def test_after_a_limit_of_a_server_that_answers_others_no_probe_is_needed() -> None:
     breaker = Breaker(SETTINGS, Random(1))
-    breaker.end(Outcome.WELL, 0.0, probe=False)
+    breaker.end(Outcome.SUCCEEDED, 0.0, probe=False)
     breaker.end(Outcome.LIMITED, 1.0, probe=False)
     assert not breaker.allows(1.5)
     assert [breaker.begin(3.0) for _ in range(3)] == [False] * 3

@@ -15,7 +15,7 @@ from tests.orchestration.placement.nodes import MODEL, NEEDS, fill, needing, nod
 def seeing(*nodes: NodeInfo, now: float = 0.0, seed: int = 1) -> Chooser:
     chooser = Chooser(random=Random(seed))
     for each in nodes:
-        chooser.view.put(each, now)
+        chooser.index.put(each, now)
     return chooser
 
 
@@ -51,13 +51,13 @@ def test_the_room_is_what_a_count_over_all_nodes_gives(
 ) -> None:
     chooser = seeing(*nodes)
     for name, mine in loads:
-        chooser.view.loaded(name, mine, 0.0)
-    usable = [load for load in chooser.view.nodes.values() if not load.info.draining]
+        chooser.index.set_own_count(name, mine, 0.0)
+    usable = [load for load in chooser.index.nodes.values() if not load.info.draining]
     expected = (sum(load.free for load in usable), sum(load.info.slots for load in usable))
-    assert chooser.view.room(MODEL) == expected
+    assert chooser.index.room(MODEL) == expected
     for each in nodes:
-        chooser.view.remove(each.id)
-    assert chooser.view.room(MODEL) == (0, 0)
+        chooser.index.remove(each.id)
+    assert chooser.index.room(MODEL) == (0, 0)
     assert where(chooser.choose(NEEDS, 0.0)) == ""
 
 
@@ -82,7 +82,7 @@ def test_a_node_whose_latest_calls_were_slow_is_avoided() -> None:
 
 def test_a_generation_waits_for_a_fast_node_rather_than_begin_on_a_far_slower_one() -> None:
     chooser = seeing(node("fast", speed=200, slots=2), node("slow", speed=5, slots=2))
-    chooser.view.loaded("fast", 2, 0.0)
+    chooser.index.set_own_count("fast", 2, 0.0)
     waits = chooser.choose(NEEDS, 0.0)
     assert isinstance(waits, Deferral)
     assert waits.until is not None
@@ -107,8 +107,8 @@ def test_labels_are_filters() -> None:
     assert where(chooser.choose(needing(region="asia"), 0.0)) == ""
     assert where(chooser.choose(needing(accelerator="H100"), 0.0)) == "c"
     assert where(chooser.choose(needing(node="b"), 0.0)) == "b"
-    assert chooser.possible(needing(region="us"))
-    assert not chooser.possible(needing(region="asia"))
+    assert chooser.can_run(needing(region="us"))
+    assert not chooser.can_run(needing(region="asia"))
 
 
 @pytest.mark.parametrize("label", [{"tenants": "acme, globex"}, {"tenant": "acme"}])
@@ -126,7 +126,7 @@ def test_a_tenant_may_use_what_is_for_all() -> None:
 def test_a_changed_label_counts_at_once() -> None:
     chooser = seeing(node("a", labels={"region": "eu"}))
     assert where(chooser.choose(needing(region="eu"), 0.0)) == "a"
-    chooser.view.put(node("a", labels={"region": "us"}), 1.0)
+    chooser.index.put(node("a", labels={"region": "us"}), 1.0)
     assert where(chooser.choose(needing(region="eu"), 1.0)) == ""
     assert where(chooser.choose(needing(region="us"), 1.0)) == "a"
 
@@ -159,54 +159,54 @@ def test_many_dispatchers_with_the_same_stale_view_do_not_pile_on_one_node() -> 
 
 def test_a_node_that_comes_back_with_an_idle_report_attracts_no_herd() -> None:
     chooser = seeing(*(node(f"n{number}", slots=100, running=60) for number in range(4)))
-    chooser.view.remove("n0")
-    chooser.view.put(node("n0", slots=100, running=0), 10.0)
+    chooser.index.remove("n0")
+    chooser.index.put(node("n0", slots=100, running=0), 10.0)
     for name in ("n1", "n2", "n3"):
-        chooser.view.put(node(name, slots=100, running=60), 10.0)
+        chooser.index.put(node(name, slots=100, running=60), 10.0)
     assert fill(chooser, 60, now=10.0).get("n0", 0) == 0
     for name in ("n0", "n1", "n2", "n3"):
-        chooser.view.put(node(name, slots=100, running=60), 15.0)
+        chooser.index.put(node(name, slots=100, running=60), 15.0)
     assert where(chooser.choose(NEEDS, 15.0)) != ""
 
 
 def test_a_node_that_is_not_heard_of_is_the_last_choice() -> None:
     chooser = seeing(node("frozen", speed=120), node("well"))
-    chooser.view.put(node("well"), STALE_S)
+    chooser.index.put(node("well"), STALE_S)
     assert where(chooser.choose(NEEDS, STALE_S)) == "well"
 
 
 def test_a_refusal_counts_until_the_node_reports_again() -> None:
     chooser = seeing(node("a", slots=2))
-    chooser.view.refused("a", 0.0)
+    chooser.index.refused("a", 0.0)
     assert where(chooser.choose(NEEDS, 0.0)) == ""
-    chooser.view.put(node("a", slots=2), 0.2)
+    chooser.index.put(node("a", slots=2), 0.2)
     assert where(chooser.choose(NEEDS, 0.2)) == "a"
-    chooser.view.refused("a", 0.3)
-    chooser.view.believe("a", 0.4)
+    chooser.index.refused("a", 0.3)
+    chooser.index.trust_report("a", 0.4)
     assert where(chooser.choose(NEEDS, 0.4)) == "a"
 
 
 def test_a_report_counts_our_own_generations_once() -> None:
     chooser = seeing(node("a", slots=4))
-    chooser.view.loaded("a", 3, 0.0)
-    chooser.view.put(node("a", slots=4, running=3), 0.2)
-    assert chooser.view.room(MODEL) == (1, 4)
-    chooser.view.loaded("a", 0, 0.3)
-    assert chooser.view.room(MODEL) == (4, 4)
+    chooser.index.set_own_count("a", 3, 0.0)
+    chooser.index.put(node("a", slots=4, running=3), 0.2)
+    assert chooser.index.room(MODEL) == (1, 4)
+    chooser.index.set_own_count("a", 0, 0.3)
+    assert chooser.index.room(MODEL) == (4, 4)
 
 
 def test_beyond_its_share_a_dispatcher_leaves_a_slot_that_became_free_to_all() -> None:
     chooser = seeing(node("a", slots=4))
-    chooser.view.loaded("a", 4, 0.0)
-    chooser.view.put(node("a", slots=4, running=4), 0.1)
-    chooser.view.loaded("a", 3, 0.2)
-    assert chooser.view.room(MODEL) == (1, 4)
-    chooser.view.share(SlotShare(dispatchers=2), 0.2)
-    assert chooser.view.room(MODEL) == (0, 4)
-    chooser.view.put(node("a", slots=4, running=3), 0.3)
-    assert chooser.view.room(MODEL) == (1, 4)
-    chooser.view.loaded("a", 1, 0.4)
-    assert chooser.view.room(MODEL) == (3, 4)
+    chooser.index.set_own_count("a", 4, 0.0)
+    chooser.index.put(node("a", slots=4, running=4), 0.1)
+    chooser.index.set_own_count("a", 3, 0.2)
+    assert chooser.index.room(MODEL) == (1, 4)
+    chooser.index.set_slot_share(SlotShare(dispatchers=2), 0.2)
+    assert chooser.index.room(MODEL) == (0, 4)
+    chooser.index.put(node("a", slots=4, running=3), 0.3)
+    assert chooser.index.room(MODEL) == (1, 4)
+    chooser.index.set_own_count("a", 1, 0.4)
+    assert chooser.index.room(MODEL) == (3, 4)
 
 
 @given(st.integers(1, 9), st.integers(1, 40), st.integers(0, 1000))
@@ -223,7 +223,7 @@ def test_a_failing_node_is_left_alone_even_when_it_is_the_only_one_and_tried_aga
     for _ in range(5):
         chooser.choose(NEEDS, 0.0)
         chooser.ended(MODEL, "only", Outcome.FAILED, 0.0)
-    assert chooser.view.room(MODEL) == (0, 0)
+    assert chooser.index.room(MODEL) == (0, 0)
     waits = chooser.choose(NEEDS, 0.0)
     assert isinstance(waits, Deferral)
     assert waits.until is not None
@@ -232,9 +232,9 @@ def test_a_failing_node_is_left_alone_even_when_it_is_the_only_one_and_tried_aga
     assert not isinstance(probe, Deferral)
     assert probe.probe
     assert isinstance(chooser.choose(NEEDS, waits.until), Deferral)
-    chooser.ended(MODEL, "only", Outcome.WELL, waits.until + 1, probe=True)
+    chooser.ended(MODEL, "only", Outcome.SUCCEEDED, waits.until + 1, probe=True)
     assert where(chooser.choose(NEEDS, waits.until + 1)) == "only"
-    assert chooser.view.room(MODEL) == (4, 4)
+    assert chooser.index.room(MODEL) == (4, 4)
 
 
 def test_a_breaker_is_of_one_model_on_one_node() -> None:
@@ -247,8 +247,8 @@ def test_a_breaker_is_of_one_model_on_one_node() -> None:
 def test_a_call_is_slow_only_against_what_was_to_be_expected() -> None:
     chooser = seeing(node("a", speed=50))
     bounded = needing(output_tokens=100)
-    assert chooser.outcome(bounded, "a", 4.0) is Outcome.WELL
-    assert chooser.outcome(bounded, "a", 60.0) is Outcome.WELL  # its length was not limited
+    assert chooser.outcome(bounded, "a", 4.0) is Outcome.SUCCEEDED
+    assert chooser.outcome(bounded, "a", 60.0) is Outcome.SUCCEEDED  # its length was not limited
     limited = type(bounded)(model=MODEL, output_tokens=100, bounded=True)
     assert chooser.outcome(limited, "a", 60.0) is Outcome.SLOW
 
@@ -271,20 +271,20 @@ def test_no_sequence_of_events_makes_it_choose_what_is_not_there(
     for kind, name, number in events:
         now += number
         if kind == "put":
-            chooser.view.put(node(name, running=number), now)
+            chooser.index.put(node(name, running=number), now)
             there.add(name)
         elif kind == "remove":
-            chooser.view.remove(name)
+            chooser.index.remove(name)
             there.discard(name)
         elif kind == "load":
-            chooser.view.loaded(name, number, now)
+            chooser.index.set_own_count(name, number, now)
         elif kind in ("fail", "well"):
-            outcome = Outcome.FAILED if kind == "fail" else Outcome.WELL
+            outcome = Outcome.FAILED if kind == "fail" else Outcome.SUCCEEDED
             for _ in range(3):
                 chooser.ended(MODEL, name, outcome, now)
         chosen = where(chooser.choose(NEEDS, now, patient=False))
         assert chosen in there | {""}
-        free, slots = chooser.view.room(MODEL)
+        free, slots = chooser.index.room(MODEL)
         assert 0 <= free <= slots <= 4 * len(there)
         if chosen:
-            assert chooser.view.nodes[chosen].free > 0
+            assert chooser.index.nodes[chosen].free > 0

@@ -18,11 +18,11 @@ def test_candidates_come_with_their_scores_and_the_others_with_why_not() -> None
         node("mute"),
         node("theirs", labels={"tenants": "acme"}),
     ):
-        chooser.view.put(each, 0.0)
+        chooser.index.put(each, 0.0)
     for _ in range(5):
         chooser.ended(MODEL, "fails", Outcome.FAILED, 0.0)
-    chooser.view.silence("mute", True, 0.0)
-    found = explain(chooser.view, NEEDS, 0.0, dispatcher="d")
+    chooser.index.set_silent("mute", True, 0.0)
+    found = explain(chooser.index, NEEDS, 0.0, dispatcher="d")
     assert [each.node for each in found.candidates[:2]] == ["fast", "slow"]
     assert found.candidates[0].cost < found.candidates[1].cost
     assert found.candidates[0].decode_tokens_per_s > found.candidates[1].decode_tokens_per_s
@@ -41,23 +41,23 @@ def test_what_is_explained_is_what_is_chosen() -> None:
         random = Random(seed)
         chooser = Chooser(random=random)
         for name in "ab":
-            chooser.view.put(node(name, speed=random.uniform(10, 200), running=random.randrange(4)), 0.0)
-        best = explain(chooser.view, NEEDS, 0.0).candidates[0].node
+            chooser.index.put(node(name, speed=random.uniform(10, 200), running=random.randrange(4)), 0.0)
+        best = explain(chooser.index, NEEDS, 0.0).candidates[0].node
         assert where(chooser.choose(NEEDS, 0.0)) == best
 
 
 def test_a_missing_label_is_named() -> None:
     chooser = Chooser(random=Random(1))
-    chooser.view.put(node("a", labels={"region": "us"}), 0.0)
-    (candidate,) = explain(chooser.view, needing(region="eu"), 0.0).candidates
+    chooser.index.put(node("a", labels={"region": "us"}), 0.0)
+    (candidate,) = explain(chooser.index, needing(region="eu"), 0.0).candidates
     assert candidate.left_out == "label region=eu is wanted, it has us"
 
 
 def test_of_a_large_cluster_the_best_are_told() -> None:
     chooser = Chooser(random=Random(1))
     for number in range(200):
-        chooser.view.put(node(f"n{number}", speed=10 + number), 0.0)
-    found = explain(chooser.view, NEEDS, 0.0)
+        chooser.index.put(node(f"n{number}", speed=10 + number), 0.0)
+    found = explain(chooser.index, NEEDS, 0.0)
     assert found.nodes == 200
     assert len(found.candidates) == MAX_CANDIDATES
     assert found.candidates[0].node == "n199"

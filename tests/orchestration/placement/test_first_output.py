@@ -31,7 +31,7 @@ def test_a_node_without_a_sign_of_life_within_the_limit_is_hung() -> None:
     assert outputs.overdue(lambda _: records, 104.0) == []
     overdue = outputs.overdue(lambda _: records, 106.0)
     assert set(overdue) == {*calls, well}
-    well.heard = True
+    well.has_output = True
     assert set(outputs.hung(overdue, 106.0)) == set(calls)
     for call in (*calls, well):
         outputs.ended(call)
@@ -41,7 +41,7 @@ def test_a_node_without_a_sign_of_life_within_the_limit_is_hung() -> None:
 def test_a_node_that_answers_others_meanwhile_is_busy() -> None:
     outputs = FirstOutputs(SETTINGS)
     late, begun = (outputs.sent(name, "n", NEEDS, 100.0) for name in ("late", "begun"))
-    begun.heard = True
+    begun.has_output = True
     assert _hung(outputs, 106.0, samples=1) == []
     outputs.ended(begun)  # and with it the number of those it answered rises
     assert _hung(outputs, 107.0, samples=2) == []
@@ -66,6 +66,6 @@ def _hung(outputs: FirstOutputs, now: float, *, samples: int) -> list[Call]:
 
 def test_a_prompt_far_longer_than_all_before_has_its_time() -> None:
     chooser = Chooser()
-    chooser.view.put(node("n", samples=50), 0.0)
+    chooser.index.put(node("n", samples=50), 0.0)
     assert SETTINGS.limit_s(chooser.records("m").values(), 10) == 5
     assert SETTINGS.limit_s(chooser.records("m").values(), 4000) > 20

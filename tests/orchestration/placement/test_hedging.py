@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from orchestration.placement.hedging import MAX_MODELS, FirstTokens, HedgeSettings
 
-SETTINGS = HedgeSettings(min_samples=20, window_samples=100, window_s=60, least_s=0.05)
+SETTINGS = HedgeSettings(min_samples=20, window_samples=100, window_s=60, min_s=0.05)
 
 
 @given(st.lists(st.floats(0, 100), min_size=1, max_size=300), st.floats(0.01, 0.99))
@@ -19,26 +19,26 @@ def test_late_is_whoever_waits_longer_than_the_quantile_of_the_newest_times(
     settings = SETTINGS.model_copy(update={"quantile": quantile})
     times = FirstTokens(settings)
     for each in seconds:
-        times.saw("m", each, 0.0)
+        times.record("m", each, 0.0)
     newest = sorted(seconds[-settings.window_samples :])
     late = times.late_after_s("m", 0.0)
     if len(newest) < settings.min_samples:
         assert late is None
     else:
-        assert late == max(settings.least_s, newest[math.ceil(quantile * len(newest)) - 1])
+        assert late == max(settings.min_s, newest[math.ceil(quantile * len(newest)) - 1])
 
 
 def test_nobody_is_late_sooner_than_the_least_however_fast_the_model_is() -> None:
     times = FirstTokens(SETTINGS)
     for _ in range(100):
-        times.saw("fast", 0.001, 0.0)
-    assert times.late_after_s("fast", 0.0) == SETTINGS.least_s
+        times.record("fast", 0.001, 0.0)
+    assert times.late_after_s("fast", 0.0) == SETTINGS.min_s
 
 
 def test_times_are_of_one_model_and_are_forgotten_with_age() -> None:
     times = FirstTokens(SETTINGS)
     for second in range(40):
-        times.saw("m", 1.0 if second < 20 else 0.2, float(second))
+        times.record("m", 1.0 if second < 20 else 0.2, float(second))
     assert times.late_after_s("other", 40.0) is None
     assert times.late_after_s("m", 40.0) == 1.0
     assert times.late_after_s("m", 79.5) == 0.2  # the first twenty are older than the window
@@ -47,10 +47,10 @@ def test_times_are_of_one_model_and_are_forgotten_with_age() -> None:
 
 def test_models_beyond_the_limit_push_out_the_one_not_heard_of_for_longest() -> None:
     times = FirstTokens(SETTINGS.model_copy(update={"min_samples": 1}))
-    times.saw("first", 1.0, 0.0)
-    times.saw("second", 1.0, 0.0)
-    times.saw("first", 1.0, 0.0)
+    times.record("first", 1.0, 0.0)
+    times.record("second", 1.0, 0.0)
+    times.record("first", 1.0, 0.0)
     for number in range(MAX_MODELS - 1):
-        times.saw(f"m{number}", 1.0, 0.0)
+        times.record(f"m{number}", 1.0, 0.0)
     assert times.late_after_s("second", 0.0) is None
     assert times.late_after_s("first", 0.0) == 1.0

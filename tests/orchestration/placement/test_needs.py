@@ -33,10 +33,10 @@ def test_needs_survive_their_header(prompt: int, output: int, demand: Demand, la
         labels=frozenset(labels.items()),
         bounded=True,
     )
-    text = needs.encoded()
+    text = needs.encode()
     assert text.isascii()
     assert "\n" not in text
-    assert Needs.decoded("m", text) == needs
+    assert Needs.decode("m", text) == needs
 
 
 @pytest.mark.parametrize(
@@ -44,11 +44,11 @@ def test_needs_survive_their_header(prompt: int, output: int, demand: Demand, la
 )
 def test_what_is_no_needs_is_refused(text: str) -> None:
     with pytest.raises(ValueError):  # noqa: PT011 - json and enum say it in their words
-        Needs.decoded("m", text)
+        Needs.decode("m", text)
 
 
 def test_without_a_header_needs_are_ordinary() -> None:
-    assert Needs.decoded("m", "") == Needs(model="m")
+    assert Needs.decode("m", "") == Needs(model="m")
 
 
 @pytest.mark.parametrize(

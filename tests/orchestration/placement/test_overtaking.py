@@ -18,7 +18,7 @@ SHORT = needing(output_tokens=4)
 def seeing(*nodes: NodeInfo) -> Chooser:
     chooser = Chooser(random=Random(1))
     for each in nodes:
-        chooser.view.put(each, 0.0)
+        chooser.index.put(each, 0.0)
     return chooser
 
 
