@@ -48,17 +48,22 @@ class Receiver:
             await asyncio.to_thread(provider.force_flush)
 
     async def one_root(self, trace: str, *names: str) -> Span:
-        """The root of a trace, once spans of these names are there too; fails where it has several."""
+        """The root of a trace, once spans of these names and all parents have arrived; fails if it keeps
+        several roots."""
 
-        async def whole() -> bool:
+        async def roots() -> list[Span]:
             await self.flush()
-            found = {span.name for span in self.told.of_trace(trace)}
-            return all(any(each.startswith(name) for each in found) for name in names)
+            spans = self.told.of_trace(trace)
+            if not all(any(span.name.startswith(name) for span in spans) for name in names):
+                return []
+            ids = {span.id for span in spans}
+            return [span for span in spans if span.parent not in ids]
 
-        await eventually(whole)
-        spans = self.told.of_trace(trace)
-        ids = {span.id for span in spans}
-        (root,) = [span for span in spans if span.parent not in ids]
+        async def has_one_root() -> bool:
+            return len(await roots()) == 1
+
+        await eventually(has_one_root)
+        (root,) = await roots()
         return root
 
     def end(self) -> None:
