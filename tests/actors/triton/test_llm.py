@@ -200,8 +200,8 @@ async def test_a_failing_step_and_a_dying_loop_leave_nobody_waiting(
     failed = await asyncio.gather(*(ask(client, "llm-failing", PARIS) for _ in range(3)))
     assert all("the device is gone" in each.error for each in failed)
     died = await asyncio.gather(*(ask(client, "llm-dying", PARIS) for _ in range(3)))
-    assert all(each.error.startswith("stopped: the model's loop has ended") for each in died)
-    assert (await ask(client, "llm-dying", PARIS)).error.startswith("stopped: ")
+    assert all(each.error.startswith("shutting_down: the model's loop has ended") for each in died)
+    assert (await ask(client, "llm-dying", PARIS)).error.startswith("shutting_down: ")
     for name in ("llm-failing", "llm-dying"):
         await asyncio.to_thread(triton_server.unload, name)
 
