@@ -37,23 +37,10 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from pydantic import BaseModel, ConfigDict
+from orchestration.messages.error_body import ErrorBody
 
 MAX_MESSAGE = 8_192
 """Characters of an error's message; what is beyond is cut off. It may quote what a server or plug-in said."""
-
-
-class ErrorBody(BaseModel):
-    """An error on the wire. `param` names the field of the request at fault, if one is."""
-
-    model_config = ConfigDict(frozen=True)
-
-    code: str
-    message: str
-    status: int = 500
-    retryable: bool = False
-    param: str | None = None
-    retry_after_s: float | None = None
 
 
 class OrchestraError(Exception):

@@ -12,8 +12,7 @@ from typing import Literal
 
 from pydantic import ConfigDict
 
-from orchestration.errors import ErrorBody
-from orchestration.messages import FinishReason, Step, Usage, Wire
+from orchestration.messages import ErrorBody, FinishReason, Step, Usage, Wire
 
 
 class RunEvent(Wire):

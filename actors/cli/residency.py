@@ -17,8 +17,8 @@ from actors.config.client import ClientSettings, load_client
 from actors.launch.process import connected, run
 from actors.runtime.envelope import Envelope
 from actors.runtime.service import ERROR
-from orchestration.errors import ErrorBody, NoNode, NoResponders, OrchestraError, UnknownModel, from_body
-from orchestration.messages import LoadModel, LoadResult, UnloadModel, Wire
+from orchestration.errors import NoNode, NoResponders, OrchestraError, UnknownModel, from_body
+from orchestration.messages import ErrorBody, LoadModel, LoadResult, UnloadModel, Wire
 
 
 def _options(command: Callable[..., Any]) -> Callable[..., Any]:

@@ -21,12 +21,11 @@ from orchestration.errors import (
     BackendFailed,
     BusUnavailable,
     Cancelled,
-    ErrorBody,
     NoResponders,
     OrchestraError,
     from_body,
 )
-from orchestration.messages import GenerationEnd, NodeInfo
+from orchestration.messages import ErrorBody, GenerationEnd, NodeInfo
 from orchestration.placement import FirstOutputs, FirstOutputSettings
 
 log = logging.getLogger(__name__)

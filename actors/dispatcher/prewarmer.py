@@ -20,9 +20,9 @@ from actors.dispatcher.arrival_reporter import ARRIVALS, ArrivalReport
 from actors.dispatcher.metrics import PREWARM_LEADER, loads_ahead
 from actors.dispatcher.settings import WarmingSettings
 from actors.runtime.service import ERROR
-from orchestration.errors import ErrorBody, OrchestraError, from_body
+from orchestration.errors import OrchestraError, from_body
 from orchestration.forecast import Forecast, ForecastState
-from orchestration.messages import LoadModel, Wire
+from orchestration.messages import ErrorBody, LoadModel, Wire
 from orchestration.warming import WarmUp, plan
 
 log = logging.getLogger(__name__)

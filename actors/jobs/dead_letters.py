@@ -20,7 +20,8 @@ from actors.jobs.stream_pages import StoredMessage, latest_messages, message_at
 from actors.runtime.envelope import TRACE
 from actors.streams.client import ID_HEADER
 from actors.telemetry.telemetry import recorded_trace_id
-from orchestration.errors import ErrorBody, InvalidRequest, OrchestraError
+from orchestration.errors import InvalidRequest, OrchestraError
+from orchestration.messages import ErrorBody
 
 log = logging.getLogger(__name__)
 

@@ -8,8 +8,7 @@ from pydantic_core import from_json
 
 from actors.jobs.records import JobRecord, JobResult, JobStatus
 from actors.openai_api.chat import ChatEncoder
-from orchestration.errors import ErrorBody
-from orchestration.messages import TextDelta
+from orchestration.messages import ErrorBody, TextDelta
 
 
 def job_summary(record: JobRecord) -> dict[str, Any]:

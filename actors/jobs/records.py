@@ -10,8 +10,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Discriminator, Tag, TypeAdapter
 
-from orchestration.errors import ErrorBody
-from orchestration.messages import End, Generation, Priority, Run, TokenLogprob, Wire
+from orchestration.messages import End, ErrorBody, Generation, Priority, Run, TokenLogprob, Wire
 
 PREFIX = "job."
 RETRY_HEADER = "Orchestra-Retry"

@@ -16,13 +16,13 @@ from actors.runtime.envelope import DEFAULT_DEADLINE_S, Envelope
 from orchestration.errors import (
     BusUnavailable,
     DeadlineExceeded,
-    ErrorBody,
     InternalError,
     NoResponders,
     OrchestraError,
     Unavailable,
     from_body,
 )
+from orchestration.messages import ErrorBody
 
 CALL_TIMEOUT_S = 30.0
 WAY_OUT = "orchestra up, or orchestra gateway"

@@ -12,14 +12,8 @@ from actors.bus.bus import Bus
 from actors.bus.message import Message
 from actors.runtime.envelope import Envelope
 from actors.runtime.service import CALLER_LEFT, ERROR
-from orchestration.errors import (
-    ErrorBody,
-    InternalError,
-    NodeLost,
-    NoResponders,
-    OrchestraError,
-    from_body,
-)
+from orchestration.errors import InternalError, NodeLost, NoResponders, OrchestraError, from_body
+from orchestration.messages import ErrorBody
 
 
 async def stream_call(

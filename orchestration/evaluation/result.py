@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from orchestration.errors import ErrorBody
-from orchestration.messages import Usage
+from orchestration.messages import ErrorBody, Usage
 
 
 class Result(BaseModel):

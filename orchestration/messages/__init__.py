@@ -5,6 +5,7 @@ travels in the headers instead: see `actors.runtime.envelope`.
 """
 
 from orchestration.messages.chat import ChatMessage, GuidedDecoding, LogitBias, Sampling, TokenId
+from orchestration.messages.error_body import ErrorBody
 from orchestration.messages.events import (
     Accounts,
     End,
@@ -47,6 +48,7 @@ __all__ = [
     "ChatMessage",
     "Continuation",
     "End",
+    "ErrorBody",
     "EventFrame",
     "Finish",
     "FinishReason",

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal, cast
 
 from pydantic import Field, TypeAdapter
 
-from orchestration.errors import ErrorBody
+from orchestration.messages.error_body import ErrorBody
 from orchestration.messages.tools import ToolCall
 from orchestration.messages.wire import Wire, tag
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from orchestration.errors import ErrorBody
-from orchestration.messages import Finish, FinishReason, Step, TextDelta, Usage
+from orchestration.messages import ErrorBody, Finish, FinishReason, Step, TextDelta, Usage
 from orchestration.patterns.base import GenerationRequest
 
 

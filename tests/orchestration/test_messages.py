@@ -6,10 +6,11 @@ from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 
 from orchestration import errors
-from orchestration.errors import ErrorBody, InternalError, OrchestraError, Overloaded, from_body
+from orchestration.errors import InternalError, OrchestraError, Overloaded, from_body
 from orchestration.messages import (
     ChatMessage,
     End,
+    ErrorBody,
     EventFrame,
     Finish,
     Generation,

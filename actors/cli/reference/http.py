@@ -11,7 +11,7 @@ from pydantic.json_schema import models_json_schema
 from actors.cli.reference.source import class_docs, one_line, table, type_name
 from actors.gateway.operation import Access, Operation
 from actors.gateway.operations import OPERATIONS
-from orchestration.errors import ErrorBody
+from orchestration.messages import ErrorBody
 
 HEAD = """# HTTP and NATS operations
 

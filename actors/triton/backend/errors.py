@@ -14,12 +14,12 @@ from tritonclient.utils import InferenceServerException
 from orchestration.errors import (
     BackendFailed,
     DeadlineExceeded,
-    ErrorBody,
     NodeBusy,
     OrchestraError,
     Unavailable,
     from_body,
 )
+from orchestration.messages import ErrorBody
 
 _MAX_TEXT = 300
 _CODED = re.compile(r"([a-z_]+): (.+)", re.DOTALL)
