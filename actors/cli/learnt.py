@@ -12,7 +12,7 @@ from orchestration.trust.counts import Counts, ShareEstimate
 from orchestration.trust.families import family_of
 from orchestration.trust.observation import Source
 from orchestration.trust.records import Cost, KindRecord
-from orchestration.trust.trust import JUDGE_PRIOR, JUDGE_STRENGTH, PAIR_PRIOR, PAIR_STRENGTH, Trust
+from orchestration.trust.trust import PAIR_PRIOR, PAIR_STRENGTH, Trust, judge_reliability
 
 SOURCES: tuple[Source, ...] = ("user", "test", "judge", "vote")
 
@@ -121,9 +121,7 @@ class LearnedKind:
             }
 
     def _judges(self) -> Iterator[dict[str, Any]]:
-        shares = {
-            name: counts.share(JUDGE_PRIOR, JUDGE_STRENGTH) for name, counts in self.record.judges.items()
-        }
+        shares = {name: judge_reliability(self.record.judges, name) for name in self.record.judges}
         for name in sorted(shares, key=lambda name: (-shares[name].mean, name)):
             yield {"judge": name, **_bounds(shares[name]), "words": self.record.judges[name].total}
 

@@ -1,1 +1,1 @@
-"""How far a model is trusted: who it is, and how often it is right."""
+"""Trust in models: which names mean the same model, and how often each model is right."""

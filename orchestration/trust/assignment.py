@@ -1,4 +1,4 @@
-"""Which model does a step that neither a caller nor the settings give to one."""
+"""Chooses the model of a step for which neither the caller nor the settings name one."""
 
 from __future__ import annotations
 
@@ -8,17 +8,19 @@ from orchestration.trust.families import family_of
 from orchestration.trust.trust import Trust
 
 CLEAR_LEAD = 0.05
-"""Of the share of right answers: by so much a model has to be ahead of the usual one where its record at such
-questions is short. Models within this of each other are as good."""
+"""How much higher the expected share of right answers of a model with a short record must be for it to
+replace the usual one. Models within this distance count as equally good."""
 
 
 def most_trusted(trust: Trust, models: Sequence[str], usual: str, judged: Sequence[str] = ()) -> str | None:
-    """The one of `models` that is right most often. It is the `usual` one, where that is among them, unless a
-    record says otherwise or what is thought of another beforehand is clearly better. None of none.
+    """Return the model of `models` that is expected to be right most often, or None if `models` is empty.
 
-    `judged` are models whose work is to be judged. A judge with which users disagree is left out, where there
-    is another; where two are as good, by their records, one of another family is taken, since a judge prefers
-    its own.
+    The `usual` model, if it is among them, is kept unless the record of another one is long enough to prove
+    that it is better, or its expected share is higher by `CLEAR_LEAD`.
+
+    `judged` are the models whose work the chosen model will judge. Judges that users mostly disagree with are
+    avoided if there is another. Among equally good models with proven records one of another family is
+    preferred, because a judge favours its own family.
     """
     if judged:
         models = [name for name in models if not trust.misjudges(name)] or models

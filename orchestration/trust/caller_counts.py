@@ -1,8 +1,8 @@
-"""What a user's word counts: a thousand words of one caller neither outweigh nor wipe out those of others.
+"""How much a user rating counts, so that one caller with many ratings cannot outweigh the others.
 
-The first words of a caller count whole. Beyond that they only take the place of words that the caller gave
-before, and slower the more of the record is others' words: so who alone gives feedback, such as everybody
-where callers have no keys, is heard for ever, and who floods the record of others changes next to nothing.
+The first ratings of a caller count fully. Later ones mostly replace earlier ratings of the same caller, and
+the more of the record comes from others, the less they change it. So a caller who is alone, as everyone is
+where callers have no keys, keeps its influence, and one who floods the record of others hardly changes it.
 """
 
 from __future__ import annotations
@@ -14,43 +14,49 @@ from typing import TypeVar
 from orchestration.trust.counts import DISCOUNT
 
 MAX_CALLERS = 64
+"""Callers whose ratings are counted separately; the least recent ones are dropped first."""
 MAX_RATINGS, MIN_RATINGS = 75.0, 25.0
-"""Words of one caller that count whole: 75 of who is alone, two fewer for each word of others, and 25 at
-least."""
+"""Ratings of one caller that count fully: 75 for a caller who is alone, two fewer for each rating of others,
+and at least 25."""
 OWN_SHARE_POWER = 4
-"""A word beyond that ages the record by the share of it that is the caller's own, to this power. With 4, a
-thousand words of one caller leave at least three quarters of a hundred words of others."""
+"""A further rating discounts the record by the caller's own share of it, to this power. With 4, a thousand
+ratings of one caller leave at least three quarters of a hundred ratings of others."""
 
 _Value = TypeVar("_Value")
 
 
 @dataclass(frozen=True, slots=True)
 class CallerRating:
-    """`weight` is what the word counts, from 0 to 1; `discount` the share of all earlier ones that still
-    counts; `callers` are the words of each caller that count, with this one."""
+    """What one rating counts, and what it leaves of the earlier ones."""
 
     weight: float
+    """What the rating counts, from 0 to 1."""
     discount: float
+    """The factor by which all earlier observations are multiplied."""
     callers: dict[str, float]
+    """The ratings of each caller that count, this one included."""
 
 
-def rating_of(caller: str, callers: Mapping[str, float], *, again: bool) -> CallerRating:
-    """`again` says that the word replaces an earlier one on the same run: it ages nothing, and counts as a
-    word all the same, so that nobody gets round the limit by taking words back."""
+def rating_of(caller: str, callers: Mapping[str, float], *, is_update: bool) -> CallerRating:
+    """Return what a rating of `caller` counts. `callers` are the ratings of each caller that count so far.
+
+    `is_update` is True if the rating replaces an earlier one on the same run. Such a rating does not discount
+    the record, but it counts as a rating of the caller, so that changing ratings does not avoid the limit."""
     own = callers.get(caller, 0.0)
     others = max(0.0, sum(callers.values()) - own)
     limit = max(MIN_RATINGS, MAX_RATINGS - 2 * others)
-    weight = age = 1.0
+    weight = aging = 1.0
     if own >= limit:
-        age = (limit / (limit + others)) ** OWN_SHARE_POWER
-        weight = (1 - DISCOUNT) * limit * age
-    discount = 1.0 if again else DISCOUNT**age
-    after = {name: discount * words for name, words in callers.items() if name != caller}
-    after[caller] = discount * own + weight
-    return CallerRating(weight, discount, latest(after, MAX_CALLERS))
+        aging = (limit / (limit + others)) ** OWN_SHARE_POWER
+        weight = (1 - DISCOUNT) * limit * aging
+    discount = 1.0 if is_update else DISCOUNT**aging
+    ratings = {name: discount * count for name, count in callers.items() if name != caller}
+    ratings[caller] = discount * own + weight
+    return CallerRating(weight, discount, latest(ratings, MAX_CALLERS))
 
 
-def latest(values: Mapping[str, _Value], most: int) -> dict[str, _Value]:
-    """Not more than `most` of them, the first ones going first: who changes one puts it last."""
-    names = list(values)[-most:]
+def latest(values: Mapping[str, _Value], limit: int) -> dict[str, _Value]:
+    """Return the last `limit` entries. Callers move a changed entry to the end, so the least recent ones
+    go."""
+    names = list(values)[-limit:]
     return {name: values[name] for name in names}

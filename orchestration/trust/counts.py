@@ -1,4 +1,4 @@
-"""How often something was right, with old observations fading."""
+"""Counts of right and wrong observations, with older observations discounted."""
 
 from __future__ import annotations
 
@@ -8,15 +8,16 @@ from math import sqrt
 from pydantic import BaseModel, ConfigDict, Field
 
 DISCOUNT = 0.995
-"""Of all earlier observations, at each new one: about the latest 200 count, so that a model that was replaced
-is judged anew (discounted Thompson sampling, Raj and Kalyani 2017, arXiv:1707.09727)."""
+"""The factor by which earlier observations are multiplied at each new one. About the latest 200 count, so a
+model that was replaced under the same name is soon judged by its own answers (discounted Thompson sampling,
+Raj and Kalyani 2017, arXiv:1707.09727)."""
 LEVEL_Z = 1.96
-"""Of an interval that holds the true share with a probability of 95 %."""
+"""The normal quantile of a two-sided 95 % interval."""
 
 
 @dataclass(frozen=True, slots=True)
 class ShareEstimate:
-    """The mean of a Beta distribution, and the interval that holds 95 % of it, about."""
+    """The mean of a Beta distribution, with an approximate 95 % interval."""
 
     mean: float
     low: float
@@ -24,7 +25,7 @@ class ShareEstimate:
 
 
 class Counts(BaseModel):
-    """Observations that were right and wrong; parts of one where it was partly so."""
+    """How many observations were right and wrong; one that was partly right adds to both."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -36,23 +37,23 @@ class Counts(BaseModel):
         return self.right + self.wrong
 
     def plus(self, right: float, wrong: float, discount: float = 1.0) -> Counts:
-        """With new observations; `discount` is the share of the earlier ones that still counts."""
+        """Return the sum with new observations; the earlier ones are multiplied by `discount`."""
         return Counts(
             right=max(0.0, discount * self.right + right), wrong=max(0.0, discount * self.wrong + wrong)
         )
 
-    def shifted(self, more: float) -> Counts:
-        """With `more` of the wrong ones right, or back where it is negative, as far as there are some: for a
-        word that replaces another, which must not add to what was observed."""
-        right = min(max(0.0, self.right + more), self.total)
+    def shifted(self, amount: float) -> Counts:
+        """Return the counts with `amount` moved from wrong to right, or back if it is negative, as far as
+        there are some. Used when a rating replaces another: the total stays the same."""
+        right = min(max(0.0, self.right + amount), self.total)
         return Counts(right=right, wrong=self.total - right)
 
     def scaled(self, weight: float) -> Counts:
         return Counts(right=weight * self.right, wrong=weight * self.wrong)
 
     def share(self, prior: float, strength: float) -> ShareEstimate:
-        """The share of right ones, where it was thought to be `prior` as surely as after `strength`
-        observations."""
+        """Estimate the share of right observations. `prior` is the share expected without any, and counts as
+        much as `strength` observations."""
         right, total = prior * strength + self.right, strength + self.total
         mean = right / total
         half = LEVEL_Z * sqrt(mean * (1 - mean) / (total + 1))

@@ -1,9 +1,9 @@
-"""What the name of a model says: its family, generation, size, and the words that tell its variants apart.
+"""Parses model names: family, generation, size, and the words that distinguish variants.
 
 Names come from providers, hubs and files in many spellings: "meta-llama/Llama-3.1-70B-Instruct-AWQ",
-"llama3.1:70b", "us.meta.llama3-1-70b-instruct-v1:0" are one model. Models of one family make the same
-mistakes more often than others do, and copies of one model nearly always (Kim et al., "Correlated Errors in
-Large Language Models", 2025), so votes of both are discounted.
+"llama3.1:70b" and "us.meta.llama3-1-70b-instruct-v1:0" are one model. Models of one family make the same
+mistakes more often than others, and copies of one model nearly always (Kim et al., "Correlated Errors in
+Large Language Models", 2025), so further votes of a family or of a copy are discounted.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 MAX_CHARACTERS = 300
-"""Of a name that are read; names come from nodes and callers."""
+"""Characters of a name that are parsed; names come from nodes and callers."""
 MAX_CACHED_NAMES = 4_096
-"""Names whose parse is kept."""
+"""Parsed names that are cached."""
 
 
 def _words(text: str) -> frozenset[str]:
@@ -68,8 +68,8 @@ _OWN = {
     "seed": "doubao seed",
     "step": "step",
 }
-"""Families whose line begins the name; in the middle the word says nothing ("orca", "solar" and "command" are
-words of their own)."""
+"""Families whose line is the first word of a name. Elsewhere in a name these words mean nothing ("orca",
+"solar" and "command" are common words)."""
 _CLOSED = {
     "gpt": "gpt chatgpt o davinci curie babbage",
     "claude": "claude",
@@ -78,8 +78,8 @@ _CLOSED = {
     "grok": "grok",
     "palm": "palm bison",
 }
-"""Families that nobody else can copy: the line begins the name, a generation or a tier follows, and no size,
-but for those whose size was published."""
+"""Families that only their maker offers: a name begins with the line, a generation or a tier follows, and no
+size, except where sizes were published."""
 
 _PLAIN = {
     line: family
@@ -89,7 +89,7 @@ _PLAIN = {
 }
 _ANYWHERE = _words(" ".join(_OPEN.values()))
 _COMMON = _words("phi yi bloom falcon granite pythia ernie lfm")
-"""Lines that are words of their own too: a size, a generation or a tier makes them models."""
+"""Lines that are also common words; only a size, a generation or a tier next to them makes a model name."""
 CLOSED_FAMILIES = frozenset(_CLOSED)
 _CLOSED_LINES = _words(" ".join(_CLOSED.values()))
 
@@ -100,12 +100,12 @@ TIERS = {
     "plus": 0.5, "maverick": 0.5, "pro": 0.5, "large": 0.5, "premier": 0.75, "opus": 0.75,
     "ultra": 1.0, "max": 1.0, "huge": 1.0, "heavy": 1.0, "xl": 1.0, "behemoth": 1.0,
 }  # fmt: skip
-"""Words that providers use for the places of their models beside each other; 0 is the middle."""
+"""Words by which providers rank their models; 0 is the middle of a line."""
 _MARKS = {
     "thinking", "reasoning", "reasoner", "think", "coder", "code", "codex", "math", "distill", "verification",
     "base", "vision", "vl", "omni", "moe", "r", "r7b", "a", "nemo", "davinci", "oss", "speciale",
 }  # fmt: skip
-"""Words, beside tiers, that make another model of one generation."""
+"""Words, besides tiers, that distinguish models of one generation."""
 
 _VENDORS = _words(
     "meta c4ai databricks ibm amazon nvidia openai anthropic google azure cohere ai21 hf unsloth thebloke "
@@ -119,21 +119,21 @@ _COPIES = _words(
     "floor extended beta exacto batch versatile reference maas tee hi release official quarot dwq eetq "
     "hqq gs128 g128 128g trtllm trt abliterated text sharded web mlc lm llm"
 )
-"""Words that name copies of one model: its precision, its file, its place, and that it is for chats."""
-_TELLING = _words("model lm llm text web hi release cpu cuda reference official beta free")
-"""Of these, words that can tell unknown models apart."""
-_TURNED = {
+"""Words that distinguish copies of one model: precision, file format, host, and "chat"."""
+_DISTINCTIVE_COPIES = _words("model lm llm text web hi release cpu cuda reference official beta free")
+"""Words of `_COPIES` that may distinguish models of unknown families."""
+_REPLACEMENTS = {
     "chatgpt": "gpt",
     "chatglm": "glm",
     "mistralai": "mistral",
     "openllama": "llama",
     "codeqwen": "qwen-coder",
 }
-_NOT_THE_FAMILY = _words(
+_IMITATIONS = _words(
     "killer slayer beater like style clone lookalike distill distilled alpaca vicuna neo neox j sw3 all x "
     "codec emulator mimic imitation fake mock"
 )
-"""After the line of a closed family: another's model that is likened to it."""
+"""Words that, after the line of a closed family, mean a model of another maker that is compared to it."""
 _SIZED_CLOSED: set[tuple[str | int, ...]] = {
     ("gpt", 2),
     ("gpt", 3),
@@ -148,7 +148,7 @@ _PROVIDER = re.compile(
     r"^(?:(?:us|eu|apac|ap|jp|au|ca|global|us-gov)\.)?(?:anthropic|meta|amazon|cohere|ai21|mistral|deepseek|qwen|openai|"
     r"google|nvidia|minimax|moonshot|moonshotai|writer|zai|luma)\.(?=[a-z])"
 )
-_QUANTISED = re.compile(
+_QUANTISATION = re.compile(
     r"(?<![a-z0-9])(?:i?q[2-8](?:[_-](?:k|[01]|xxs|xs|s|m|nl))?(?:[_-](?:xxs|xs|s|m|l|xl|p|4[_-]4|4[_-]8|8[_-]8))?"
     r"|tq[12][_-]0|q4f(?:16|32)(?:_1)?|\d(?:\.\d+)?[ _-]?bpw|\d{5}-of-\d{5})(?![a-z0-9])"
 )
@@ -165,20 +165,21 @@ _CONTEXT = re.compile(r"\d{1,4}k|\d{1,2}m|\d{4,}")
 
 @dataclass(frozen=True, slots=True)
 class ModelName:
-    """What a name says."""
+    """The parts of a model name."""
 
     family: str
-    """"llama"; of an unknown name, the name without size, date and quantisation."""
+    """"llama"; for an unknown name, the name without size, date and quantisation."""
     line: str = ""
     """"llama", "qwq", "o" (of o1), "gpt-oss"; empty for an unknown name."""
     version: tuple[int, ...] = ()
-    """The generation: (3, 1); empty where none is said."""
+    """The generation, such as (3, 1); empty if the name has none."""
     size: float = 0.0
-    """Parameters in billions, all of a mixture's; 0 where none is said."""
+    """Billions of parameters, including all experts of a mixture; 0 if the name has no size."""
     active: float = 0.0
-    """Of a mixture of experts, what works at one token, in billions; 0 where none is said."""
+    """Billions of parameters that are active per token of a mixture of experts; 0 if the name does not
+    say."""
     marks: frozenset[str] = frozenset()
-    """The other words that make it another model than its siblings: "mini", "coder"."""
+    """The other words that distinguish it from its siblings: "mini", "coder"."""
 
     @property
     def base(self) -> str:
@@ -190,13 +191,13 @@ class ModelName:
 
 
 def family_of(model: str) -> str:
-    """The family whose errors `model` shares: "llama", "gpt", "claude"; an unknown model is its own
+    """Return the family whose errors `model` shares: "llama", "gpt", "claude". An unknown model is its own
     family."""
     return parse_name(model).family
 
 
 def base_name(model: str) -> str:
-    """One name for all copies of a model: without provider, node, quantisation and date, in one spelling."""
+    """Return one name for all copies of a model, without provider, node, quantisation and date."""
     return _base(model[:MAX_CHARACTERS])
 
 
@@ -211,22 +212,22 @@ def same_model(one: str, other: str) -> bool:
 
 
 def tier_of(marks: frozenset[str]) -> float:
-    """Where its maker puts a model beside its siblings: 0 is the middle."""
+    """Return the rank of a model among its siblings by the tier words in its name; 0 is the middle."""
     return sum(TIERS.get(mark, 0.0) for mark in marks)
 
 
 def parse_name(model: str) -> ModelName:
-    """Raises nothing: any text is a name."""
+    """Parse a model name. Any text is accepted."""
     return _parsed(model[:MAX_CHARACTERS])
 
 
 @lru_cache(maxsize=MAX_CACHED_NAMES)
 def _parsed(model: str) -> ModelName:
-    text, tuned = _without_place(model)
+    text, tuned = _without_host(model)
     tokens, size, active = _sized(_tokens(text))
     at = _line_at(tokens, size)
     if at is None:
-        plain = "-".join(token for token in tokens if token not in _COPIES - _TELLING)
+        plain = "-".join(token for token in tokens if token not in _COPIES - _DISTINCTIVE_COPIES)
         family = plain if plain and plain not in _PLAIN else model.strip().lower()
         return ModelName(family, size=size, active=active, marks=frozenset(tuned))
     before, line, after = tokens[:at], tokens[at], tokens[at + 1 :]
@@ -234,7 +235,7 @@ def _parsed(model: str) -> ModelName:
     version, rest = _version(line, after)
     marks = {token for token in (*before, *rest) if not _CONTEXT.fullmatch(token)}
     if size and family not in _CLOSED:
-        marks -= {"turbo", "instant", "lite", "fast"}  # what hosts call their copies of open weights
+        marks -= {"turbo", "instant", "lite", "fast"}  # hosts use these words for copies of open weights
     if "oss" in marks:
         line, marks = "gpt-oss", marks - {"oss"}
     if line == "deepseek" and any(re.fullmatch(r"r\d", word) for word in after):
@@ -242,12 +243,12 @@ def _parsed(model: str) -> ModelName:
     numbers = {mark for mark in marks if re.fullmatch(r"v?\d+(\.\d+)*", mark)}
     marks = marks - numbers - _COPIES - {line, family}
     if line == "deepseek-r" and size:
-        marks -= {"distill", "qwen", "llama"}  # hubs name the distilled ones by size alone
+        marks -= {"distill", "qwen", "llama"}  # hubs name distilled models by size alone
     return ModelName(family, line, version, size, active, frozenset(marks | tuned))
 
 
-def _without_place(model: str) -> tuple[str, set[str]]:
-    """The name without node, provider and tag; and what tells a tuned copy from its base."""
+def _without_host(model: str) -> tuple[str, set[str]]:
+    """Return the name without node, provider and tag, and the marks of a fine-tuned copy."""
     text = model.strip().lower()
     tuned: set[str] = set()
     if text.startswith("ft:") and len(parts := text.split(":")) > 1:
@@ -262,7 +263,7 @@ def _without_place(model: str) -> tuple[str, set[str]]:
 
 
 def _tokens(text: str) -> list[str]:
-    text = _DATES.sub("", _QUANTISED.sub("", text))
+    text = _DATES.sub("", _QUANTISATION.sub("", text))
     text = re.sub(r"(?<=\d)p(?=\d)", ".", text)  # "v3p1", "1p5b"
     text = re.sub(r"\.(?:gguf|bin|onnx|safetensors)$", "", text)
     text = re.sub(r"(?<=\d)b(\d)(?![\d])$", r".\1b", text)  # "bloom-7b1"
@@ -285,16 +286,17 @@ def _tokens(text: str) -> list[str]:
         and tokens[1:2] in (["davinci"], ["curie"], ["babbage"], ["bison"])
     ):
         tokens.pop(0)
-    turned = [part for token in tokens for part in _TURNED.get(token, token).split("-")]
+    replaced = [part for token in tokens for part in _REPLACEMENTS.get(token, token).split("-")]
     return [
         token
-        for at, token in enumerate(turned)
-        if not token.isalpha() or token not in turned[max(0, at - 1) : at]
+        for at, token in enumerate(replaced)
+        if not token.isalpha() or token not in replaced[max(0, at - 1) : at]
     ]
 
 
 def _sized(tokens: list[str]) -> tuple[list[str], float, float]:
-    """The tokens without those of the size; all and active parameters in billions, 0 where none are said."""
+    """Return the tokens without those of the size, then all and active parameters in billions (0 if
+    unknown)."""
     total = active = 0.0
     rest: list[str] = []
     for token in tokens:
@@ -316,12 +318,12 @@ def _sized(tokens: list[str]) -> tuple[list[str], float, float]:
 
 
 def _line_at(tokens: list[str], size: float) -> int | None:
-    """Where the word stands that names a known line; None in an unknown name."""
+    """Return the index of the token that names a known line, or None for an unknown name."""
     if not tokens:
         return None
     first, after = tokens[0], tokens[1:]
     if first in _CLOSED_LINES:
-        if _NOT_THE_FAMILY & set(after):
+        if _IMITATIONS & set(after):
             return None
         version = _version(first, after)[0]
         known = bool(version) or first in {"davinci", "curie", "babbage", "bison", "palm"}
@@ -334,15 +336,17 @@ def _line_at(tokens: list[str], size: float) -> int | None:
         if size and "oss" not in after and (first, *version[:1]) not in _SIZED_CLOSED:
             return None
         return 0 if known else None
-    told = bool(size) or any(_VERSION.fullmatch(word) or word in TIERS or word in _MARKS for word in after)
-    if first in _PLAIN and (told or first in _ANYWHERE - _COMMON):
+    is_marked = bool(size) or any(
+        _VERSION.fullmatch(word) or word in TIERS or word in _MARKS for word in after
+    )
+    if first in _PLAIN and (is_marked or first in _ANYWHERE - _COMMON):
         return 0
-    lines = _ANYWHERE if told else _ANYWHERE - _COMMON
+    lines = _ANYWHERE if is_marked else _ANYWHERE - _COMMON
     return next((at for at, token in enumerate(tokens) if token in lines), None)
 
 
 def _version(line: str, after: list[str]) -> tuple[tuple[int, ...], list[str]]:
-    """The generation said after a line, and the words without it."""
+    """Return the generation that follows a line, and the other words."""
     for at, word in enumerate(after):
         if word in {"4o", "o"} and line == "gpt":
             return (4, 0, 1), [*after[:at], *after[at + 1 :]]

@@ -1,4 +1,5 @@
-"""Whether an answer meets the form that its caller asked for, as far as its top tells."""
+"""Checks whether an answer matches the output form that its caller asked for; of a JSON schema only the top
+level."""
 
 from __future__ import annotations
 
@@ -19,8 +20,8 @@ _TYPES: dict[str, type | tuple[type, ...]] = {
 
 
 def meets_form(text: str, guide: GuidedDecoding | None) -> bool | None:
-    """None where there is no form, or one that is not looked at. A schema's deeper levels are not either:
-    some take for ever."""
+    """Return None if the caller asked for no form, or for one that is not checked here. Deeper levels of a
+    JSON schema are not checked, because some schemas take extremely long."""
     if guide is None:
         return None
     if guide.choice is not None:
@@ -31,11 +32,13 @@ def meets_form(text: str, guide: GuidedDecoding | None) -> bool | None:
         value = json.loads(text)
     except (ValueError, RecursionError):
         return False
-    return _is_of(value, guide.json_schema.get("type")) and _has(value, guide.json_schema.get("required"))
+    return _has_type(value, guide.json_schema.get("type")) and _has_keys(
+        value, guide.json_schema.get("required")
+    )
 
 
-def _is_of(value: Any, said: Any) -> bool:
-    named = [each for each in (said if isinstance(said, list) else [said]) if isinstance(each, str)]
+def _has_type(value: Any, types: Any) -> bool:
+    named = [each for each in (types if isinstance(types, list) else [types]) if isinstance(each, str)]
     kinds = [_TYPES[each] for each in named if each in _TYPES]
     if not kinds:
         return True
@@ -44,7 +47,7 @@ def _is_of(value: Any, said: Any) -> bool:
     return any(isinstance(value, kind) for kind in kinds)
 
 
-def _has(value: Any, required: Any) -> bool:
+def _has_keys(value: Any, required: Any) -> bool:
     if not isinstance(value, dict) or not isinstance(required, list):
         return True
     return all(name in value for name in required if isinstance(name, str))

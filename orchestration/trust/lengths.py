@@ -1,9 +1,9 @@
-"""How much models write, and how long they take, as far as it was measured.
+"""Estimates how long the answers of models are, and how long they take, from earlier answers.
 
-The logarithm of an answer's length is taken to be a part that is the model's, one that is the question's, and
-an error (two-way random effects). So what a model would have written that was not asked follows from what it
-writes mostly, and from how long the others' answers to the same question are: questions on which voters agree
-soon are short ones.
+The logarithm of the length of an answer is modelled as the sum of a part of the model, a part of the
+question, and an error (two-way random effects). So the length of an answer that was not written follows from
+the lengths length of the model and from the lengths of the other answers to the same question: questions on
+which voters agree early are short ones.
 """
 
 from __future__ import annotations
@@ -14,30 +14,31 @@ from math import exp, log, sqrt
 from statistics import NormalDist, fmean
 
 WINDOW = 100
-"""Answers that count, about."""
+"""About how many of the latest answers count."""
 MAX_MODELS = 1_024
-"""Pairs of kind and model kept; the oldest go."""
+"""Pairs of kind and model that are stored; the least recently updated go first."""
 DEFAULT_SPREAD = 0.5
-"""Standard deviation of the logarithm of a length, until it was measured."""
+"""Standard deviation of the logarithm of a length before any answer was measured."""
 DEFAULT_QUESTION_VARIANCE = 0.25
-"""Variance among questions, until it was measured."""
+"""Variance among questions before any was measured."""
 MIN_VARIANCE = 0.01
 VARIANCE_PRIOR_WEIGHT = 4
-"""Answers that what is thought beforehand of a variance counts as."""
+"""How many answers the initial value of a variance counts as."""
 MAX_LOG_LENGTH = 20.0
-"""Of a length that is expected: half a thousand million tokens."""
+"""Upper limit of the logarithm of an expected length, which is about 500 million tokens."""
 MAX_RATIO = 50.0
-"""Times its expected length that a long answer counts."""
+"""Upper limit of the ratio of an answer's length to its expected length."""
 MIN_ANSWERS = 5
-"""Answers from which a model's time is known."""
+"""Answers that are needed before the duration of a model is estimated."""
 LATE_Z, LATE_FACTOR, LATE_MIN_S = 1.645, 1.5, 1.0
-"""An answer is late after 1.5 times what 95 % of its model's take, and not within a second."""
+"""An answer is late after 1.5 times the seconds that 95 % of its model's answers take, and after one second
+at the earliest."""
 _NORMAL = NormalDist()
 
 
 @dataclass(frozen=True, slots=True)
 class AnswerLength:
-    """One answer, whole."""
+    """The length and duration of one complete answer."""
 
     tokens: int
     seconds: float
@@ -45,7 +46,7 @@ class AnswerLength:
 
 @dataclass(frozen=True, slots=True)
 class _QuestionEffect:
-    """What a question adds to the logarithm of an answer's length, and how surely that is known."""
+    """What a question adds to the logarithm of an answer's length, with the variance of that estimate."""
 
     mean: float
     variance: float
@@ -53,108 +54,119 @@ class _QuestionEffect:
 
 @dataclass(slots=True)
 class _ModelLengths:
-    """Of one model at one kind of question, in logarithms. `ratio` is how long its answers were, of what was
-    expected of them: a normal distribution of logarithms says too little, or too much, of the long ones."""
+    """Running estimates for one model at one kind of question."""
 
     answers: int = 0
     tokens: float = 0.0
+    """Mean logarithm of the length, without the effect of the question."""
     variance: float = DEFAULT_SPREAD**2 / 2
+    """Variance of that logarithm."""
     ratio: float = 1.0
+    """Mean ratio of the length of an answer to its expected length. It corrects the normal distribution of
+    logarithms, which is wrong for long answers."""
     seconds: float = 0.0
+    """Mean logarithm of the duration."""
     seconds_variance: float = DEFAULT_SPREAD**2
+    """Variance of the logarithm of the duration."""
 
-    def learn(self, written: AnswerLength, question: _QuestionEffect, others: _QuestionEffect) -> None:
-        """From an answer to a question of that effect, and of that by the other answers alone."""
+    def learn(self, answer: AnswerLength, question: _QuestionEffect, others: _QuestionEffect) -> None:
+        """Add an answer. `question` is the effect estimated from all answers, `others` that from the other
+        models' answers alone."""
         self.answers += 1
         share, slow = 1 / min(self.answers, WINDOW), 1 / min(self.answers + VARIANCE_PRIOR_WEIGHT, WINDOW)
-        tokens, seconds = log(max(written.tokens, 1)), log(max(written.seconds, 1e-3))
+        tokens, seconds = log(max(answer.tokens, 1)), log(max(answer.seconds, 1e-3))
         if self.answers == 1:
             self.tokens, self.seconds = tokens - question.mean, seconds
             return
-        ratio = min(MAX_RATIO, written.tokens / self.expected(others))
+        ratio = min(MAX_RATIO, answer.tokens / self.expected(others))
         self.ratio += share * (ratio - self.ratio)
         error = tokens - question.mean - self.tokens
         self.tokens += share * error
         self.variance += slow * (error * error + question.variance - self.variance)
         self.variance = max(MIN_VARIANCE, self.variance)
-        late = seconds - self.seconds
-        self.seconds += share * late
-        self.seconds_variance += share * (late * late - self.seconds_variance)
+        delay = seconds - self.seconds
+        self.seconds += share * delay
+        self.seconds_variance += share * (delay * delay - self.seconds_variance)
 
     def expected(self, question: _QuestionEffect) -> float:
-        """The mean length of its answers to a question of that effect."""
+        """Return the expected length of its answer to a question of that effect, in tokens."""
         centre = self.tokens + question.mean + (self.variance + question.variance) / 2
         return exp(min(centre, MAX_LOG_LENGTH)) * (1 + self.ratio) / 2
 
 
 class AnswerLengths:
-    """Of all models, by kind of question. One is shared by all runs of a process."""
+    """Estimates for all models by kind of question. All runs of a process share one instance."""
 
     def __init__(self) -> None:
-        self._usual: dict[tuple[str, str], _ModelLengths] = {}
+        self._lengths: dict[tuple[str, str], _ModelLengths] = {}
         self._questions: dict[str, tuple[int, float]] = {}
-        """By kind: how many were seen, and the variance among them."""
+        """By kind: the number of questions, and the variance among them."""
 
-    def learn(self, kind: str, ended: Mapping[str, Sequence[AnswerLength]]) -> None:
-        """What each model wrote to its end, of one question."""
-        question = self._question(kind, ended)
+    def learn(self, kind: str, complete: Mapping[str, Sequence[AnswerLength]]) -> None:
+        """Add the complete answers of each model to one question."""
+        question = self._question(kind, complete)
         effects = {
-            model: self._question(kind, {other: ended[other] for other in ended if other != model})
-            for model in ended
+            model: self._question(kind, {other: complete[other] for other in complete if other != model})
+            for model in complete
         }
-        for model, answers in ended.items():
-            usual = self._usual.pop((kind, model), None) or _ModelLengths()
-            for written in answers:
-                usual.learn(written, question, effects[model])
-            self._usual[kind, model] = usual
-        seen, variance = self._questions.get(kind, (0, DEFAULT_QUESTION_VARIANCE))
-        share = 1 / min(seen + 1 + VARIANCE_PRIOR_WEIGHT, WINDOW)
+        for model, answers in complete.items():
+            lengths = self._lengths.pop((kind, model), None) or _ModelLengths()
+            for answer in answers:
+                lengths.learn(answer, question, effects[model])
+            self._lengths[kind, model] = lengths
+        count, variance = self._questions.get(kind, (0, DEFAULT_QUESTION_VARIANCE))
+        share = 1 / min(count + 1 + VARIANCE_PRIOR_WEIGHT, WINDOW)
         variance += share * (question.mean**2 + question.variance - variance)
-        self._questions[kind] = seen + 1, max(MIN_VARIANCE, variance)
-        while len(self._usual) > MAX_MODELS:
-            self._usual.pop(next(iter(self._usual)))
+        self._questions[kind] = count + 1, max(MIN_VARIANCE, variance)
+        while len(self._lengths) > MAX_MODELS:
+            self._lengths.pop(next(iter(self._lengths)))
 
-    def left(self, kind: str, model: str, ended: Mapping[str, Sequence[AnswerLength]], so_far: int) -> float:
-        """Tokens that a model which has written `so_far` would still write, where others wrote `ended` to the
-        same question. Of one that is not known, what these let one expect."""
-        usual = self._usual.get((kind, model))
-        if usual is None or usual.answers < 2:
-            lengths = [written.tokens for answers in ended.values() for written in answers]
-            return _beyond(max(fmean(lengths), 1.0), DEFAULT_SPREAD, so_far) if lengths else 0.0
-        question = self._question(kind, ended)
-        return _beyond(usual.expected(question), sqrt(usual.variance + question.variance), so_far)
+    def remaining(
+        self, kind: str, model: str, complete: Mapping[str, Sequence[AnswerLength]], so_far: int
+    ) -> float:
+        """Return how many tokens a model is expected to write after the first `so_far`, given the complete
+        answers of other models to the same question. For an unknown model the lengths of those answers are
+        used."""
+        lengths = self._lengths.get((kind, model))
+        if lengths is None or lengths.answers < 2:
+            tokens = [answer.tokens for answers in complete.values() for answer in answers]
+            return _beyond(max(fmean(tokens), 1.0), DEFAULT_SPREAD, so_far) if tokens else 0.0
+        question = self._question(kind, complete)
+        return _beyond(lengths.expected(question), sqrt(lengths.variance + question.variance), so_far)
 
-    def slowest_s(self, kind: str, model: str) -> float | None:
-        """Seconds after which an answer is late; None where too few were measured."""
-        usual = self._usual.get((kind, model))
-        if usual is None or usual.answers < MIN_ANSWERS:
+    def late_after_s(self, kind: str, model: str) -> float | None:
+        """Return the seconds after which an answer is late, or None with fewer than `MIN_ANSWERS` measured
+        answers."""
+        lengths = self._lengths.get((kind, model))
+        if lengths is None or lengths.answers < MIN_ANSWERS:
             return None
-        return max(LATE_MIN_S, LATE_FACTOR * exp(usual.seconds + LATE_Z * sqrt(usual.seconds_variance)))
+        return max(LATE_MIN_S, LATE_FACTOR * exp(lengths.seconds + LATE_Z * sqrt(lengths.seconds_variance)))
 
     def expected(self, kind: str, model: str) -> float | None:
-        """Tokens of an answer, on average; None where none was measured."""
-        usual = self._usual.get((kind, model))
-        if usual is None:
+        """Return the mean tokens of an answer, or None if no answer of the model was measured."""
+        lengths = self._lengths.get((kind, model))
+        if lengths is None:
             return None
-        return usual.expected(
+        return lengths.expected(
             _QuestionEffect(0.0, self._questions.get(kind, (0, DEFAULT_QUESTION_VARIANCE))[1])
         )
 
-    def _question(self, kind: str, ended: Mapping[str, Sequence[AnswerLength]]) -> _QuestionEffect:
-        """What the question adds, by the answers of models that are known."""
+    def _question(self, kind: str, complete: Mapping[str, Sequence[AnswerLength]]) -> _QuestionEffect:
+        """Estimate the effect of a question from the answers of models with at least two earlier ones."""
         precision, total = 1 / self._questions.get(kind, (0, DEFAULT_QUESTION_VARIANCE))[1], 0.0
-        for model, answers in ended.items():
-            usual = self._usual.get((kind, model))
-            if usual is None or usual.answers < 2:
+        for model, answers in complete.items():
+            lengths = self._lengths.get((kind, model))
+            if lengths is None or lengths.answers < 2:
                 continue
-            for written in answers:
-                precision += 1 / usual.variance
-                total += (log(max(written.tokens, 1)) - usual.tokens) / usual.variance
+            for answer in answers:
+                precision += 1 / lengths.variance
+                total += (log(max(answer.tokens, 1)) - lengths.tokens) / lengths.variance
         return _QuestionEffect(total / precision, 1 / precision)
 
 
 def _beyond(mean: float, spread: float, so_far: int) -> float:
-    """The mean of what a log-normal length of that mean has beyond `so_far`, where it is longer."""
+    """Return the expected length beyond `so_far` of an answer that is longer than that, if lengths are
+    log-normal with this mean and spread."""
     if so_far <= 0:
         return mean
     edge = (log(so_far) - log(mean) + spread * spread / 2) / spread

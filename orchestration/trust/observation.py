@@ -1,4 +1,4 @@
-"""What one run teaches about models and ways to answer."""
+"""What one run shows about models and arms (ways to answer)."""
 
 from __future__ import annotations
 
@@ -11,39 +11,42 @@ from pydantic import Field
 from orchestration.messages import Wire
 
 Source = Literal["user", "test", "judge", "vote"]
-"""Who says what is right: a user; a check that cannot err, such as tests that pass or a schema that is met; a
-model that judges; the voices of a vote among themselves."""
+"""The origin of a judgement: a user rating; a check that cannot be wrong, such as passing tests or a
+matching schema; a model that judges; the agreement of the voters among themselves."""
 
 
 class VoterAnswer(Wire):
-    """Which answer a model gave in a vote: 0 is the answer of the run, others are told apart by numbers from
-    1 on, and None could not be read. `followed` says that the model was asked because others did not agree:
-    such questions are hard, so that its answer says less of it than those to all questions do."""
+    """The answer of one model in a vote."""
 
     model: str
     group: int | None = Field(default=None, ge=0)
+    """Models with the same answer have the same number: 0 is the answer of the run, other answers count from
+    1. None if the answer could not be read."""
     followed: bool = False
+    """Whether the model was asked only because others disagreed. Such questions are hard, so these answers
+    say less about the model than answers to all questions."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Observation:
-    """`quality` from 0 (wrong) to 1 (right) is what `source` says of the run's answer; None where nobody
-    judged it. `answers` are those of the run's vote, or of the one model that answered.
-
-    `arm` is the way to answer that `auto` chose, None where it chose none; it took `tokens` and `seconds`.
-    `caller` names the user, and `judge` the model, that judged. `previous_quality` is the quality that the
-    same source gave the same run before, which counts no more. `verdicts` are those of judges on the same
-    answer, by model, which a user's word shows to be right or wrong.
-    """
+    """One observation of a run."""
 
     source: Source = "vote"
     quality: float | None = None
+    """How good `source` says the answer of the run is, from 0 (wrong) to 1 (right). None if nothing judged
+    it."""
     weight: float = 1.0
     answers: Sequence[VoterAnswer] = ()
+    """The answers of the vote, or the answer of the one model that wrote it."""
     arm: str | None = None
+    """The arm that `auto` chose. None if `auto` was not used."""
     tokens: float | None = None
     seconds: float = 0.0
     caller: str = ""
+    """The user who rated the answer."""
     judge: str = ""
+    """The model that judged the answer."""
     verdicts: Mapping[str, float] = field(default_factory=dict)
+    """Verdicts of judge models on the same answer, by model. A user rating shows whether they were right."""
     previous_quality: float | None = None
+    """The earlier judgement of the same source on the same run, which this one replaces."""

@@ -1,10 +1,10 @@
-"""How often a model is expected to be right before anything of it was seen: from settings, a table, or its
+"""Estimates how often a model is right before any answer of it was judged: from settings, a table, or its
 size.
 
-`published.toml` holds what well-known models reached on MMLU-Pro, MATH and HumanEval, and cites where from. A
-model that is not in it is placed beside its nearest relative: between two sizes on a line over the logarithm
-of the size, in another generation at the newest one that is not newer, moved by the place that its maker's
-word ("mini", "pro") gives it. Of an unknown family the size alone speaks.
+`published.toml` holds the published results of well-known models at MMLU-Pro, MATH and HumanEval, with
+sources. A model that is not in the table is placed by its nearest relatives: between two sizes on a line over
+the logarithm of the size, otherwise at the newest generation that is not newer than the model, shifted by the
+tier word ("mini", "pro") in its name. For an unknown family only the size counts.
 """
 
 from __future__ import annotations
@@ -32,26 +32,25 @@ from orchestration.trust.families import (
 )
 
 MIN_PRIOR, MAX_PRIOR = 0.05, 0.97
-"""Bounds of every prior: nobody is always right or always wrong before the first answer."""
+"""Bounds of every prior, because no model is always right or always wrong."""
 UNKNOWN_PRIOR = 0.6
-"""Of a model of which neither name nor size says anything."""
+"""The prior of a model whose name and size say nothing."""
 BY_SIZE = "size"
-"""The family in the table that stands for what nobody knows."""
+"""The name of the table rows that describe common models by size."""
 
 Quality = Mapping[str, float | Mapping[Kind, float]]
-"""Shares of right answers by model: an exact name or a pattern with `*` and `?`; for all kinds, or by
+"""Shares of right answers by model name, exact or with `*` and `?`; one share for all kinds, or one per
 kind."""
 
 _TIER_STEP = 0.5
-"""Logits that a step between "mini", the middle and "pro" is worth: about what lies between known
-siblings."""
+"""Logits between "mini", the middle and "pro": about the distance between known siblings."""
 _MAX_ABOVE_SIZE = 1.5
-"""Logits that a guess may lie above what is common at the size that its name says."""
+"""Logits by which an estimate may be above the usual value for the size in the name."""
 _OLDER_SHIFT = -0.5
-"""Logits, of a generation older than all known ones."""
+"""Logits by which a generation that is older than all known ones is below the oldest."""
 
 Logits = tuple[float, float, float]
-"""Of MMLU-Pro, MATH and HumanEval."""
+"""Logits of the results at MMLU-Pro, MATH and HumanEval."""
 
 _SPECIAL: dict[str, Logits] = {
     "coder": (-0.3, -0.2, 0.4),
@@ -65,12 +64,12 @@ _SPECIAL: dict[str, Logits] = {
     "base": (-0.2, -0.3, -0.5),
     "verification": (0.8, 1.0, 0.5),  # the best of 100 by a verifier (Cobbe et al. 2021)
 }
-"""What a variant gains or loses against a plain sibling, where the table holds none like it."""
+"""How much a variant differs from its plain sibling if the table holds none like it."""
 
 
 @dataclass(slots=True)
 class _Siblings:
-    """Models of one line, generation and variant: by size, and the one whose name says none."""
+    """Models of one line, generation and variant by size, and the one without a size in its name."""
 
     version: tuple[int, ...]
     marks: frozenset[str]
@@ -79,8 +78,9 @@ class _Siblings:
     unsized: Logits | None = None
 
     def at(self, size: float) -> Logits:
-        """Of a size, in billions; never lower for a bigger one. Without a size: the one that says none, else
-        a common one of about 8 billion, which hubs mean by a name alone."""
+        """Return the result for a size in billions; a larger model is never lower. Without a size, the model
+        without a size in its name is used, otherwise the one nearest to 8 billion, which hubs usually
+        mean."""
         if not size:
             if self.unsized is not None:
                 return self.unsized
@@ -91,9 +91,9 @@ class _Siblings:
             assert self.unsized is not None
             return _each(min, self.unsized, _above(size))
         if size <= self.sizes[0]:
-            return _moved(self.shares[0], self.sizes[0], size)
+            return _rescale(self.shares[0], self.sizes[0], size)
         if size >= self.sizes[-1]:
-            return _moved(self.shares[-1], self.sizes[-1], size)
+            return _rescale(self.shares[-1], self.sizes[-1], size)
         upper = bisect_right(self.sizes, size)
         low, high = self.sizes[upper - 1], self.sizes[upper]
         part = math.log(size / low) / math.log(high / low)
@@ -101,20 +101,20 @@ class _Siblings:
 
 
 def default_accuracy(model: str, kind: Kind, quality: Quality | None = None, parameters: int = 0) -> float:
-    """The share of right answers, from 0.05 to 0.97, expected of `model` at a kind of question.
+    """Return the expected share of right answers of `model` at a kind of question, from 0.05 to 0.97.
 
-    `quality` is what the settings say, which goes before all else; `parameters` counts those of the model's
-    card, for names that tell no size (0: not known). 0.6 where nothing is known.
+    `quality` is the configured share, which goes before all else. `parameters` is the number of parameters on
+    the model card, for names without a size (0 if unknown). The result is 0.6 if nothing is known.
     """
-    said = _configured(model, kind, quality) if quality else None
-    if said is None:
-        said = _expected(model[:MAX_CHARACTERS], kind, max(0, parameters))
-    return min(MAX_PRIOR, max(MIN_PRIOR, said))
+    share = _configured(model, kind, quality) if quality else None
+    if share is None:
+        share = _expected(model[:MAX_CHARACTERS], kind, max(0, parameters))
+    return min(MAX_PRIOR, max(MIN_PRIOR, share))
 
 
 def _configured(model: str, kind: Kind, quality: Quality) -> float | None:
-    """By the settings: the exact name first, then the pattern with the most characters that are no
-    wildcards."""
+    """Return the configured share: of the exact name first, then of the pattern with the most literal
+    characters."""
     name = model.lower()
     names = {name, name[: name.index("@", 1)]} if "@" in name[1:] else {name}
     found: tuple[bool, int, float] | None = None
@@ -149,14 +149,14 @@ def _expected(model: str, kind: Kind, parameters: int) -> float:
 
 
 def _placed(name: ModelName, size: float, relatives: list[_Siblings]) -> Logits:
-    """What the nearest known relatives reached, moved by what the names differ in."""
+    """Return the result of the nearest known relatives, adjusted for the differences of the names."""
     known = TIERS.keys() | _SPECIAL.keys() | {mark for one in relatives for mark in one.marks}
     marks = name.marks & known
     version = name.version
     if exact := next((one for one in relatives if (one.version, one.marks) == (version, marks)), None):
         return exact.at(size)
     if not version and name.family in CLOSED_FAMILIES:
-        version = max(one.version for one in relatives)  # a name alone means what its maker offers now
+        version = max(one.version for one in relatives)  # a name without a version means the current one
     if size and any(one.sizes for one in relatives):
         relatives = [one for one in relatives if one.sizes]
     older = [one for one in relatives if one.version <= version]
@@ -172,8 +172,8 @@ def _placed(name: ModelName, size: float, relatives: list[_Siblings]) -> Logits:
 
 
 def _beside(generation: list[_Siblings], marks: frozenset[str], size: float, shift: float = 0) -> Logits:
-    """By the siblings whose special words are the nearest to `marks`: between two tiers on a line, as
-    sizes."""
+    """Estimate from the siblings whose special words are nearest to `marks`; between two tiers on a line, as
+    for sizes."""
     special = marks - TIERS.keys()
     fewest = min(len((one.marks - TIERS.keys()) ^ special) for one in generation)
     tiers: dict[float, Logits] = {}
@@ -183,13 +183,13 @@ def _beside(generation: list[_Siblings], marks: frozenset[str], size: float, shi
         found = one.at(size)
         highest = found if highest is None else _each(max, highest, found)
         tiers[tier_of(one.marks)] = highest
-    asked = tier_of(marks)
-    low = max((tier for tier in tiers if tier <= asked), default=min(tiers))
-    high = min((tier for tier in tiers if tier >= asked), default=max(tiers))
-    if low < asked < high:
-        found = _between(tiers[low], tiers[high], (asked - low) / (high - low))
+    wanted = tier_of(marks)
+    low = max((tier for tier in tiers if tier <= wanted), default=min(tiers))
+    high = min((tier for tier in tiers if tier >= wanted), default=max(tiers))
+    if low < wanted < high:
+        found = _between(tiers[low], tiers[high], (wanted - low) / (high - low))
     else:
-        shift += _TIER_STEP * (asked - low)
+        shift += _TIER_STEP * (wanted - low)
         found = tiers[low]
     for mark in sorted(special.difference(*(one.marks for one in nearest))):
         found = _each(add, found, _SPECIAL.get(mark, (0.0, 0.0, 0.0)))
@@ -197,8 +197,9 @@ def _beside(generation: list[_Siblings], marks: frozenset[str], size: float, shi
 
 
 def _share(logits: Logits, kind: Kind) -> float:
-    """The exams are harder than what is asked: of their logits, 0.8 and a constant. Set so that models of
-    2024 are right as often as in MMLU (factual) and between MATH and GSM8K (reasoning)."""
+    """Convert exam results to the expected share. Exams are harder than usual questions, so the logits are
+    multiplied by 0.8 and shifted. The constants put models of 2024 at their share in MMLU (factual) and
+    between MATH and GSM8K (reasoning)."""
     knowledge, mathematics, code = logits
     if kind == "reasoning":
         return _sigmoid(0.4 * (knowledge + mathematics) + 0.8)
@@ -209,7 +210,7 @@ def _share(logits: Logits, kind: Kind) -> float:
 
 @cache
 def _lines() -> dict[str, list[_Siblings]]:
-    """The published table by line. Takes 25 ms the first time."""
+    """Return the published table by line. The first call takes 25 ms."""
     text = resources.files("orchestration.trust").joinpath("published.toml").read_text("utf-8")
     groups: dict[tuple[str, tuple[int, ...], frozenset[str]], _Siblings] = {}
     rows = {
@@ -231,14 +232,14 @@ def _lines() -> dict[str, list[_Siblings]]:
 
 
 def _common(size: float) -> Logits:
-    """Of a common model of that size, in billions."""
+    """Return the result of a common model of that size, in billions."""
     (group,) = _lines()[BY_SIZE]
     size = min(group.sizes[-1], max(group.sizes[0], size))
     return group.at(size)
 
 
-def _moved(shares: Logits, of: float, to: float) -> Logits:
-    """From one size to another as common models differ."""
+def _rescale(shares: Logits, of: float, to: float) -> Logits:
+    """Move a result from one size to another by the difference between common models of these sizes."""
     if of == to:
         return shares
     change = _each(sub, _common(to), _common(of))

@@ -1,4 +1,4 @@
-"""What is known of how models and ways to answer did at one kind of question."""
+"""Records of how models and arms (ways to answer) did at one kind of question."""
 
 from __future__ import annotations
 
@@ -12,22 +12,24 @@ from orchestration.trust.caller_counts import CallerRating, latest, rating_of
 from orchestration.trust.counts import DISCOUNT, Counts
 from orchestration.trust.families import family_of
 from orchestration.trust.observation import Observation, Source
-from orchestration.trust.trust import JUDGE_PRIOR, JUDGE_STRENGTH, Trust, agreements, sum_counts
+from orchestration.trust.trust import Trust, agreements, judge_reliability, sum_counts
 
 COST_RUNS = 50
-"""Runs over which the cost of an arm is averaged."""
+"""About how many of the latest runs the average cost of an arm covers."""
 MAX_ARMS, MAX_MODELS, MAX_JUDGES, MAX_PAIRS = 64, 256, 64, 512
-"""Of each kept; those of which nothing was heard for longest go."""
+"""Entries that are stored of each; the least recently updated go first."""
 ARM_WEIGHTS: dict[Source, float] = {"user": 3.0, "test": 3.0, "judge": 0.5, "vote": 0.0}
-"""What a word on the answer of an arm counts: a user knows best, and a judge is a model itself."""
+"""The weight of a judgement on the answer of an arm, by source. A judge is a model itself, so it counts less
+than a user."""
 
 _DEPTHS = {"vote_vs_best": 1, "models": 3}
-"""Of what is left out where it cannot be read, by field; 2 of others, an entry."""
+"""How deep the entry lies, by field, that is dropped if it cannot be read; 2 for fields that are not
+listed."""
 _Ratings = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
 class Cost(BaseModel):
-    """The average run: tokens and seconds."""
+    """The average tokens and seconds of a run."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -45,45 +47,48 @@ class Cost(BaseModel):
 
 
 class KindRecord(BaseModel):
-    """Of one kind of question. `arms` and `costs` are of ways to answer, named PROFILE/PATTERN; a model that
-    answers alone, PROFILE/PATTERN/MODEL, has costs only. `models` are counts of each by who said so;
-    `vote_vs_best` counts the votes whose answer was not that of the most trusted voter: right where the vote
-    was, wrong where that voter was, and `pairs` how often two models agreed, of votes in which
-    not all did. `judges` counts how often a judge said what a user said, and `callers` the
-    words of each user that count: see `orchestration.trust.caller_counts`. Fields that a later version added
-    are kept as they are."""
+    """The record of one kind of question. Fields of later versions are preserved."""
 
     model_config = ConfigDict(frozen=True, extra="allow")
 
     arms: dict[str, Counts] = {}
+    """Good and bad answers of arms PROFILE/PATTERN."""
     costs: dict[str, Cost] = {}
+    """Costs of arms PROFILE/PATTERN, and of models that answer alone as PROFILE/PATTERN/MODEL."""
     models: dict[str, dict[Source, Counts]] = {}
+    """Right and wrong answers of each model, by source of the judgement."""
     vote_vs_best: Counts = Counts()
+    """Votes whose answer differed from that of the most trusted voter: right if the vote was right, wrong if
+    that voter was."""
     pairs: dict[str, Counts] = {}
+    """How often two models agreed, in votes in which not all did; keys are made by `pair_key`."""
     judges: dict[str, Counts] = {}
+    """How often the verdicts of a judge matched user ratings."""
     callers: dict[str, _Ratings] = {}
+    """The ratings of each user that count; see `orchestration.trust.caller_counts`."""
 
     @classmethod
     def read(cls, value: bytes) -> KindRecord:
-        """A record as any version wrote it; entries that this one cannot read are left out. Raises
-        `ValueError` for what is no record."""
+        """Read a record of any version; entries that this version cannot read are dropped. Raises
+        `ValueError` if the value is not a record."""
         data = from_json(value)
         try:
             return cls.model_validate(data)
         except ValidationError as error:
             for wrong in error.errors(include_url=False, include_input=False):
-                _leave_out(data, wrong["loc"])
+                _drop(data, wrong["loc"])
             return cls.model_validate(data)
 
     def arm(self, name: str) -> Counts:
         return self.arms.get(name, Counts())
 
     def counts(self) -> dict[str, Counts]:
-        """Of each model, whoever said so."""
+        """Return the weighted counts of each model over all sources."""
         return {name: sum_counts(sources) for name, sources in self.models.items()}
 
     def after(self, observation: Observation, trust: Trust) -> KindRecord:
-        """With what a run taught. `trust` is what was known before it, of which this record is a part."""
+        """Return the record with an observation added. `trust` is the trust before it, which includes this
+        record."""
         rating = self._rating(observation)
         trust = trust.among({answer.model for answer in observation.answers})
         changed = {
@@ -97,18 +102,16 @@ class KindRecord(BaseModel):
         }
         return self.model_copy(update=changed)
 
-    def reliability(self, judge: str) -> float:
-        """The share of a judge's words that users agreed with."""
-        return self.judges.get(judge, Counts()).share(JUDGE_PRIOR, JUDGE_STRENGTH).mean
-
     def _rating(self, observation: Observation) -> CallerRating:
-        """What the observation counts, and what it leaves of earlier ones."""
+        """Return what the observation counts, and how much it discounts earlier ones."""
         if observation.source == "user":
-            word = rating_of(observation.caller, self.callers, again=observation.previous_quality is not None)
-            return replace(word, weight=observation.weight * word.weight)
+            user = rating_of(
+                observation.caller, self.callers, is_update=observation.previous_quality is not None
+            )
+            return replace(user, weight=observation.weight * user.weight)
         weight = observation.weight
         if observation.source == "judge":
-            weight *= max(0.0, 2 * self.reliability(observation.judge) - 1)
+            weight *= max(0.0, 2 * judge_reliability(self.judges, observation.judge).mean - 1)
         return CallerRating(weight, DISCOUNT ** min(1.0, weight), self.callers)
 
     def _arms_after(self, observation: Observation, rating: CallerRating) -> dict[str, Counts]:
@@ -116,9 +119,9 @@ class KindRecord(BaseModel):
             observation.arm is None
             or observation.quality is None
             or observation.arm.count("/") > 1
-            or _judges_its_own(observation)
+            or _is_own_family_judged(observation)
         ):
-            return self.arms  # of a model that answers alone `models` says how good it is
+            return self.arms  # `models` holds the counts of models that answer alone
         weight = rating.weight * ARM_WEIGHTS[observation.source]
         arms = {name: counts.plus(0, 0, rating.discount) for name, counts in self.arms.items()}
         arm = arms.pop(observation.arm, Counts())
@@ -149,7 +152,7 @@ class KindRecord(BaseModel):
         models = dict(self.models)
         for name, (right, wrong) in credits.items():
             if observation.source == "judge" and family_of(observation.judge) == family_of(name):
-                continue  # a judge prefers its own
+                continue  # a judge favours its own family
             sources = models.pop(name, {})
             counts = sources.get(observation.source, Counts())
             if name in before:
@@ -170,7 +173,7 @@ class KindRecord(BaseModel):
         return self.vote_vs_best.plus(rating.weight * vote, rating.weight * best, discount)
 
     def _pairs_after(self, observation: Observation) -> dict[str, Counts]:
-        """Once of each vote, whoever judges it too."""
+        """Count each vote once, even if it is judged too."""
         if observation.source not in ("vote", "test"):
             return self.pairs
         pairs = dict(self.pairs)
@@ -179,15 +182,15 @@ class KindRecord(BaseModel):
         return latest(pairs, MAX_PAIRS)
 
     def _judges_after(self, observation: Observation, rating: CallerRating) -> dict[str, Counts]:
-        """A user says of a judge as well whether it judged right."""
+        """A user rating also shows whether the judges were right."""
         if observation.source != "user" or observation.quality is None or not observation.verdicts:
             return self.judges
         judges = dict(self.judges)
         for judge, verdict in observation.verdicts.items():
-            right = _alike(verdict, observation.quality)
+            right = _match(verdict, observation.quality)
             counts = judges.pop(judge, Counts())
             if observation.previous_quality is not None:
-                before = _alike(verdict, observation.previous_quality)
+                before = _match(verdict, observation.previous_quality)
                 judges[judge] = counts.shifted(rating.weight * (right - before))
             else:
                 new = rating.weight * right, rating.weight * (1 - right)
@@ -195,18 +198,18 @@ class KindRecord(BaseModel):
         return latest(judges, MAX_JUDGES)
 
 
-def _alike(verdict: float, quality: float) -> float:
+def _match(verdict: float, quality: float) -> float:
     return 1 - abs(verdict - quality)
 
 
-def _judges_its_own(observation: Observation) -> bool:
-    """Whether a judge judges an answer that models of its own family alone gave."""
+def _is_own_family_judged(observation: Observation) -> bool:
+    """Whether all models that gave the answer are of the judge's own family."""
     families = {family_of(answer.model) for answer in observation.answers if answer.group == 0}
     return observation.source == "judge" and families == {family_of(observation.judge)}
 
 
-def _leave_out(data: Any, where: tuple[int | str, ...]) -> None:
-    """What is at `where` in a record, or the entry that holds it."""
+def _drop(data: Any, where: tuple[int | str, ...]) -> None:
+    """Remove from a record the entry that holds the value at `where`."""
     path = where[: _DEPTHS.get(str(where[0]), 2)] if where else ()
     for step in path[:-1]:
         data = data.get(step) if isinstance(data, dict) else None

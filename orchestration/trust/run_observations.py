@@ -1,4 +1,4 @@
-"""What a run's own report, and its error, teach of the models and the way that answered."""
+"""Extracts observations of models and arms from the report of a run, and from its error."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from orchestration.trust.checks import checks_in
 from orchestration.trust.observation import VoterAnswer
 
 _VOTES = ("ensemble", "debate")
-"""Parts of a report that hold a vote of different models."""
+"""Report sections that hold a vote of different models."""
 MAX_ANSWERS = 32
 
 Flip = Literal["taken", "refused"]
 
 
 def answers_in(report: Mapping[str, Any], model: str) -> tuple[VoterAnswer, ...]:
-    """The answers of a run's vote; where it held none, that of the `model` which wrote the answer."""
+    """Return the answers of the vote of a run; without a vote, one answer of the `model` that wrote it."""
     for title in _VOTES:
         part = report.get(title)
-        voices = part.get("voices") if isinstance(part, Mapping) else None
-        if isinstance(voices, Sequence) and not isinstance(voices, str):
-            found = [_answer(voice) for voice in voices[:MAX_ANSWERS]]
+        voters = part.get("voices") if isinstance(part, Mapping) else None
+        if isinstance(voters, Sequence) and not isinstance(voters, str):
+            found = [_answer(voter) for voter in voters[:MAX_ANSWERS]]
             answers = tuple(answer for answer in found if answer is not None)
             if answers:
                 return answers
@@ -32,16 +32,18 @@ def answers_in(report: Mapping[str, Any], model: str) -> tuple[VoterAnswer, ...]
 
 
 def verdicts_in(report: Mapping[str, Any]) -> dict[str, float]:
-    """What judges said of the answer, by their model: MAESTRO's critic gives 1 to 10 for all or for each
-    criterion, here 0 to 1."""
+    """Return the verdicts of judges on the answer by judge model, from 0 to 1. The critic of MAESTRO gives 1
+    to 10, overall or for each criterion."""
     maestro = report.get("maestro")
     verdicts = maestro.get("verdicts") if isinstance(maestro, Mapping) else None
     if not isinstance(verdicts, list):
         return {}
-    kept = [said for said in verdicts if isinstance(said, Mapping) and said.get("accepted", True)]
-    if not kept:
+    accepted = [
+        verdict for verdict in verdicts if isinstance(verdict, Mapping) and verdict.get("accepted", True)
+    ]
+    if not accepted:
         return {}
-    last = kept[-1]
+    last = accepted[-1]
     score = last.get("score")
     scores = last.get("scores")
     if isinstance(scores, Mapping) and scores:
@@ -56,8 +58,8 @@ def verdicts_in(report: Mapping[str, Any]) -> dict[str, float]:
 
 
 def flip_in(report: Mapping[str, Any]) -> Flip | None:
-    """What became of a debate whose later rounds had another leader than the first, independent one: it was
-    taken for the answer, or refused; None where the lead did not change."""
+    """Return whether a debate took or refused the new leader of a later round; None if the leader of the
+    first, independent round stayed."""
     debate = report.get("debate")
     if not isinstance(debate, Mapping):
         return None
@@ -65,8 +67,8 @@ def flip_in(report: Mapping[str, Any]) -> Flip | None:
 
 
 def verified_in(report: Mapping[str, Any]) -> float | None:
-    """Whether a check that cannot err passed the answer, from 0 to 1; None where there was none: the
-    question's own examples, which the program of a vote or of the code agent passes or does not."""
+    """Return whether the answer passed a check that cannot be wrong (1) or not (0): the examples in the
+    question, which a program is run on. None if there was no check."""
     for title in ("ensemble", "self-consistency", "debate"):
         part = report.get(title)
         passed = part.get("examples_passed") if isinstance(part, Mapping) else None
@@ -77,17 +79,17 @@ def verified_in(report: Mapping[str, Any]) -> float | None:
 
 
 def is_observation(error: OrchestraError) -> bool:
-    """Whether an error says something of the way to answer, and not of machines or of the caller."""
+    """Whether an error is caused by the arm, not by machines or by the caller."""
     return isinstance(error, BackendFailed | InvalidGuide | ContextTooLong)
 
 
-def _answer(voice: Any) -> VoterAnswer | None:
-    """None for a voice that did not answer."""
-    if not isinstance(voice, Mapping) or not voice.get("answer") or not voice.get("model"):
+def _answer(voter: Any) -> VoterAnswer | None:
+    """Return None for a voter that did not answer."""
+    if not isinstance(voter, Mapping) or not voter.get("answer") or not voter.get("model"):
         return None
     try:
         return VoterAnswer.model_validate(
-            {"model": voice["model"], "group": voice.get("group"), "followed": voice.get("followed", False)}
+            {"model": voter["model"], "group": voter.get("group"), "followed": voter.get("followed", False)}
         )
-    except ValidationError:  # a plug-in may have put anything there
+    except ValidationError:  # a plug-in may report anything
         return None

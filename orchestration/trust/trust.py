@@ -1,11 +1,11 @@
-"""How much the word of each model is worth at one kind of question.
+"""Computes how much the vote of each model counts at one kind of question.
 
-A model that is right with a probability of p has the weight log(p / (1 - p)), which is how much its vote
-changes the odds of an answer where voters err independently (Nitzan and Paroush, International Economic
-Review 23, 1982). They do not: wrong answers are alike more often than chance has it, yet less often than
-right ones, so that every vote adds `AGREEMENT_BONUS` beside. Where nobody says which answer was right, the
-votes themselves tell, weighted by what is known of the voters so far: Dawid and Skene's model (Applied
-Statistics 28, 1979), a vote at a time."""
+A model that is right with probability p has the weight log(p / (1 - p)), by which its vote changes the odds
+of an answer if voters err independently (Nitzan and Paroush, International Economic Review 23, 1982). They do
+not: wrong answers agree more often than by chance, but less often than right ones, so each vote adds
+`AGREEMENT_BONUS`. If no source says which answer was right, the votes themselves do, weighted by what is
+known of the voters so far: Dawid and Skene's model (Applied Statistics 28, 1979), one vote at a time.
+"""
 
 from __future__ import annotations
 
@@ -20,124 +20,127 @@ from orchestration.trust.families import base_name, family_of
 from orchestration.trust.observation import Source, VoterAnswer
 
 AGREEMENT_BONUS = 0.6
-"""What a vote counts beside the log-odds of its voter. Of panels of GSM8K, MMLU-Pro and MATH, 0.5 to 0.9 did
-best; without it many weak voters who agree are not heard, with 1.2 they outvote one who knows."""
+"""What a vote counts beyond the log-odds of its voter. For panels at GSM8K, MMLU-Pro and MATH, 0.5 to 0.9 did
+best; with 0 many weak voters who agree have no influence, with 1.2 they outvote one strong voter."""
 MIN_BEST_WEIGHT = 1.0
-"""What the vote of the best of a panel counts at least: where questions are so hard that all are wrong more
-often than not, every vote is worth more, rather than none anything."""
+"""Minimum weight of the best voter of a panel. If all voters are mostly wrong, the bonus of every vote is
+raised to reach it."""
 MIN_WEIGHT, MAX_WEIGHT = 0.05, 4.0
-"""Bounds of a weight: no voter speaks against its own answer, and none decides alone for ever."""
+"""Bounds of a weight: no vote counts against its own answer, and no model always decides alone."""
 NONE_RIGHT_WEIGHT = 1.0
-"""What speaks for no answer being right, in the same unit as weights."""
+"""The weight of the hypothesis that no answer is right."""
 COPY_SHARE, FAMILY_SHARE = 0.25, 0.75
-"""What a further vote for the same answer counts, where one of the same model, or of the same family, is for
-it already: their errors are alike."""
+"""The factor for a further vote for the same answer by a copy of a model, or by a model of its family: their
+errors are correlated."""
 COPY_AGREEMENT, PAIR_PRIOR, PAIR_STRENGTH = 0.75, 0.5, 2.0
-"""Two models answer as one where they agree surely so often in votes in which not all do: ten such votes
-suffice. Of models of GSM8K, MMLU-Pro and MATH no two reach more than 0.67, and one that answers as another
-does in four of five reaches 0.78."""
+"""Two models count as copies if the lower bound of their agreement, in votes in which not all agree, is at
+least 0.75; ten agreeing votes suffice. No two models at GSM8K, MMLU-Pro and MATH reach more than 0.67, and
+one that answers as another does in four of five votes reaches 0.78."""
 
 PRIOR_STRENGTH = 8.0
-"""Observations that what is thought of a model beforehand counts as."""
+"""How many observations the prior of a model counts as."""
 OTHER_KINDS_WEIGHT, MAX_OTHER_KINDS = 0.3, 12.0
-"""What observations at other kinds of question count beside that, and at most."""
+"""The weight of an observation at another kind of question, and the maximum weight of all of them."""
 SOURCE_WEIGHTS: dict[Source, float] = {"user": 1.0, "test": 1.0, "judge": 0.5, "vote": 0.3}
+"""The weight of an observation by source."""
 MAX_VOTE_COUNTS = 60.0
-"""What agreement among models counts at most, so that words of users soon say more."""
+"""The maximum total weight of observations from votes, so that user ratings soon outweigh them."""
 JUDGE_PRIOR, JUDGE_STRENGTH = 0.65, 10.0
-"""The share of a judge's words that are thought to be right beforehand, and how surely."""
+"""The prior share of right verdicts of a judge, and how many observations it counts as."""
 VOTE_VS_BEST_PRIOR = 1.0
-"""Votes against their most trusted voter that are thought to have been right, and wrong, beforehand."""
+"""Prior counts of votes against the most trusted voter that were right, and that were wrong."""
 PREFERENCE_Z = 1.0
-"""Standard errors by which that voter has to be ahead of the votes."""
+"""Standard errors by which the most trusted voter must be ahead of the votes to be preferred."""
 MIN_VOTERS = 3
-"""Models whose votes teach something of each other: of two that differ, nobody knows who is right."""
+"""The fewest models whose votes show who is right; of two that differ, either may be."""
 MIN_PROVEN = 10.0
-"""Observations from which a record says what a voter will do."""
+"""Observations from which on a record is long enough to predict a voter."""
 
 
 def default_prior(model: str) -> float:
-    """What is thought of a model of which nothing is known."""
+    """Return the prior of a model of which nothing is known."""
     return 0.6
 
 
 @dataclass(frozen=True)
 class Trust:
-    """`models` are counts of each by who said so, `other_kinds` those of other kinds of question;
-    `vote_vs_best` counts votes against their most trusted voter, `pairs` how often two models agreed: see
-    `pair_key`, and `judges` how often a judge said what users said. `prior` says what is thought of a model
-    beforehand.
-
-    `agreement` is what a vote counts beside the log-odds of its voter. `learns` says whether what a vote
-    teaches is kept, and `audit` has it heard whole, whatever is known: some are, so that records stay
-    true."""
+    """The records of models at one kind of question, and what follows from them."""
 
     models: Mapping[str, Mapping[Source, Counts]] = field(default_factory=dict)
+    """Right and wrong answers of each model, by source."""
     other_kinds: Mapping[str, Counts] = field(default_factory=dict)
+    """Right and wrong answers of each model at other kinds of question."""
     vote_vs_best: Counts = field(default_factory=Counts)
+    """Votes that differed from their most trusted voter: right if the vote was right, wrong if the voter
+    was."""
     prior: Callable[[str], float] = default_prior
+    """Returns the expected share of right answers of a model without a record."""
     agreement: float = AGREEMENT_BONUS
+    """What a vote counts beyond the log-odds of its voter."""
     learns: bool = False
+    """Whether observations from votes are recorded."""
     audit: bool = False
+    """Whether votes run to their end, whatever is known, to keep the records accurate."""
     pairs: Mapping[str, Counts] = field(default_factory=dict)
+    """How often two models agreed; keys are made by `pair_key`."""
     kind: str = ""
-    """Of question, for people."""
+    """The kind of question, for messages."""
     judges: Mapping[str, Counts] = field(default_factory=dict)
+    """How often the verdicts of a judge matched user ratings."""
 
     def misjudges(self, model: str) -> bool:
-        """Whether users disagreed with its words as a judge more often than not."""
-        return self.judges.get(model, Counts()).share(JUDGE_PRIOR, JUDGE_STRENGTH).mean < 0.5
+        """Whether users mostly disagreed with the verdicts of this judge."""
+        return judge_reliability(self.judges, model).mean < 0.5
 
     def accuracy(self, model: str) -> ShareEstimate:
-        """How often it is right, with the interval in which that lies."""
-        if model not in self._known:
-            self._known[model] = self._share(model)
-        return self._known[model]
+        """Return how often the model is right, with an interval."""
+        if model not in self._accuracies:
+            self._accuracies[model] = self._share(model)
+        return self._accuracies[model]
 
     @cached_property
-    def _known(self) -> dict[str, ShareEstimate]:
-        """What was computed before: a vote asks for it many times."""
+    def _accuracies(self) -> dict[str, ShareEstimate]:
+        """Cache of `accuracy`, which a vote calls many times."""
         return {}
 
     def _share(self, model: str) -> ShareEstimate:
         return self.belief(model).share(0.0, 0.0)
 
     def belief(self, model: str) -> Counts:
-        """All that is known of it, as observations: the parameters of the Beta distribution of how often it
-        is right."""
-        seen = sum_counts(self.models.get(model, {}))
-        return self._thought(model).plus(seen.right, seen.wrong)
+        """Return the parameters of the Beta distribution of how often the model is right."""
+        counts = sum_counts(self.models.get(model, {}))
+        return self._prior_counts(model).plus(counts.right, counts.wrong)
 
-    def _thought(self, model: str) -> Counts:
-        """What is thought of it before this kind of question."""
+    def _prior_counts(self, model: str) -> Counts:
+        """Return the prior of the model, with its record at other kinds of question."""
         prior = self.prior(model)
-        thought = Counts(right=PRIOR_STRENGTH * prior, wrong=PRIOR_STRENGTH * (1 - prior))
+        counts = Counts(right=PRIOR_STRENGTH * prior, wrong=PRIOR_STRENGTH * (1 - prior))
         others = self.other_kinds.get(model, Counts()).scaled(OTHER_KINDS_WEIGHT)
         if others.total:
             others = others.scaled(min(1.0, MAX_OTHER_KINDS / others.total))
-        return thought.plus(others.right, others.wrong)
+        return counts.plus(others.right, others.wrong)
 
     def among(self, models: Iterable[str]) -> Trust:
-        """The trust in a panel of these models."""
+        """Return the trust for a panel of these models, in which the best has at least `MIN_BEST_WEIGHT`."""
         best = max((_log_odds(self.accuracy(model).mean) for model in models), default=0.0)
         return replace(self, agreement=max(AGREEMENT_BONUS, MIN_BEST_WEIGHT - best))
 
     def weight(self, model: str) -> float:
-        """What its vote counts."""
+        """Return the weight of the model's vote."""
         return min(MAX_WEIGHT, max(MIN_WEIGHT, _log_odds(self.accuracy(model).mean) + self.agreement))
 
     def best(self, models: Sequence[str]) -> str | None:
-        """The most trusted of them, the first by name of equals; None of none."""
+        """Return the most trusted model, the first by name among equals; None without models."""
         return min(models, key=lambda name: (-self.weight(name), name), default=None)
 
     def is_proven(self, model: str) -> bool:
-        """Whether it was seen often enough, at this kind of question, to tell what it will do."""
+        """Whether the model's record at this kind of question is long enough to predict it."""
         return sum(counts.total for counts in self.models.get(model, {}).values()) >= MIN_PROVEN
 
     @cached_property
     def prefers_best(self) -> bool:
-        """Whether the most trusted voter was right more often than the vote where the two differed, and not
-        by chance alone."""
+        """Whether, where the vote and the most trusted voter differed, that voter was right clearly more
+        often."""
         vote, best = (
             VOTE_VS_BEST_PRIOR + self.vote_vs_best.right,
             VOTE_VS_BEST_PRIOR + self.vote_vs_best.wrong,
@@ -145,12 +148,12 @@ class Trust:
         return best - vote > PREFERENCE_Z * sqrt(best + vote)
 
     def needs_audit(self, models: Sequence[str]) -> bool:
-        """Whether a vote of these models is to be heard whole: each of a few, and all until their records say
-        something."""
+        """Whether a vote of these models must run to its end: in audits, and until all records are long
+        enough."""
         return self.learns and (self.audit or not all(map(self.is_proven, models)))
 
     def group_weight(self, models: Sequence[str]) -> float:
-        """What the votes of `models` for one answer count together."""
+        """Return the total weight of the votes of `models` for one answer."""
         total = 0.0
         before: list[str] = []
         families: set[str] = set()
@@ -165,7 +168,7 @@ class Trust:
         return total
 
     def are_copies(self, one: str, other: str) -> bool:
-        """Whether two names stand for one model, by what they say or by how they answer."""
+        """Whether two names mean one model, by the names or because they answer alike."""
         if base_name(one) == base_name(other):
             return True
         pair = pair_key(one, other)
@@ -176,11 +179,11 @@ class Trust:
 
     @cached_property
     def _copies(self) -> dict[str, bool]:
-        """What was computed before."""
+        """Cache of `are_copies`."""
         return {}
 
     def distinct(self, models: Sequence[str]) -> list[list[str]]:
-        """The names of each model among `models`, copies together."""
+        """Group the names of `models`, copies of one model together."""
         found: list[list[str]] = []
         for name in dict.fromkeys(models):
             same = next((names for names in found if self.are_copies(name, names[0])), None)
@@ -191,7 +194,7 @@ class Trust:
         return found
 
     def posterior(self, groups: Mapping[int, Sequence[str]]) -> dict[int, float]:
-        """The probability that the answer of each group of models is the right one; what is missing to 1 is
+        """Return the probability that the answer of each group is right. The rest to 1 is the probability
         that none is."""
         scores = {group: self.group_weight(models) for group, models in groups.items()}
         top = max([NONE_RIGHT_WEIGHT, *scores.values()])
@@ -202,9 +205,10 @@ class Trust:
     def credits(
         self, answers: Sequence[VoterAnswer], quality: float | None
     ) -> dict[str, tuple[float, float]]:
-        """How far each model was right and wrong, by what is known of the answer of the run: `quality` from 0
-        to 1, or None. Agreeing voters share it, and who dissented from a wrong answer gains as likely as its
-        own is the right one. What cannot be read was wrong."""
+        """Return how far each model was right and wrong. `quality` says how good the answer of the run is,
+        from 0 to 1, or None. Voters with the same answer get the same credit. If the answer of the run was
+        wrong, the credit goes to the other answers by their probabilities. Unreadable answers count as
+        wrong."""
         groups = _groups(answers)
         if quality is None and len(self.distinct([each.model for each in answers])) < MIN_VOTERS:
             return {}
@@ -217,8 +221,8 @@ class Trust:
         return {model: (mean, 1 - mean) for model, mean in means.items()}
 
     def vote_vs_best_credits(self, answers: Sequence[VoterAnswer], quality: float) -> tuple[float, float]:
-        """How far the vote, and how far its most trusted voter was right where the two differ; nothing where
-        they do not."""
+        """Return how far the vote was right, and how far its most trusted voter was, if the two differ; else
+        zeros."""
         groups = _groups(answers)
         voters = [each for each in answers if each.group is not None]
         if len(groups) < 2:
@@ -231,32 +235,38 @@ class Trust:
         return right[vote], right[best]
 
     def _right(self, groups: Mapping[int, Sequence[str]], quality: float | None) -> dict[int, float]:
-        """The probability that each group's answer is right, where that of group 0 was said to be so with
-        `quality`."""
+        """Return the probability that the answer of each group is right, if `quality` is that of group 0."""
         right = self.posterior(groups)
         if quality is None:
             return right
-        left = 1 - right.get(0, 0.0)
-        share = (1 - quality) / left if left > 1e-9 else 0.0
+        others = 1 - right.get(0, 0.0)
+        share = (1 - quality) / others if others > 1e-9 else 0.0
         return {group: quality if group == 0 else share * chance for group, chance in right.items()}
 
 
 def pair_key(one: str, other: str) -> str:
-    """The name of two models together, in whatever order."""
+    """Return the key of a pair of models; their order does not matter."""
     return "\n".join(sorted((one, other)))
 
 
 def agreements(answers: Sequence[VoterAnswer]) -> dict[str, float]:
-    """Of each two models of a vote, 1 where they agreed and 0 where not. Nothing where all agreed: that says
-    as little of two copies as of two that are right."""
-    said = {answer.model: answer.group for answer in answers if answer.group is not None}
-    if len(set(said.values())) < 2:
+    """Return 1 for each pair of models that agreed, and 0 for each that did not. If all agreed the result is
+    empty, because that is no evidence of copies: they may all be right."""
+    groups = {answer.model: answer.group for answer in answers if answer.group is not None}
+    if len(set(groups.values())) < 2:
         return {}
-    return {pair_key(one, other): float(said[one] == said[other]) for one, other in combinations(said, 2)}
+    return {
+        pair_key(one, other): float(groups[one] == groups[other]) for one, other in combinations(groups, 2)
+    }
+
+
+def judge_reliability(judges: Mapping[str, Counts], judge: str) -> ShareEstimate:
+    """Estimate the share of a judge's verdicts that match user ratings."""
+    return judges.get(judge, Counts()).share(JUDGE_PRIOR, JUDGE_STRENGTH)
 
 
 def sum_counts(sources: Mapping[Source, Counts]) -> Counts:
-    """The counts of one model, those of each source by what its word is worth."""
+    """Return the weighted sum of the counts of one model over all sources."""
     right = wrong = 0.0
     for source, counts in sources.items():
         weight = SOURCE_WEIGHTS[source]

@@ -212,7 +212,7 @@ class VoteReporter:
         total = 0.0
         for voter in unused:
             position = self.tokens_written[voter.number]
-            left = self.context.facts.lengths.left(
+            left = self.context.facts.lengths.remaining(
                 self.context.facts.question_kind, voter.model or "", ended, position
             )
             limit = voter.sampling.max_tokens

@@ -180,7 +180,7 @@ class Voting:
         kind, lengths = self.context.facts.question_kind, self.context.facts.lengths
         found = []
         for voter in self.samples.running:
-            slowest = lengths.slowest_s(kind, voter.model or "") or self._slow_here_s()
+            slowest = lengths.late_after_s(kind, voter.model or "") or self._slow_here_s()
             times = slowest, max(LOST_LEAST_S, LOST_FACTOR * slowest)
             found.append((voter, self.samples.seconds(voter), times))
         return found

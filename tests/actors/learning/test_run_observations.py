@@ -20,6 +20,7 @@ from orchestration.patterns import StepResult
 from orchestration.query_analysis.features import KINDS, Kind
 from orchestration.roles import RoleOverride
 from orchestration.trust.observation import Observation, VoterAnswer
+from orchestration.trust.trust import judge_reliability
 from tests.actors.agents.clusters import cluster
 from tests.actors.agents.test_runs import make_run, perform
 from tests.actors.learning.test_learning import tuner
@@ -52,7 +53,7 @@ async def test_a_judge_is_measured_by_what_users_say_of_the_answers_that_it_judg
         await eventually(lambda: "echo" in store.record(known.kind).judges)
         record = store.record(known.kind)
         assert record.judges["echo"].right == pytest.approx(1 - known.verdicts["echo"])
-        assert record.reliability("echo") > 0.65
+        assert judge_reliability(record.judges, "echo").mean > 0.65
         shown = await asyncio.to_thread(CliRunner().invoke, root, ["tuning", "show", "--nats", nats.url])
         assert "as users say" in shown.stdout
         assert "judge" not in record.models.get("echo", {}), "a judge says nothing of its own family"

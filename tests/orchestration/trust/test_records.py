@@ -14,7 +14,7 @@ from orchestration.trust.caller_counts import MAX_CALLERS, MAX_RATINGS, MIN_RATI
 from orchestration.trust.counts import Counts
 from orchestration.trust.observation import Observation, Source, VoterAnswer
 from orchestration.trust.records import MAX_ARMS, MAX_JUDGES, MAX_MODELS, MAX_PAIRS, KindRecord
-from orchestration.trust.trust import Trust
+from orchestration.trust.trust import Trust, judge_reliability
 
 MODELS = ("gpt-4o", "claude-3-haiku", "qwen2.5-72b-instruct", "llama-3.1-8b-instruct")
 
@@ -177,7 +177,7 @@ def test_a_judge_that_users_contradict_is_no_longer_heard() -> None:
     for number in range(60):
         judged = {"gpt-4o": 0.0}
         record = taught(record, [word(1, "claude-3-haiku", caller=f"u{number}", verdicts=judged)])
-    assert record.reliability("gpt-4o") < 0.2
+    assert judge_reliability(record.judges, "gpt-4o").mean < 0.2
     before = record.models
     record = taught(record, [verdict(0, "gpt-4o", "claude-3-haiku")] * 100)
     assert record.models["claude-3-haiku"].get("judge", Counts()).total == 0
@@ -304,7 +304,7 @@ def test_whatever_is_seen_a_record_stays_one_that_can_be_read(seen: list[Observa
     for model in MODELS:
         share = trust_in(record).accuracy(model)
         assert 0 <= share.low <= share.mean <= share.high <= 1
-    assert all(0 <= record.reliability(judge) <= 1 for judge in record.judges)
+    assert all(0 <= judge_reliability(record.judges, judge).mean <= 1 for judge in record.judges)
     assert all(words <= len(seen) + 1e-6 for words in record.callers.values())
 
 
@@ -315,11 +315,11 @@ def test_whoever_speaks_in_whatever_order_no_word_counts_for_more_than_one(
 ) -> None:
     callers: dict[str, float] = {}
     for caller, again in said:
-        word_ = rating_of(caller, callers, again=again)
-        assert 0 < word_.weight <= 1
-        assert 0 < word_.discount <= 1
+        rating = rating_of(caller, callers, is_update=again)
+        assert 0 < rating.weight <= 1
+        assert 0 < rating.discount <= 1
         for other, words in callers.items():
-            assert word_.callers[other] <= words + (word_.weight if other == caller else 0) + 1e-9
-        callers = word_.callers
-        fresh = rating_of("never heard", callers, again=False)
+            assert rating.callers[other] <= words + (rating.weight if other == caller else 0) + 1e-9
+        callers = rating.callers
+        fresh = rating_of("never heard", callers, is_update=False)
         assert fresh.weight == 1, "a caller who was not heard yet is heard in full"

@@ -327,10 +327,10 @@ def test_expected_lengths_are_never_negative_or_infinite(
     for each in before:
         lengths.learn("factual", each)
     for model in ("a", "b", "new"):
-        left = lengths.left("factual", model, now, position)
+        left = lengths.remaining("factual", model, now, position)
         assert left >= 0
         assert isfinite(left)
-        for value in (lengths.slowest_s("factual", model), lengths.expected("factual", model)):
+        for value in (lengths.late_after_s("factual", model), lengths.expected("factual", model)):
             assert value is None or (value > 0 and isfinite(value))
 
 
@@ -346,7 +346,7 @@ def test_what_the_stopped_would_have_written_is_told_within_a_tenth(stopped_at: 
         whole = {name: [AnswerLength(count, count / 50)] for name, count in tokens.items()}
         heard = {name: whole[name] for name in ("terse", "usual")}
         if question >= 100 and tokens["wordy"] > stopped_at:
-            told += lengths.left("factual", "wordy", heard, stopped_at)
+            told += lengths.remaining("factual", "wordy", heard, stopped_at)
             truth += tokens["wordy"] - stopped_at
         lengths.learn("factual", whole if question % 3 == 0 else heard)
     assert told == pytest.approx(truth, rel=0.1)
