@@ -30,7 +30,7 @@ class Settings(ClientSettings):
     """What is in force. Use `load`."""
 
     models: tuple[str, ...] = ("smollm2-135m",)
-    """What `orchestra up` and `orchestra node --backend onnx` serve unless told otherwise."""
+    """Models that `orchestra up` and `orchestra node --backend onnx` serve without `--model`."""
     nats_server: NatsServerSettings = NatsServerSettings()
     gateway: GatewaySettings = GatewaySettings()
     dispatcher: DispatcherSettings = DispatcherSettings()

@@ -77,7 +77,7 @@ def _sendable(message: str) -> str:
 
 
 class InvalidRequest(OrchestraError):
-    """The request can never succeed as it is; `param` names the field."""
+    """The request is invalid and can never succeed as it is; `param` names the field."""
 
     status = 400
     code = "invalid_request"
@@ -109,6 +109,8 @@ class NotRecorded(InvalidRequest):
 
 
 class UnknownModel(OrchestraError):
+    """No node serves a model of this name, and none did lately."""
+
     status = 404
     code = "unknown_model"
 
@@ -119,6 +121,8 @@ class UnknownModel(OrchestraError):
 
 
 class PayloadTooLarge(OrchestraError):
+    """The body of the request exceeds `gateway.max_body_bytes`."""
+
     status = 413
     code = "payload_too_large"
 
@@ -128,7 +132,7 @@ class PayloadTooLarge(OrchestraError):
 
 
 class Overloaded(OrchestraError):
-    """A limit was reached; `retry_after_s` says when to come back."""
+    """A limit was reached; the message names it. `Retry-After` says when to try again."""
 
     status = 429
     code = "overloaded"
@@ -136,34 +140,40 @@ class Overloaded(OrchestraError):
 
 
 class QueueFull(Overloaded):
+    """A queue or a bucket in NATS has reached its limit."""
+
     code = "queue_full"
 
 
 class NodeBusy(Overloaded):
+    """All slots of the node are taken, and its queue is full."""
+
     code = "node_busy"
 
 
 class RateLimited(Overloaded):
-    """The server behind a node refuses more of this model for now. `retry_after_s` is the wait that it asked
-    for; None where it named none."""
+    """The server behind a node has reached a rate limit of the model. `Retry-After` is the wait that it asked
+    for, if any."""
 
     code = "rate_limit_exceeded"
 
 
 class MailboxFull(Overloaded):
+    """Too many messages wait for one part of a process."""
+
     code = "mailbox_full"
 
 
 class BudgetExceeded(OrchestraError):
-    """A run has used up what it may: a step of it was not begun, or cut off. Patterns end with what they
-    have."""
+    """The budget of the run is used up: a step was not started, or was cut off. Patterns then end with the
+    results that they have."""
 
     status = 402  # not 429, which clients try again
     code = "budget_exceeded"
 
 
 class Cancelled(OrchestraError):
-    """The caller took the request back."""
+    """The client cancelled the request or closed its connection."""
 
     status = 499
     code = "cancelled"
@@ -178,13 +188,13 @@ class BackendFailed(OrchestraError):
 
 
 class NoOutput(BackendFailed):
-    """The backend took the generation and then gave no output, or no more, for too long."""
+    """The backend accepted the generation, and then wrote nothing for too long."""
 
     code = "no_output"
 
 
 class ContentFiltered(BackendFailed):
-    """A filter of the provider cut the answer off. Asked again, it would again."""
+    """A content filter of the provider stopped the answer. The same request would be stopped again."""
 
     status = 400
     code = "content_filter"
@@ -192,49 +202,51 @@ class ContentFiltered(BackendFailed):
 
 
 class Unavailable(OrchestraError):
+    """A part that is needed for the request is not available now."""
+
     status = 503
     code = "unavailable"
     retryable = True
 
 
 class NoNode(Unavailable):
-    """No node that is alive serves the model."""
+    """No live node serves the model."""
 
     code = "no_node"
 
 
 class NodeLost(Unavailable):
-    """The node vanished while it worked."""
+    """The node died during the generation."""
 
     code = "node_lost"
 
 
 class NoResponders(Unavailable):
-    """No one has subscribed to the subject of a request."""
+    """No process listens on the subject of a request within the cluster."""
 
     code = "no_responders"
 
 
 class ServerBusy(Unavailable):
-    """The server behind a node is overloaded and asked to be left alone, as in `RateLimited`."""
+    """The server behind a node is overloaded. `Retry-After` is the wait that it asked for, if any."""
 
     code = "server_busy"
 
 
 class CannotContinue(Unavailable):
-    """This node cannot go on with an answer that another node began; it may be well otherwise."""
+    """The node cannot continue an answer that another node began."""
 
     code = "cannot_continue"
 
 
 class ShuttingDown(Unavailable):
-    """Whoever worked on it was stopped before it finished."""
+    """The process that worked on the request was stopped before it finished."""
 
     code = "shutting_down"
 
 
 class StorageFull(Unavailable):
-    """The disk that queues, jobs and the registry are stored on is full; the text names it."""
+    """The disk of queues, jobs and the registry is full; the message names it."""
 
     status = 507
     code = "storage_full"
@@ -247,12 +259,14 @@ class BusUnavailable(Unavailable):
 
 
 class DeadlineExceeded(OrchestraError):
+    """The request was not answered before its deadline."""
+
     status = 504
     code = "deadline_exceeded"
 
 
 class InternalError(OrchestraError):
-    """Something that should not happen: a defect of Orchestra, not of the request."""
+    """An unexpected exception: a defect of Orchestra, not of the request. The log has its traceback."""
 
 
 SERVER_LIMITS = (RateLimited, ServerBusy)

@@ -52,15 +52,18 @@ class Role(BaseModel):
 
 
 class RoleOverride(BaseModel):
-    """What a user may change of a role in settings, for all models; a field not set keeps the role's own."""
+    """Changes to a built-in role, for all models. A field that is not set keeps the role's own value."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     description: str | None = Field(default=None, min_length=1, max_length=200)
+    """Description of the agent in the registry and for planners."""
     prompt: str | None = Field(default=None, min_length=1, max_length=8_000)
+    """System prompt of the role."""
     sampling: RoleSampling | None = None
-    """Parameters named here go over the role's own, one by one."""
+    """Sampling parameters, as in a request: `{temperature = 0.2}`. Others keep the role's values."""
     models: tuple[str, ...] | None = None
+    """Preferred models of the role, best first; empty: any chat model."""
 
     def applied(self, role: Role) -> Role:
         changed = {

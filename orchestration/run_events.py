@@ -21,62 +21,77 @@ class RunEvent(Wire):
     model_config = ConfigDict(frozen=True, extra="allow")
 
     run: str
+    """Id of the run."""
     seq: int
+    """Number of the event; it rises within a run."""
     at: float
+    """Unix time in seconds."""
     type: str
+    """Type of the event."""
 
 
 class RunStarted(RunEvent):
-    """A coordinator begins to perform the run; `attempt` counts from 1. For a job of a model `pattern` is ''
-    and `model` is the model's name."""
+    """A coordinator begins to perform the run."""
 
     type: Literal["started"] = "started"
     pattern: str
+    """Name of the pattern; empty for a job of a model."""
     model: str = ""
+    """Name of the model, for a job of a model; otherwise empty."""
     attempt: int = 1
+    """Number of the attempt, from 1. A higher one says that another coordinator has taken the run over."""
 
 
 class StepStarted(RunEvent):
-    """A step is asked of `agent`; `model` is '' where the agent chooses it. It builds on the steps
-    `after`."""
+    """A step was sent to an agent."""
 
     type: Literal["step_started"] = "step_started"
     step: str
+    """Name of the step, unique in the run."""
     agent: str
+    """Name of the agent."""
     model: str = ""
+    """Name of the model; empty if the agent chooses it."""
     after: tuple[str, ...] = ()
+    """Names of the steps whose answers it uses."""
 
 
 class StepEnded(RunEvent):
-    """A step is over: well, with its `error`, or stopped (`finish_reason` is `cancelled`). `recorded` says
-    that it was done before, by a coordinator that had the run then."""
+    """A step has ended: with an answer, with an error, or cancelled."""
 
     type: Literal["step_ended"] = "step_ended"
     step: Step
+    """The result of the step."""
     recorded: bool = False
+    """Whether an earlier coordinator of the run had already finished the step."""
 
 
 class TextDeltaEvent(RunEvent):
-    """The next text of the answer: joined, all of a run's are what the caller of a stream gets."""
+    """The next piece of the answer."""
 
     type: Literal["text_delta"] = "text_delta"
     text: str
+    """The text. All pieces joined are the answer."""
 
 
 class WarningEvent(RunEvent):
-    """What the caller should know of the answer."""
+    """A limitation of the answer, such as a step that was left out."""
 
     type: Literal["warning"] = "warning"
     text: str
+    """The warning, for people."""
 
 
 class RunEnded(RunEvent):
-    """The last event."""
+    """The run has ended. This is its last event."""
 
     type: Literal["ended"] = "ended"
     finish_reason: FinishReason
+    """Why the answer ended."""
     usage: Usage = Usage()
+    """Tokens of all steps together."""
     error: ErrorBody | None = None
+    """The error of a failed run; else null."""
 
 
 _TYPES: dict[str, type[RunEvent]] = {

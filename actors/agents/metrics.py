@@ -1,4 +1,4 @@
-"""Figures of the agents, as Prometheus has them."""
+"""Metrics of the agents."""
 
 from __future__ import annotations
 
@@ -8,18 +8,17 @@ from prometheus_client import Counter, Gauge, Histogram
 
 from orchestration.messages import Generation, Run
 
-RUNS = Counter("orchestra_runs", "Runs settled", ["pattern", "outcome"])
+RUNS = Counter("orchestra_runs", "Runs ended", ["pattern", "outcome"])
 RUN_SECONDS = Histogram(
     "orchestra_run_seconds",
-    "From the pull of a run to its end",
+    "Time in seconds from the queue to the end of a run",
     ["pattern"],
     buckets=(0.01, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600),
 )
-RUNS_AT_WORK = Gauge("orchestra_runs_at_work", "Runs being performed by this process", ["priority"])
+RUNS_IN_PROGRESS = Gauge("orchestra_runs_in_progress", "Runs in progress in this process", ["priority"])
 STEPS_RECORDED = Counter(
     "orchestra_steps_recorded",
-    "Finished steps recorded for whoever takes their run up; taken from another coordinator's record, or "
-    "failed to be written or read",
+    "Finished steps in the bucket steps: written, read by a coordinator that resumes the run, or failed",
     ["outcome"],
 )
 STEPS = Counter("orchestra_steps", "Steps of runs finished", ["agent", "outcome"])

@@ -15,7 +15,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from actors.agents.metrics import RUNS, RUNS_AT_WORK, pattern_label
+from actors.agents.metrics import RUNS, RUNS_IN_PROGRESS, pattern_label
 from actors.agents.run_completion import JobCompletion, RunCompletion
 from actors.agents.run_event_history import RunEventHistory
 from actors.agents.settings import AgentsSettings
@@ -210,7 +210,7 @@ class RunConsumer:
         self.open[completion.execution.work.id] = completion
         self.run_event_history.begin(completion.execution.run_events)
         self._active[priority] += 1
-        RUNS_AT_WORK.labels(priority).set(self._active[priority])
+        RUNS_IN_PROGRESS.labels(priority).set(self._active[priority])
 
     def _finished(self, completion: RunCompletion) -> None:
         """Called by a completion when its run has ended, however it ended."""
@@ -219,7 +219,7 @@ class RunConsumer:
             del self.open[completion.execution.work.id]
         if completion.priority is not None:
             self._active[completion.priority] -= 1
-            RUNS_AT_WORK.labels(completion.priority).set(self._active[completion.priority])
+            RUNS_IN_PROGRESS.labels(completion.priority).set(self._active[completion.priority])
             self._pull(completion.priority)
 
     async def _refuse(self, delivery: Delivery, run_id: str, error: OrchestraError) -> None:

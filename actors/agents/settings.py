@@ -16,31 +16,35 @@ from orchestration.roles import RoleOverride, built_in_roles
 
 
 class AgentsSettings(BaseModel):
-    """`cluster` is the owner in the agents' subjects, `agents.prompt.orchestra.<cluster>.<name>`.
-
-    It names the agents only: the queues of runs and generations are one for all who share a NATS account.
-    """
+    """The agents of this process, and the coordinators that perform runs."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     cluster: str = Field(default="local", pattern=r"^[A-Za-z0-9_-]{1,64}$")
+    """Owner in the agents' subjects, `agents.prompt.orchestra.<cluster>.<name>`. It only names the agents:
+    the queues are shared by all that use one NATS account."""
     concurrency: int = Field(default=16, ge=1, le=1024)
-    """Runs at work at once in this process, of each priority, so that none waits behind another."""
+    """Maximum runs in progress in this process, for each priority."""
     heartbeat_s: int = Field(default=30, ge=1, le=300)
+    """Time between two heartbeats of each agent on NATS."""
     keep_alive_s: float = Field(default=2, gt=0)
-    """How often a run at work is kept from redelivery; a third of the consumers' ack_wait."""
+    """Time between two renewals of a run in progress, so that the queue does not deliver it again. Keep it
+    near a third of the consumers' `ack_wait`."""
     takeover_quiet_s: float = Field(default=3, gt=0)
-    """What was given to another coordinator before is left to it while it wrote within that time."""
+    """A run that is delivered again stays with its first coordinator while that one wrote within this
+    time."""
     step_silence_s: float = Field(default=5, gt=1)
-    """Seconds that an agent which does a step with tools may be silent, before the step is sent to another.
-    Agents tell every second that they are at work."""
+    """Maximum silence of an agent during a step with tools; then the step is sent to another agent. Agents
+    report every second."""
     drain_timeout_s: float = Field(default=30, ge=0)
+    """Maximum time for runs in progress to end at shutdown; then other coordinators resume them."""
     remembered_cancels: int = Field(default=10_000, ge=1)
-    """Cancelled runs remembered while they may still be in the queue."""
+    """Maximum cancelled runs that are remembered while they may still be in the queue; the oldest are
+    forgotten."""
     limits: StepLimits = StepLimits()
     embedder: str = "all-minilm-l6-v2"
-    """Embedding model that the agents run themselves, pulled where it is missing; "" for none: a node's is
-    used then, where one serves any."""
+    """Embedding model that the agents run themselves; downloaded if it is missing. Empty: an embedding model
+    of a node is used, if there is one."""
     tools: ToolSettings = ToolSettings()
     """Limits of the tools that agents use."""
     mcp: dict[Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,32}$")], McpServerSettings] = {}
@@ -50,7 +54,7 @@ class AgentsSettings(BaseModel):
     auto: LearningSettings = LearningSettings()
     roles: dict[str, RoleOverride] = {}
     patterns: dict[str, dict[str, Any]] = {}
-    """Settings of patterns by their names, where a request says nothing else."""
+    """Default settings of patterns by name: `{debate = {rounds = 1}}`. Settings in a request win."""
 
     @field_validator("roles")
     @classmethod

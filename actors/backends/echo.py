@@ -52,37 +52,44 @@ _BREATH = 32
 
 
 class EchoSettings(BaseModel):
-    """Settings of the echo backend. All failures are off by default (0: never).
-
-    `speed` is in tokens per second (0: full speed). With `repeat` an answer repeats the message up to
-    `max_tokens`; without it the answer is the message once.
-    """
+    """The backend `echo`, which repeats the last message: for tests and first steps. It can simulate load and
+    failures, which are off by default."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     models: tuple[Annotated[str, Field(min_length=1)], ...] = Field(default=("echo",), min_length=1)
+    """Names of the chat models."""
     embedding_models: tuple[Annotated[str, Field(min_length=1)], ...] = ()
+    """Names of the embedding models."""
     slots: int = Field(default=64, ge=1, le=65_536)
+    """Maximum generations in progress."""
     speed: float = Field(default=0.0, ge=0, le=1e6)
+    """Tokens per second of each generation; 0: full speed."""
     first_token_s: float = Field(default=0.0, ge=0, le=3600)
+    """Time to the first token."""
     slow_every: int = Field(default=0, ge=0)
-    """Each n-th generation takes `slow_s` longer to its first token."""
+    """Every n-th generation takes `slow_s` longer to its first token; 0: none."""
     slow_s: float = Field(default=1.0, ge=0, le=3600)
+    """Additional time of those generations."""
     repeat: bool = True
+    """Whether an answer repeats the message up to `max_tokens`. False: it has the message once."""
     context_tokens: int = Field(default=8192, ge=1, le=1_000_000)
+    """Maximum tokens of a prompt and its answer."""
     dimensions: int = Field(default=384, ge=8, le=384)
+    """Length of the embedding vectors."""
     model_mb: float = Field(default=0.0, ge=0, le=1e9)
     """Simulated memory of each model, in MB (1e6 bytes)."""
     load_s: float = Field(default=0.0, ge=0, le=3600)
     """Simulated load time of each model."""
 
     fail_first: int = Field(default=0, ge=0)
-    """The first n generations fail before their first token."""
+    """The first n generations fail before their first token; 0: none."""
     fail_every: int = Field(default=0, ge=0)
-    """Each n-th generation fails after `fail_after` tokens."""
+    """Every n-th generation fails after `fail_after` tokens; 0: none."""
     fail_after: int = Field(default=0, ge=0)
+    """Tokens before such a failure."""
     stall_after: int = Field(default=0, ge=0)
-    """Each generation stalls after n tokens until it is cancelled."""
+    """Tokens after which every generation stalls until it is cancelled; 0: none stalls."""
 
 
 class EchoBackend(Backend):

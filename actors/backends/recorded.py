@@ -49,7 +49,7 @@ _PLACES = 16
 
 
 class BadRecords(InvalidRequest):
-    """The file has an invalid record; the message says where and why."""
+    """The file of recorded answers has an invalid record; the message says where and why."""
 
     code = "bad_records"
 

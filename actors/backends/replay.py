@@ -43,18 +43,20 @@ _SHOWN = 120
 
 
 class ReplaySettings(BaseModel):
-    """Settings of the replay backend: the records and the speed."""
+    """The backend `replay`, which answers with recorded texts."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     records: Path
-    """A file of JSON lines, which may be compressed with gzip."""
+    """File of recorded answers, in JSON lines; it may be compressed with gzip."""
     models: tuple[Annotated[str, Field(min_length=1)], ...] = ()
-    """Empty: all recorded models."""
+    """Recorded models to serve; empty: all."""
     slots: int = Field(default=64, ge=1, le=65_536)
+    """Maximum generations in progress."""
     speed: float = Field(default=300.0, ge=0, le=1e6)
     """Tokens per second of each generation; 0: full speed."""
     first_token_s: float = Field(default=0.02, ge=0, le=3600)
+    """Time to the first token."""
     chunk_tokens: int = Field(default=32, ge=1, le=4096)
     """Tokens of each chunk of a stream."""
 

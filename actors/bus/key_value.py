@@ -29,6 +29,7 @@ EXPECTED = "Nats-Expected-Last-Subject-Sequence"
 OPERATION = "KV-Operation"
 SEQUENCE = "Nats-Sequence"
 HOLDER = "Orchestra-Holder"
+"""Name of the process that wrote the value, such as the holder of a lease."""
 NO_MESSAGE = 10037
 """JetStream's code for a subject without a message."""
 MAX_UPDATE_TRIES = 20

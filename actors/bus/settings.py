@@ -6,23 +6,25 @@ from pydantic import BaseModel, ConfigDict, Field
 
 
 class BusSettings(BaseModel):
-    """How to reach NATS."""
+    """The connection to NATS."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     url: str = ""
-    """`nats://host:port`, several by commas; empty means: start an embedded server (`orchestra up`)."""
+    """Address `nats://HOST:PORT`, or several with commas between them. Empty: `orchestra up` starts a server,
+    and other commands use the one of the running `orchestra up`."""
     connect_timeout_s: float = Field(default=5, gt=0)
-    """How long one attempt to connect to a server may take."""
+    """Timeout of one attempt to connect to a server."""
     reconnect_wait_s: float = Field(default=0.25, gt=0)
     """Pause between two attempts to reconnect."""
     ping_interval_s: float = Field(default=3, gt=0)
-    """A server that answers none of three pings in a row counts as lost; the client reconnects."""
+    """Time between two pings to the server. After three without an answer the client reconnects."""
     request_timeout_s: float = Field(default=5, gt=0)
-    """How long a request within the cluster waits for its reply, unless its caller says otherwise."""
+    """Default timeout of a request within the cluster."""
     pending_messages: int = Field(default=65_536, ge=1)
-    """Maximum number of messages that wait for one coroutine handler."""
+    """Maximum messages that wait for one subscription; further ones are dropped and counted."""
     pending_bytes: int = Field(default=64 * 2**20, ge=1)
-    """Bytes of such messages; at either limit further messages to the handler are dropped and counted."""
+    """Maximum bytes of messages that wait for one subscription; further ones are dropped and counted."""
     local_delivery: bool = True
-    """Deliver messages within this process without the server. Switch it off to see all messages there."""
+    """Whether messages within this process skip the server. Set it to false to see all messages on the
+    server."""

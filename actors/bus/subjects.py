@@ -30,7 +30,7 @@ def encode_token(name: str) -> str:
 
 
 def decode_token(token: str) -> str:
-    """The name that `encode_token` made a token of. Raises ValueError for anything else."""
+    """The name of a token from `encode_token`. Raises ValueError for any other text."""
     if "_" not in token:
         return token
     head, *rest = token.split("_")
@@ -41,7 +41,7 @@ def decode_token(token: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class GenerationQueue:
-    """`generations.<priority>.<model token>`, and the durable consumer that serves it."""
+    """A queue of generations, and the durable consumer that serves it."""
 
     priority: Priority
     model: str
@@ -50,6 +50,7 @@ class GenerationQueue:
 
     @property
     def subject(self) -> str:
+        """Queue of generations, for dispatchers."""
         return f"generations.{self.priority}.{encode_token(self.model)}"
 
     @property
@@ -76,10 +77,7 @@ class GenerationQueue:
 
 @dataclass(frozen=True, slots=True)
 class RunQueue:
-    """`runs.<priority>.<pattern>`, and the durable consumer of that priority.
-
-    A job of a caller whose jobs are counted has the caller's name as a last token.
-    """
+    """A queue of runs, and the durable consumer of its priority."""
 
     priority: Priority
     pattern: str
@@ -89,12 +87,13 @@ class RunQueue:
 
     @property
     def subject(self) -> str:
+        """Queue of runs and jobs, for coordinators. A limited caller's jobs have one more token."""
         subject = f"runs.{self.priority}.{encode_token(self.pattern)}"
         return f"{subject}.{encode_token(self.caller)}" if self.caller else subject
 
     @staticmethod
     def of_caller(caller: str) -> str:
-        """What the subjects of all jobs of a caller match."""
+        """Filter for the queued jobs of one caller."""
         return f"runs.*.*.{encode_token(caller)}"
 
     @staticmethod
@@ -104,9 +103,9 @@ class RunQueue:
 
 @dataclass(frozen=True, slots=True)
 class StreamAddress:
-    """`stream.<client>.<number>`: the events of one generation or run.
+    """The subjects of the stream of one generation or run.
 
-    The last two tokens are the id of the work, so a client receives all its streams on one subscription.
+    The id has two tokens, `<client>.<number>`, so a client receives all its streams on one subscription.
     """
 
     id: str
@@ -115,6 +114,7 @@ class StreamAddress:
 
     @property
     def subject(self) -> str:
+        """Events of one generation or run, from its writer to its client."""
         return f"stream.{self.id}"
 
     @property
@@ -124,16 +124,17 @@ class StreamAddress:
 
     @property
     def handoff(self) -> str:
-        """Requests for what the client has read so far; its reply lets another writer go on."""
+        """Request for what the client has read so far; its reply lets another writer continue."""
         return f"stream_handoff.{self.id}"
 
     @property
     def replay(self) -> str:
-        """The client asks the writer to send its events again, from the number in the message on."""
+        """Request of the client to send the events again, from the number in the message."""
         return f"stream_replay.{self.id}"
 
     @staticmethod
     def of_client(client: str) -> str:
+        """Subscription of a client to all its streams."""
         return f"stream.{client}.*"
 
     @classmethod
@@ -147,7 +148,7 @@ class StreamAddress:
 
 @dataclass(frozen=True, slots=True)
 class RunAddress:
-    """`events.run.<client>.<number>`: the events of one run, for anyone who subscribes."""
+    """The subjects of the events of one run, whose id is `<client>.<number>`."""
 
     id: str
 
@@ -155,11 +156,12 @@ class RunAddress:
 
     @property
     def events(self) -> str:
+        """Events of one run, for all subscribers."""
         return f"events.run.{self.id}"
 
     @property
     def replay(self) -> str:
-        """Requests for the events before the subscription; see `actors.agents.run_event_history`."""
+        """Request for the events of a run so far."""
         return f"events.replay.{self.id}"
 
     @classmethod
@@ -173,66 +175,72 @@ class RunAddress:
 
 @dataclass(frozen=True, slots=True)
 class NodeAddress:
-    """Subjects under which one node is spoken to."""
+    """The subjects of one node."""
 
     id: str
 
     @property
     def generate(self) -> str:
+        """Request to the node to run a generation."""
         return f"node.{encode_token(self.id)}.generate"
 
     @property
     def drain(self) -> str:
+        """Request to the node to take no new work and to end."""
         return f"node.{encode_token(self.id)}.drain"
 
     @property
     def load(self) -> str:
-        """Brings a model into the node's memory."""
+        """Request to the node to load a model into memory."""
         return f"node.{encode_token(self.id)}.load"
 
     @property
     def unload(self) -> str:
+        """Request to the node to unload a model from memory."""
         return f"node.{encode_token(self.id)}.unload"
 
     @property
     def stop(self) -> str:
-        """Ends a generation on this node alone: `<id> <writer>`, the writer empty for the first one."""
+        """Message that ends a generation on this node: `<id> <writer>`; the first writer is empty."""
         return f"node.{encode_token(self.id)}.stop"
 
     @property
     def ping(self) -> str:
-        """Answered at once while the node lives, however busy it is."""
+        """Request that the node answers at once, however busy it is."""
         return f"node.{encode_token(self.id)}.ping"
 
 
 @dataclass(frozen=True, slots=True)
 class AgentAddress:
-    """An agent of the Synadia Agent Protocol 0.3: `agents.<verb>.orchestra.<cluster>.<name>`."""
+    """The subjects of one agent: `agents.<verb>.orchestra.<cluster>.<name>`."""
 
     cluster: str
     name: str
 
     @property
     def prompt(self) -> str:
+        """Prompt to an agent, by the Synadia Agent Protocol 0.3."""
         return f"agents.prompt.orchestra.{self.cluster}.{self.name}"
 
     @property
     def step(self) -> str:
-        """Ours, beside the protocol's: a step of a run, done where the agent's tools are."""
+        """Step of a run, which the agent does with its tools; Orchestra's addition to the protocol."""
         return f"agents.step.orchestra.{self.cluster}.{self.name}"
 
     @property
     def status(self) -> str:
+        """Request for the agent's status, by the protocol."""
         return f"agents.status.orchestra.{self.cluster}.{self.name}"
 
     @property
     def heartbeat(self) -> str:
+        """Heartbeat of the agent, by the protocol."""
         return f"agents.hb.orchestra.{self.cluster}.{self.name}"
 
 
 @dataclass(frozen=True, slots=True)
 class ExplainAddress:
-    """`placement.explain.<model token>`: every dispatcher answers how it would place a generation."""
+    """The subject for questions about placement."""
 
     model: str
 
@@ -240,6 +248,7 @@ class ExplainAddress:
 
     @property
     def subject(self) -> str:
+        """Request that every dispatcher answers: how it would place a generation of the model."""
         return f"placement.explain.{encode_token(self.model)}"
 
     @classmethod
@@ -247,5 +256,5 @@ class ExplainAddress:
         """Raises ValueError for any other subject."""
         kind, verb, model = subject.split(".")
         if (kind, verb) != ("placement", "explain"):
-            raise ValueError(f"{subject!r} asks for no explanation")
+            raise ValueError(f"{subject!r} is not a subject of placement")
         return cls(decode_token(model))

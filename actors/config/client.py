@@ -44,7 +44,7 @@ class ClientSettings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     data: Path = DEFAULT_DATA
-    """Models, JetStream's files and logs."""
+    """Folder of models, NATS' files, documents and logs; created when it is missing."""
     nats: BusSettings = BusSettings()
 
     @property

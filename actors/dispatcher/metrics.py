@@ -1,4 +1,4 @@
-"""What a dispatcher measures."""
+"""Metrics of a dispatcher."""
 
 from __future__ import annotations
 
@@ -7,26 +7,28 @@ from functools import lru_cache
 from prometheus_client import Counter, Gauge, Histogram
 
 _PLACED = Counter("orchestra_dispatcher_placed", "Generations sent to a node", ["model", "node"])
-_ENDED = Counter("orchestra_dispatcher_ended", "Generations settled", ["model", "outcome"])
+_ENDED = Counter("orchestra_dispatcher_ended", "Generations ended", ["model", "outcome"])
 _MOVED = Counter(
-    "orchestra_dispatcher_moved", "Generations that left a node for another", ["model", "reason"]
+    "orchestra_dispatcher_moved", "Generations moved from a node to another", ["model", "reason"]
 )
 _HEDGES = Counter(
     "orchestra_dispatcher_hedges",
-    "Generations sent to a second node as well, by whether that one was first (won), second (lost) or failed",
+    "Generations sent to a second node as well: it began first (won), later (lost) or failed",
     ["model", "outcome"],
 )
-_WAIT_SECONDS = Histogram("orchestra_dispatcher_wait_seconds", "From the pull to a node", ["model"])
+_WAIT_SECONDS = Histogram(
+    "orchestra_dispatcher_wait_seconds", "Time in seconds from the queue to a node", ["model"]
+)
 _LOADS_AHEAD = Counter(
     "orchestra_dispatcher_loads_ahead",
-    "Models that nodes were told to load before they are asked for",
+    "Requests to nodes to load a model in advance",
     ["model", "outcome"],
 )
 PREWARM_LEADER = Gauge(
     "orchestra_dispatcher_prewarm_leader",
-    "1 in the dispatcher that decides what is loaded ahead, else 0",
+    "1 in the one dispatcher that decides which models are loaded in advance, else 0",
 )
-WAITING = Gauge("orchestra_dispatcher_waiting", "Pulled and waiting for a free slot")
+WAITING = Gauge("orchestra_dispatcher_waiting", "Generations taken from the queue that wait for a free slot")
 
 
 @lru_cache(maxsize=4096)

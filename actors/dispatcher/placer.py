@@ -45,7 +45,7 @@ log = logging.getLogger(__name__)
 
 
 class HedgeLost(OrchestraError):
-    """A node that was asked later began first. Where that happens all the time, the node hangs."""
+    """A hedged generation began earlier on another node. Seen often for one node, that node hangs."""
 
     code = "outrun"
 

@@ -8,54 +8,56 @@ from orchestration.placement import BreakerSettings, FirstOutputSettings, HedgeS
 
 
 class WarmingSettings(BaseModel):
-    """When models are loaded before they are asked for, on nodes that do not hold all they offer."""
+    """The loading of models in advance, on nodes whose memory does not hold all models that they offer."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     enabled: bool = True
+    """Whether dispatchers load models in advance."""
     horizon_s: float = Field(default=600, gt=0, le=86_400)
-    """How far ahead is looked."""
+    """Time ahead for which generations are forecast."""
     floor: float = Field(default=0.2, ge=0)
-    """Generations that must be expected within the horizon for a model to be loaded ahead."""
+    """Minimum expected generations within `horizon_s` for which a model is loaded in advance."""
     interval_s: float = Field(default=10, gt=0)
-    """Between two decisions; a step of a run has one made at once."""
+    """Time between two decisions. A new step of a run causes one at once."""
     half_life_s: float = Field(default=900, gt=0)
-    """After which an arrival counts half in the moving average."""
+    """Time after which an arrival has half the weight in the moving average."""
     save_s: float = Field(default=30, gt=0)
-    """How often what was learnt is written down."""
+    """Time between two writes of the forecast to the bucket `forecast`."""
 
 
 class DispatcherSettings(BaseModel):
-    """Limits and times of one dispatcher."""
+    """The dispatcher, which sends each generation to a node."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     keep_alive_s: float = Field(default=2, gt=0)
-    """How often a message at work is kept from redelivery: a third of the consumers' ack_wait."""
+    """Time between two renewals of a message in progress, so that the queue does not deliver it again. Keep
+    it near a third of the consumers' `ack_wait`."""
     attempts: int = Field(default=3, ge=1, le=10)
-    """Nodes that may fail or die under one generation before its caller is told."""
+    """Maximum nodes that may fail with a generation; then it ends with the error."""
     fallbacks: dict[str, tuple[str, ...]] = {}
-    """For a model, those that answer when its nodes all fail or are gone, in this order; the answer names
-    the one that did."""
+    """Other models by model: `{big = ["small"]}`. When no node can answer for a model, its fallbacks are
+    tried in this order; the answer names the one that was used."""
     deliveries: int = Field(default=5, ge=1, le=19)
-    """Dispatchers that may die with one generation before it goes to the dead letters. Not fewer: a rolling
-    restart of three machines may hit the same one three times."""
+    """Maximum deliveries of a generation, one more after each dispatcher that died with it; then it goes to
+    the dead letters. A rolling restart of three machines can take three."""
     retry_share: float = Field(default=0.2, ge=0)
-    """Of the generations, how many may be tried again after a node's error. What dies with its node moves
-    in any case."""
+    """Retries after an error of a node, as a share of all generations. Generations of a dead node move
+    without this limit."""
     retry_reserve: float = Field(default=100, ge=0)
-    """Tries saved up at most."""
+    """Maximum unused retries that are saved for later."""
     ping_interval_s: float = Field(default=0.25, gt=0)
-    """How often nodes at work are asked whether they live."""
+    """Time between two pings to each node with generations in progress."""
     ping_misses: int = Field(default=10, ge=2)
-    """Pings without an answer after which a node counts as frozen, and what it has moves elsewhere."""
+    """Unanswered pings in a row after which a node counts as frozen: its generations move to other nodes."""
     takeover_quiet_s: float = Field(default=3.0, gt=0)
-    """What a dead dispatcher had placed is left to its node while the node wrote within that time."""
+    """A generation of a dead dispatcher stays on its node while the node wrote within this time."""
     busy_pause_s: float = Field(default=0.1, gt=0)
-    """Before a generation that every node refused as busy is offered again."""
+    """Pause before a generation is offered again that all nodes refused as busy."""
     pulled_ahead: int = Field(default=16, ge=0)
-    """Generations of each model and priority that may wait here, so that a slot that becomes free is filled
-    at once and by the most urgent; at most half of the slots."""
+    """Maximum generations of each model and priority that wait in this process, so that a free slot is filled
+    at once. At most half of the slots."""
     breaker: BreakerSettings = BreakerSettings()
     """When a node that keeps failing with a model is left alone."""
     hedging: HedgeSettings = HedgeSettings()
@@ -63,13 +65,16 @@ class DispatcherSettings(BaseModel):
     first_output: FirstOutputSettings = FirstOutputSettings()
     """When a node without any output of a generation is taken for hung, and another one gets it."""
     group_hold_s: float = Field(default=5.0, ge=0, le=3600)
-    """Where a node's memory does not hold all the models that are asked for: how long the generations of one
-    keep it while those of another wait, or as long as loading that takes if that is longer; batch work that
-    interactive work waits for an eighth of it. 0 changes models in the order of arrival."""
+    """For nodes whose memory does not hold all requested models: how long a model keeps the memory while
+    generations of another model wait, at least the load time of that model. Batch work keeps it an eighth as
+    long while interactive work waits. 0: models change in the order of arrival."""
     warming: WarmingSettings = WarmingSettings()
     starving_s: float = Field(default=2.0, gt=0)
-    """What waited here for so long makes all dispatchers keep to their share of the slots."""
+    """When a generation waited here for this long, all dispatchers keep to their share of the slots."""
     remembered_cancels: int = Field(default=10_000, ge=1)
+    """Maximum cancelled generations that are remembered while they may still be in the queue; the oldest are
+    forgotten."""
     max_models: int = Field(default=500, ge=1)
-    """Models whose queues are served; three consumers each."""
+    """Maximum models whose queues are served; each has three consumers."""
     drain_timeout_s: float = Field(default=30, gt=0)
+    """Maximum time for generations in progress to end at shutdown; then other dispatchers take them over."""

@@ -18,13 +18,13 @@ class EngineSettings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     threads: int = Field(default=0, ge=0, validate_default=True)
-    """Threads of one inference call. 0: two, or one on a single core; more gain little with a small model."""
+    """Threads of one inference call. 0: two, or one on a machine with a single core."""
     slots: int = Field(default=16, ge=1)
-    """Maximum running generations of one model."""
+    """Maximum generations of one model in progress."""
     max_waiting: int = Field(default=32, ge=0)
-    """Maximum generations that wait for a slot; further ones are refused with `NodeBusy`."""
+    """Maximum generations that wait for a slot; one more is refused with `node_busy`."""
     context_tokens: int = Field(default=8192, ge=1)
-    """Maximum context of a request; the model's own limit applies if it is smaller."""
+    """Maximum tokens of a prompt and its answer; the model's own limit applies if it is smaller."""
     kv_cache_bytes: int = Field(default=1 << 30, ge=1)
     """Maximum bytes of keys and values of one model's running generations. Memory is allocated as tokens are
     written and freed when the generation ends."""
@@ -41,8 +41,11 @@ class EngineSettings(BaseModel):
     prefill_budget: int = Field(default=64, ge=1)
     """Prompt tokens computed between two decode steps; up to twice as many if that completes a prompt."""
     default_max_tokens: int = Field(default=512, ge=1)
+    """Maximum tokens of an answer whose request has no `max_tokens`."""
     default_temperature: float = Field(default=0.2, ge=0, le=2)
+    """Temperature of a request without one."""
     default_top_p: float = Field(default=0.9, gt=0, le=1)
+    """`top_p` of a request without one."""
     embedding_batch: int = Field(default=32, ge=1)
     """Maximum texts of one embedding call."""
     max_failures: int = Field(default=5, ge=1)
@@ -55,7 +58,8 @@ class EngineSettings(BaseModel):
 
 
 class OnnxSettings(EngineSettings):
-    """An engine whose models run in onnxruntime."""
+    """The backend `onnx`, which runs models with ONNX Runtime in the node's process. Limits are for each
+    model."""
 
     spin_us: int = Field(default=20, ge=0)
     """How long a thread of an inference call spins before it sleeps; 0: not at all. 20 covers the gaps

@@ -15,19 +15,19 @@ from orchestration.errors import InvalidRequest, OrchestraError
 
 
 class BadDataset(InvalidRequest):
-    """There are no questions to be had from it; the message says where and why."""
+    """The data set has no questions, or cannot be read; the message says where and why."""
 
     code = "bad_dataset"
 
 
 class BadScorer(InvalidRequest):
-    """The file of Python that is to read answers cannot do it."""
+    """The Python file of a scorer cannot be used; the message says why."""
 
     code = "bad_scorer"
 
 
 class OtherResults(InvalidRequest):
-    """The folder holds results that cannot be gone on with."""
+    """The folder holds results of another evaluation, which cannot be continued; choose another folder."""
 
     code = "other_results"
 

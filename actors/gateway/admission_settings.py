@@ -65,8 +65,13 @@ class LimitsSettings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     requests_in_flight: int | None = Field(default=None, ge=1)
+    """Maximum requests in flight of all callers at all gateways; one more is refused with 429. Gateways
+    divide it among themselves by demand."""
     queue_depth: int | None = Field(default=None, ge=1)
+    """Maximum requests in flight without a first event at one gateway; one more is refused with 429."""
     tokens_per_minute: int | None = Field(default=None, ge=1)
+    """Maximum tokens of prompts and answers per minute, of all callers at all gateways; more are refused with
+    429. Gateways divide it among themselves by demand."""
     per_caller: CallerLimits = CallerLimits()
     """Limits of each caller, where the caller's own section does not set them."""
     assumed_tokens: int = Field(default=1024, ge=1)

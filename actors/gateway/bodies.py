@@ -152,7 +152,9 @@ def _refuse_continuous(wanted: bool | None) -> bool | None:
 
 class StreamOptions(Body):
     include_usage: bool | None = None
+    """Whether the last chunk of the stream has the usage."""
     continuous_usage_stats: Annotated[bool | None, AfterValidator(_refuse_continuous)] = None
+    """Not supported: true is refused."""
 
 
 def _streamed(options: StreamOptions | None, info: ValidationInfo) -> StreamOptions | None:
@@ -175,25 +177,26 @@ class OrchestraOptions(StrictBody):
     """The field `orchestra` of a request."""
 
     model: str | None = Field(default=None, min_length=1)
-    """The model for all steps of a pattern."""
+    """Model for all steps of a pattern."""
     priority: Priority = Priority.INTERACTIVE
+    """Order in which requests get free slots. Jobs: `standard` (their default) or `batch`."""
     labels: Labels = {}
-    """Labels that a node must have to work on the request."""
+    """Labels that a node must have, at most 16."""
     settings: dict[str, Any] = {}
-    """The settings of a pattern."""
+    """Settings of the pattern; `GET /v1/patterns` lists them."""
     budget: Annotated[Budget, BeforeValidator(_limits_of)] = Budget()
-    """The budget of all steps of a pattern together."""
+    """Budget of all steps of a pattern together."""
 
 
 class CacheOptions(StrictBody):
     """The field `cache` of a request."""
 
     ttl: float | None = Field(default=None, ge=0, allow_inf_nan=False)
-    """Seconds to cache the response, and the maximum age of a cached one. 0 disables the cache."""
+    """Seconds for which the response is cached, and maximum age of a cached response. 0: no cache."""
     force: bool = False
-    """Use and store a response of this request although another one might be different."""
+    """Whether the cache is used although the request is not deterministic."""
     no_store: bool = False
-    """Do not store or share the response, and do not use a cached one."""
+    """Whether the response is neither stored, nor shared, nor taken from the cache."""
 
     @model_validator(mode="after")
     def _means_one_thing(self) -> Self:
@@ -206,20 +209,37 @@ class SamplingBody(WorkBody, GuideFields):
     """The fields that chats and completions share."""
 
     model: str = Field(min_length=1)
+    """Name of a model from `GET /v1/models`, or `orchestra/PATTERN`."""
     stream: bool | None = None
+    """Whether the answer comes as server-sent events. Default: false."""
     stream_options: Annotated[StreamOptions | None, AfterValidator(_streamed)] = None
+    """Options of a stream; only with `stream`."""
     n: int | None = Field(default=None, ge=1, le=MAX_CHOICES)
+    """Number of answers, at most 64. Default: 1."""
     temperature: float | None = None
+    """Randomness of the answer, 0 to 2. 0 always takes the most likely token. Default: that of the role or
+    the backend."""
     top_p: float | None = None
+    """Only the most likely tokens with this probability in total are candidates, above 0 to 1."""
     top_k: Annotated[int | None, BeforeValidator(_all_tokens_of)] = None
+    """Only this many of the most likely tokens are candidates; 0 or -1: all."""
     seed: int | None = None
+    """Seed of the random choice: the same request with the same seed has the same answer on the same
+    backend."""
     max_tokens: Annotated[int | None, BeforeValidator(_limit_of)] = None
+    """Maximum tokens of the answer; -1: no limit. Longer answers end with `finish_reason` `length`."""
     stop: Annotated[tuple[str, ...], BeforeValidator(_stops_of)] = ()
+    """Text, or up to 4 texts, that end the answer and are not part of it."""
     frequency_penalty: float | None = None
+    """Penalty of tokens by how often they are in the answer, -2 to 2."""
     presence_penalty: float | None = None
+    """Penalty of tokens that are in the answer, -2 to 2."""
     repetition_penalty: float | None = None
+    """Factor by which tokens of prompt and answer become less likely, above 0 to 4; 1: none."""
     cache: CacheOptions | None = None
+    """Options of the response cache."""
     orchestra: OrchestraOptions | None = None
+    """Options of Orchestra: priority, labels, and the settings and budget of a pattern."""
 
     @property
     def names(self) -> dict[str, str]:
@@ -252,12 +272,19 @@ class ChatBody(SamplingBody):
     """`POST /v1/chat/completions`."""
 
     messages: ConversationBody = Field(min_length=1)
+    """The conversation, as in OpenAI's API. Content may be a text, or a list of text parts."""
     max_completion_tokens: Annotated[int | None, BeforeValidator(_limit_of)] = None
+    """Newer name of `max_tokens`."""
     logprobs: bool | None = None
+    """Whether the answer has the log probability of each token."""
     top_logprobs: Annotated[int | None, AfterValidator(_with_logprobs)] = None
+    """Number of alternatives per token, 0 to 20; only with `logprobs`."""
     tools: Tools | None = None
+    """Functions that the model may call, at most 128, as in OpenAI's API."""
     tool_choice: Choice = None
+    """`none`, `auto`, `required`, or one function: `{"type": "function", "function": {"name": NAME}}`."""
     parallel_tool_calls: bool | None = None
+    """Whether one answer may have several calls."""
 
     @property
     def names(self) -> dict[str, str]:
@@ -279,7 +306,9 @@ class CompletionBody(SamplingBody):
     """`POST /v1/completions`."""
 
     prompt: Annotated[tuple[str | tuple[TokenId, ...], ...], BeforeValidator(_prompts_of)]
+    """Text to continue, or token ids, or a list of either (at most 64 prompts)."""
     logprobs: Annotated[int | None, BeforeValidator(_none_if_false)] = None
+    """Number of alternatives per token, 0 to 20; not set: no log probabilities."""
 
     @property
     def names(self) -> dict[str, str]:
@@ -299,8 +328,12 @@ class EmbeddingBody(WorkBody):
     """`POST /v1/embeddings`."""
 
     model: str = Field(min_length=1)
+    """Name of an embedding model."""
     input: Annotated[tuple[str, ...], BeforeValidator(_inputs_of)]
+    """Text, or a list of at most 2,048 texts."""
     encoding_format: Literal["float", "base64"] | None = None
+    """Format of the vectors. Default: `float`."""
     cache: CacheOptions | None = None
+    """Options of the response cache."""
     dimensions: int | None = Field(default=None, ge=1)
-    """The length of each vector. A local model has one length; some upstreams can shorten their vectors."""
+    """Length of each vector. A local model has one length; some upstreams can shorten their vectors."""

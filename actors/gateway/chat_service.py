@@ -41,6 +41,7 @@ from orchestration.errors import OrchestraError, PayloadTooLarge
 from orchestration.messages import Run
 
 CANCEL_KEY = "Orchestra-Cancel-Key"
+"""Key that the client chose for a chat; a message with it on `orchestra.chat.cancel` cancels the chat."""
 QUEUE = "orchestra"
 
 

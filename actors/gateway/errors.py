@@ -32,12 +32,14 @@ class InvalidApiKey(InvalidRequest):
 
 
 class NotFound(InvalidRequest):
+    """The path does not exist."""
+
     status = 404
     code = "not_found"
 
 
 class MethodNotAllowed(InvalidRequest):
-    """`allowed` lists the methods of the path, for the `Allow` header."""
+    """The path does not allow this method. The header `Allow` lists those that it allows."""
 
     status = 405
     code = "method_not_allowed"
@@ -76,6 +78,8 @@ class SlowReader(InvalidRequest):
 
 
 class RequestLineTooLong(InvalidRequest):
+    """The path and query exceed `gateway.max_request_line_bytes`."""
+
     status = 414
     code = "request_line_too_long"
 

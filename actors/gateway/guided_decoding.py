@@ -49,9 +49,13 @@ class JsonSchemaFormat(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     name: str | None = None
+    """Name of the schema, for upstreams."""
     description: str | None = None
+    """Description of the schema, for upstreams."""
     strict: bool | None = None
+    """Whether an upstream must follow the schema exactly. Local models always do."""
     schema_: dict[str, Any] = Field(alias="schema")
+    """The JSON schema."""
 
 
 class ResponseFormat(BaseModel):
@@ -60,8 +64,11 @@ class ResponseFormat(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     type: Literal["text", "json_object", "json_schema"]
+    """`json_schema` needs the schema; `json_object` is any JSON object."""
     json_schema: JsonSchemaFormat | None = None
+    """The schema, with a name."""
     schema_: Schema = Field(default=None, alias="schema")
+    """The schema where llama.cpp expects it."""
 
     def guide(self) -> GuidedDecoding | None:
         if self.type == "text":
@@ -88,12 +95,17 @@ class StructuredOutputs(BaseModel):
     model_config = ConfigDict(frozen=True, extra="allow")
 
     json_: Schema = Field(default=None, alias="json")
+    """JSON schema of the answer, as an object or as text."""
     regex: str | None = None
+    """Regular expression that the whole answer matches."""
     choice: Choice = None
+    """Texts of which the answer is one, at most 1,024."""
     grammar: str | None = None
+    """Grammar of the answer, in GBNF."""
     json_object: bool | None = None
+    """Whether the answer is any JSON object."""
     disable_any_whitespace: bool | None = None
-    """A local model writes JSON in one layout anyway."""
+    """For upstreams; local models write JSON without extra white space anyway."""
 
     @property
     def foreign(self) -> list[str]:
@@ -106,14 +118,23 @@ class GuideFields(BaseModel):
     local model cannot follow."""
 
     response_format: ResponseFormat | None = None
+    """Form of the answer, as in OpenAI's API: text, any JSON object, or a JSON schema."""
     regex: str | None = None
+    """Regular expression that the whole answer matches (SGLang)."""
     guided_regex: str | None = None
+    """The same, as vLLM named it."""
     guided_json: Schema = None
+    """JSON schema of the answer, as an object or as text (vLLM)."""
     guided_choice: Choice = None
+    """Texts of which the answer is one, at most 1,024 (vLLM)."""
     guided_grammar: str | None = None
+    """Grammar of the answer, in GBNF (vLLM)."""
     structured_outputs: StructuredOutputs | None = None
+    """Form of the answer, as vLLM names it now."""
     json_schema: Schema = None
+    """JSON schema of the answer (llama.cpp)."""
     grammar: str | None = None
+    """Grammar of the answer, in GBNF (llama.cpp)."""
 
     def guide(self) -> GuidedDecoding | None:
         """Return the constraint of the answer, or None. Raises `InvalidRequest` and `InvalidGuide`."""

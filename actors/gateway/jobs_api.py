@@ -28,9 +28,10 @@ MAX_KEY_LENGTH = 255
 
 
 class JobBody(ChatBody):
-    """`POST /v1/jobs`: the body of a chat, with the priority `standard` (the default) or `batch`."""
+    """The body of a chat, with the priority `standard` (the default) or `batch`, and a webhook."""
 
     webhook: str | None = Field(default=None, max_length=2_048)
+    """URL that is called when the job has ended, at most 2,048 characters. Needs `jobs.webhook.secret`."""
 
     @property
     def priority(self) -> Priority:
@@ -43,14 +44,19 @@ class JobBody(ChatBody):
 
 
 class JobId(Wire):
+    """The id of a job."""
+
     id: str
+    """Id of the job."""
 
 
 class ListJobs(Wire):
-    """`limit` jobs, the last changed first. `before` is `next` of the page before; 0 is the first page."""
+    """A page of the list of jobs, the last changed first."""
 
     limit: int = Field(default=20, ge=1, le=2**53)
+    """Maximum jobs on the page, at most `jobs.max_listed`. Default: 20."""
     before: int = Field(default=0, ge=0, le=2**53)
+    """`next` of the page before; 0: the first page."""
 
 
 class JobsApi:

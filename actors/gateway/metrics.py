@@ -11,12 +11,12 @@ CONNECTIONS = Gauge("orchestra_gateway_connections", "HTTP connections open now"
 IN_FLIGHT = Gauge("orchestra_gateway_in_flight", "Requests in flight, over HTTP and NATS")
 ANSWER_SECONDS = Histogram(
     "orchestra_gateway_answer_seconds",
-    "From admission to the end of a response",
+    "Time in seconds from admission to the end of a response",
     buckets=(0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600),
 )
 FIRST_EVENT_SECONDS = Histogram(
     "orchestra_gateway_first_event_seconds",
-    "From admission to the first event of a response",
+    "Time in seconds from admission to the first event of a response",
     buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60),
 )
 

@@ -25,7 +25,10 @@ LIMIT_S = 3_600.0
 
 
 class RunId(Wire):
+    """The id of a run."""
+
     id: str
+    """Id of the run, as in the header `X-Orchestra-Run` of its answer."""
 
 
 class RunEvents:

@@ -8,7 +8,7 @@ from actors.gateway.admission_settings import CacheSettings, CallerLimits, Calle
 
 
 class GatewaySettings(BaseModel):
-    """`[gateway]`. Validated once, at the start."""
+    """The HTTP and NATS interface of a gateway."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 

@@ -29,8 +29,10 @@ The same chats over NATS: request orchestra.chat with the body of /v1/chat/compl
 
 
 class ModelId(Wire):
+    """The name of a model."""
+
     model: str
-    """The id of a model or of a virtual model; it may have slashes."""
+    """Name of a model or of a virtual model; it may have slashes."""
 
 
 class StatusRoutes:

@@ -27,13 +27,13 @@ log = logging.getLogger(__name__)
 
 STREAM = "DEAD"
 SUBJECT_HEADER = "Orchestra-Dead-Subject"
-"""The subject of the message that was given up."""
+"""Subject of the message that was given up."""
 REASON_HEADER = "Orchestra-Dead-Reason"
-"""Why it was given up, at most 500 characters."""
+"""Reason why the message was given up, at most 500 characters."""
 ERROR_HEADER = "Orchestra-Dead-Error"
-"""The last error, as JSON."""
+"""Last error, as JSON."""
 ATTEMPTS_HEADER = "Orchestra-Dead-Attempts"
-"""The number of attempts."""
+"""Number of attempts."""
 KINDS = ("runs", "generations", "webhooks")
 
 

@@ -17,6 +17,8 @@ RETRY_S = 5.0
 
 
 class NoSuchJob(InvalidRequest):
+    """There is no job with this id, it belongs to another caller, or it has expired."""
+
     status = 404
     code = "no_such_job"
 

@@ -6,6 +6,10 @@ from prometheus_client import Counter
 
 JOBS_SUBMITTED = Counter("orchestra_jobs_submitted", "Jobs accepted", ["priority"])
 JOBS_ENDED = Counter("orchestra_jobs_ended", "Jobs ended", ["status"])
-ATTEMPTS_FAILED = Counter("orchestra_job_attempts_failed", "Failed attempts of jobs", ["code", "decision"])
+ATTEMPTS_FAILED = Counter(
+    "orchestra_job_attempts_failed",
+    "Failed attempts of jobs, by error code and by what follows",
+    ["code", "decision"],
+)
 DEAD_LETTERS = Counter("orchestra_dead_letters", "Messages moved to the dead letters", ["kind"])
-WEBHOOKS = Counter("orchestra_webhooks", "Webhook calls", ["outcome"])
+WEBHOOKS = Counter("orchestra_webhooks", "Webhook calls, by how they ended", ["outcome"])

@@ -14,7 +14,7 @@ from orchestration.messages import End, ErrorBody, Generation, Priority, Run, To
 
 PREFIX = "job."
 RETRY_HEADER = "Orchestra-Retry"
-"""How often the job was retried after it was dead: 0 at first."""
+"""Number of times that a dead job was put back into the queue, from 0."""
 _ID = re.compile(r"job\.[0-9a-f]{24}")
 
 

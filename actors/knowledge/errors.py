@@ -15,28 +15,28 @@ from orchestration.errors import OrchestraError
 
 
 class KnowledgeError(OrchestraError):
-    """The base class of all errors of `actors.knowledge`."""
+    """An error of the document store."""
 
     status = 500
     code = "knowledge_error"
 
 
 class UnreadableDocument(KnowledgeError):
-    """No text can be extracted; the message has the reason."""
+    """The document has no text that can be extracted; the message says why."""
 
     status = 400
     code = "unreadable_document"
 
 
 class DocumentTooLarge(KnowledgeError):
-    """The document or its text exceeds a limit; the message names the setting."""
+    """The document or its text exceeds a limit of the settings, which the message names."""
 
     status = 413
     code = "document_too_large"
 
 
 class NotAllowed(KnowledgeError):
-    """The settings do not allow to fetch it."""
+    """The settings do not allow to fetch this URL."""
 
     status = 403
     code = "not_allowed"
@@ -51,13 +51,13 @@ class FetchFailed(KnowledgeError):
 
 
 class StoreBroken(KnowledgeError):
-    """The database cannot be opened, or was not made by Orchestra."""
+    """The database of documents cannot be opened, or is not one of Orchestra."""
 
     code = "store_broken"
 
 
 class StoreFull(KnowledgeError):
-    """The disk is full or the size limit is reached. Documents stored before are intact."""
+    """The disk is full, or `knowledge.max_store_mb` is reached. Stored documents are intact."""
 
     status = 507
     code = "store_full"

@@ -6,14 +6,14 @@ from pydantic import BaseModel, ConfigDict, Field
 
 
 class KnowledgeSettings(BaseModel):
-    """The documents of one data folder. Sizes are of 10^6 bytes."""
+    """The documents that agents may cite. Sizes are in MB of 10^6 bytes."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     allow_urls: bool = False
     """Whether documents may be fetched from the web."""
     private_addresses: bool = False
-    """Whether a URL may lead to loopback, link-local and private addresses: to whatever is in the network."""
+    """Whether documents may be fetched from loopback, link-local and private addresses."""
     fetch_timeout_s: float = Field(default=30, gt=0, le=600)
     """Timeout for one URL, including redirects and body."""
     max_document_mb: float = Field(default=32, gt=0, le=1_000)
@@ -27,7 +27,7 @@ class KnowledgeSettings(BaseModel):
     max_store_mb: float = Field(default=4_000, ge=1)
     """Maximum size of the database; documents beyond it are refused. A passage takes about 4 KB."""
     passages: int = Field(default=5, ge=1, le=20)
-    """Given to the research agent for a question, at most."""
+    """Maximum passages that the research agent gets for a question."""
     min_similarity: float = Field(default=0.25, ge=-1, le=1)
-    """Cosine between a question and a passage below which the passage is not given. Short passages that
-    answer a question lie at 0.34 to 0.84; the nearest to a question about something else at 0.08 to 0.2."""
+    """Minimum cosine similarity of a question and a passage; passages below it are not used. Passages with an
+    answer were measured at 0.34 to 0.84, others at 0.08 to 0.2."""

@@ -20,25 +20,28 @@ MAX_COMMENT = 2_000
 
 
 class UnknownRun(OrchestraError):
-    """Nothing is known of the run: it does not exist, is another's, or ended more than a day ago."""
+    """The run is unknown: it does not exist, belongs to another caller, or ended more than a day ago."""
 
     status = 404
     code = "unknown_run"
 
 
 class NotEnded(OrchestraError):
-    """The run is still being performed, or came to no answer."""
+    """The run has not ended, or ended without an answer."""
 
     status = 409
     code = "run_not_ended"
 
 
 class Feedback(Wire):
-    """A user's word on the answer of `run`: from -1 to 1, or good or bad."""
+    """A user's rating of the answer of a run."""
 
     run: str = Field(min_length=1, max_length=200)
+    """Id of the run, as in the header `X-Orchestra-Run` of its answer."""
     score: float = Field(ge=-1, le=1)
+    """Rating from -1 (bad) to 1 (good), or the word `good` or `bad`."""
     comment: str = Field(default="", max_length=MAX_COMMENT)
+    """Text of the user, at most 2,000 characters."""
 
     @field_validator("score", mode="before")
     @classmethod

@@ -14,25 +14,25 @@ MAX_QUALITIES = 1_000
 
 
 class LearningSettings(BaseModel):
-    """`[agents.auto]`."""
+    """The pattern `auto`, which chooses how to answer a question."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     learn: bool = True
-    """Whether runs follow, and add to, the record of earlier ones; without it `auto` always takes what is
-    thought best for a kind of question, and feedback finds no run."""
+    """Whether `auto` uses the results of earlier runs and adds to them. False: it always takes the built-in
+    choice for a kind of question, and feedback finds no run."""
     explore: float = Field(default=0.05, ge=0, le=1)
-    """The share of runs that try any way to answer, however bad its record is. Where several models live they
-    ask all of these at once, or try another model, the less often the worse it is."""
+    """Share of runs that try another way to answer than the best known one. Ways with worse results are tried
+    less often."""
     cost_weight: float = Field(default=0.15, ge=0, le=1)
-    """What a run of 4,000 tokens and 60 seconds is marked down by, against good answers from 0 to 1; between
-    models, and a vote of these, a fifth of that."""
+    """Weight of cost against quality (0 to 1): what is subtracted from the quality of a run of 4,000 tokens
+    and 60 seconds. Between models a fifth of it."""
     flush_s: float = Field(default=2, gt=0, le=60)
-    """How often what runs taught is added to the record that all agents share."""
+    """Time between two writes of this process' results to the record that all agents share."""
     quality: dict[str, float | dict[Kind, float]] = Field(default_factory=dict)
-    """How often a model is right, between 0 and 1, for all kinds of question or by kind: `"gpt-4o*" = 0.9`,
-    `"qwen2.5-coder*" = {code = 0.85}`. A name is exact or has `*` and `?`. Others start from what is
-    published of them; what is learnt counts on top of either."""
+    """Share of right answers of a model, between 0 and 1, for all kinds of question or by kind: `"gpt-4o*" =
+    0.9`, `"qwen2.5-coder*" = {code = 0.85}`. Names may have `*` and `?`. Other models start from published
+    figures; results of runs are added to both."""
 
     @field_validator("quality", mode="before")
     @classmethod

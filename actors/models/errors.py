@@ -13,7 +13,7 @@ from orchestration.errors import OrchestraError
 
 
 class ModelError(OrchestraError):
-    """The base class of all errors of `actors.models`."""
+    """An error of the installed models."""
 
     status = 500
     code = "model_error"

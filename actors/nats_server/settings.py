@@ -11,25 +11,25 @@ CLUSTER_PORT = 6222
 
 
 class NatsServerSettings(BaseModel):
-    """Checked once, at the start. `port` 0 takes a free one and keeps it over restarts."""
+    """The NATS server that `orchestra up` starts."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     data: Path = Path()
-    """The data folder of Orchestra, as `orchestra up` knows it; the server's files go to `<data>/nats`."""
+    """Data folder of Orchestra; the server's files are in `<data>/nats`. `orchestra up` sets it."""
     host: str = "127.0.0.1"
     """Address that the server listens on."""
     port: int = Field(default=0, ge=0, le=65_535)
-    """Port for clients; 0 takes a free one."""
+    """Port for clients. 0: a free port, kept over restarts."""
     monitor_port: int = Field(default=0, ge=0, le=65_535)
-    """The port of the server's monitoring pages; 0 switches them off."""
+    """Port of the server's monitoring pages; 0: none."""
     max_store_bytes: int = Field(default=4 * 2**30, ge=2**20)
-    """Maximum bytes of JetStream on disk; the streams of streams.yaml must fit into it."""
+    """Maximum bytes of JetStream on disk. The limits of all streams and buckets must fit into it."""
     sync: str = Field(default="2m", pattern=r"^(always|[0-9]+(ms|s|m|h))$")
     """How often JetStream forces writes onto the disk; "always" survives power loss."""
     name: str = Field(default="orchestra", pattern=r"^[A-Za-z0-9_-]+$")
-    """Unique in a cluster. The default stands for the host's name and four digits, kept in the data
-    folder."""
+    """Name of this server, unique in a cluster. With the default a server of a cluster is named after its
+    host and four digits, kept in the data folder."""
     join: tuple[str, ...] = ()
     """Other machines of the cluster, as `HOST` or `HOST:PORT` with their `cluster_port`; empty: a single
     server."""
@@ -52,7 +52,7 @@ class NatsServerSettings(BaseModel):
     first_backoff_s: float = Field(default=0.05, gt=0)
     """Pause before the first restart; it doubles with every further death within the window."""
     max_backoff_s: float = Field(default=5.0, gt=0)
-    """Longest pause before the server is started again after it died."""
+    """Maximum pause before a restart."""
     max_restarts: int = Field(default=5, ge=0)
     """After more deaths than this within `restart_window_s` the server stays down, and the process ends."""
     restart_window_s: float = Field(default=60.0, gt=0)

@@ -16,19 +16,19 @@ LATENCY_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 6.4, 
 
 TIME_TO_FIRST_TOKEN = Histogram(
     "gen_ai_server_time_to_first_token_seconds",
-    "Time to the first output",
+    "Time in seconds to the first output of a generation",
     ["model"],
     buckets=LATENCY_BUCKETS,
 )
 TIME_PER_OUTPUT_TOKEN = Histogram(
     "gen_ai_server_time_per_output_token_seconds",
-    "Time per token after the first",
+    "Time in seconds per token after the first",
     ["model"],
     buckets=(0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0),
 )
 REQUEST_DURATION = Histogram(
     "gen_ai_server_request_duration_seconds",
-    "Duration of whole generations",
+    "Duration of generations in seconds",
     ["model", "outcome"],
     buckets=LATENCY_BUCKETS,
 )
@@ -38,7 +38,10 @@ SLOTS = Gauge("orchestra_node_slots", "Maximum generations in progress at once",
 LOADS = Counter("orchestra_node_loads", "Models loaded into memory", ["node", "model"])
 UNLOADS = Counter("orchestra_node_unloads", "Models unloaded from memory", ["node", "model"])
 LOAD_SECONDS = Histogram(
-    "orchestra_node_load_seconds", "Time to load a model into memory", ["model"], buckets=LATENCY_BUCKETS
+    "orchestra_node_load_seconds",
+    "Time in seconds to load a model into memory",
+    ["model"],
+    buckets=LATENCY_BUCKETS,
 )
 RESIDENT = Gauge(
     "orchestra_node_models_bytes",

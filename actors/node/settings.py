@@ -9,13 +9,16 @@ from pydantic import BaseModel, ConfigDict, Field
 
 
 class NodeSettings(BaseModel):
-    """`id` names the node in the registry and in answers. It must be unique in the cluster."""
+    """A node, whatever its backend."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     id: str = Field(default="", max_length=128)
-    """Empty: `<backend>-<host>-<random>`."""
+    """Name of the node in the registry and in answers, unique in the cluster. Empty:
+    `<backend>-<host>-<random>`."""
     labels: dict[str, str] = {}
+    """Labels of the node: `{zone = "eu"}`. A request with `orchestra.labels` is only sent to nodes that have
+    them."""
     slots: int = Field(default=0, ge=0)
     """Maximum generations in progress; 0: the backend's default."""
     memory_mb: float = Field(default=0, ge=0, le=1e9)

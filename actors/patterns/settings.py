@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict
 
 
 class PatternsSettings(BaseModel):
-    """Settings that agents and gateways both read."""
+    """Patterns of your own. Agents and gateways both read these settings."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 

@@ -11,10 +11,14 @@ from secrets import token_hex
 from orchestration.errors import DeadlineExceeded
 
 DEADLINE = "Orchestra-Deadline"
+"""Unix time in seconds after which nobody waits for the answer; work on it ends then."""
 CALLER = "Orchestra-Caller"
+"""Name of the caller, for limits and logs."""
 TRACE = "traceparent"
 ATTEMPT = "Orchestra-Attempt"
+"""Number of times that a queue delivered the message, from 1."""
 PATTERN = "Orchestra-Pattern"
+"""Pattern of the run to which a generation belongs."""
 
 DEFAULT_DEADLINE_S = 600.0
 """How long a request without a deadline of its own may take."""

@@ -35,6 +35,7 @@ from orchestration.placement import NEEDS_HEADER, needs_of
 log = logging.getLogger(__name__)
 
 ID_HEADER = "Orchestra-Id"
+"""Id of the generation, run or job in the message."""
 MAX_ORPHANS = 10_000
 """Maximum cancels kept while NATS is away; the oldest are dropped."""
 STREAM_PREFIX = "stream."

@@ -16,8 +16,8 @@ from actors.runtime.envelope import CALLER
 from orchestration.errors import InvalidRequest, OrchestraError
 from orchestration.messages import Wire
 
-STATE_HEADER = "Orchestra-Holds"
-"""The state of the run at the process that answers: one of the three values below."""
+STATE_HEADER = "Orchestra-Run-State"
+"""State of the run at the process that answers: `events`, `ended` or `waiting`."""
 EVENTS = "events"
 ENDED = "ended"
 """The process has all events of the run, which has ended."""

@@ -46,7 +46,7 @@ OUT_OF_BAND = -1
 sends for a writer that died."""
 _ALIVE = encode_event(OUT_OF_BAND, TextDelta(text="", tokens=0))
 WRITER_HEADER = "Orchestra-Writer"
-"""The header with the writer's name, on streams that are written a second time; see `StreamReader`."""
+"""Name of the writer, on streams that a second writer continues."""
 SUPERSEDED = b"retired"
 """The reader's reply to a writer that another one has replaced."""
 

@@ -28,9 +28,17 @@ log = logging.getLogger(__name__)
 BUS_RECONNECTS = Counter("orchestra_bus_reconnects", "Reconnects to NATS")
 BUS_DENIED = Counter("orchestra_bus_denied_publishes", "Publishes and subscriptions that NATS denied")
 BUS_SLOW_CONSUMER = Counter("orchestra_bus_slow_consumer", "Messages dropped because a handler was too slow")
-ACTOR_MESSAGES = Counter("orchestra_actor_messages", "Messages handled", ["actor", "message", "outcome"])
-ACTOR_SECONDS = Histogram("orchestra_actor_message_seconds", "Time in handlers", ["actor", "message"])
-INTERNAL_ERRORS = Counter("orchestra_internal_errors", "Unexpected exceptions", ["where"])
+ACTOR_MESSAGES = Counter(
+    "orchestra_actor_messages", "Messages handled by actors", ["actor", "message", "outcome"]
+)
+ACTOR_SECONDS = Histogram(
+    "orchestra_actor_message_seconds",
+    "Time in seconds that a handler took for a message",
+    ["actor", "message"],
+)
+INTERNAL_ERRORS = Counter(
+    "orchestra_internal_errors", "Unexpected exceptions, by the place in the code", ["where"]
+)
 ACTOR_RESTARTS = Counter("orchestra_actor_restarts", "Restarts by the supervisor", ["actor"])
 ACTORS_FAILED = Gauge(
     "orchestra_actors_failed", "Actors that crashed too often and were not restarted again", ["actor"]
@@ -44,17 +52,19 @@ _tracing = False
 
 
 class TelemetrySettings(BaseModel):
-    """Settings of traces and logs. Without `otlp_endpoint` tracing is off and costs nothing."""
+    """Traces and logs."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     otlp_endpoint: str = ""
-    """Base URL of an OTLP/HTTP collector, for example http://127.0.0.1:4318."""
+    """Base URL of an OTLP/HTTP collector, for example http://127.0.0.1:4318. Empty: no traces."""
     sample_ratio: float = Field(default=1.0, ge=0, le=1)
     """Share of requests without a `traceparent` that are traced. A request with one is traced when its
     sampled flag is set."""
     service_name: str = "orchestra"
+    """Value of `service.name` in traces."""
     log_level: str = Field(default="WARNING", pattern="^(DEBUG|INFO|WARNING|ERROR)$")
+    """Minimum level of log lines."""
 
 
 def start_tracing(settings: TelemetrySettings) -> TracerProvider | None:

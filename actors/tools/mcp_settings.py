@@ -10,22 +10,26 @@ from orchestration.roles import built_in_roles
 
 
 class McpServerSettings(BaseModel):
-    """A command that is started here and spoken to over its stdin and stdout, or the URL of one that runs
-    elsewhere (streamable HTTP): one of the two."""
+    """An MCP server: either a `command` that is started here and used over stdin and stdout, or the `url` of
+    a server that runs elsewhere (streamable HTTP)."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     command: str = ""
+    """Program of a server that is started here."""
     args: tuple[str, ...] = ()
+    """Arguments of the program."""
     env: dict[str, SecretStr] = {}
-    """Variables for the server, beside PATH, HOME and the like. It sees no other variable of ours."""
+    """Environment variables for the program, beside PATH, HOME and the like. It gets no other variable of
+    this process."""
     url: str = ""
+    """URL of a server that runs elsewhere, `http://` or `https://`."""
     roles: tuple[str, ...] = ("research",)
-    """The agents that may use its tools."""
+    """Roles whose agents may use the server's tools."""
     tools: tuple[str, ...] = ()
-    """The tools that may be used; empty: all of them."""
+    """Names of the tools that may be used; empty: all."""
     start_timeout_s: float = Field(default=20, gt=0, le=300)
-    """Seconds that the server has from its start until it has listed its tools."""
+    """Maximum time from the start of the server until it has listed its tools."""
 
     @model_validator(mode="after")
     def _one_of_two(self) -> Self:

@@ -13,12 +13,14 @@ from orchestration.evaluation.statistics import Difference, Interval, difference
 
 
 class Price(BaseModel):
-    """What a model takes for a million tokens that it reads, and that it writes, in any currency."""
+    """The price of a model, in any currency."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     input: float = Field(default=0.0, ge=0)
+    """Price of a million prompt tokens."""
     output: float = Field(default=0.0, ge=0)
+    """Price of a million generated tokens."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

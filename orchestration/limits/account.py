@@ -28,7 +28,7 @@ class QuotaLimit:
 
 
 class TooManyTokens(InvalidRequest):
-    """The request may use more tokens than its caller may ever use at once."""
+    """The request may use more tokens than its caller's `tokens_per_minute`. Reduce `max_tokens`."""
 
     code = "too_many_tokens"
 

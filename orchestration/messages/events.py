@@ -24,10 +24,15 @@ class Usage(Wire):
     """
 
     prompt_tokens: int = 0
+    """Tokens of prompts."""
     completion_tokens: int = 0
+    """Tokens generated."""
     cached_tokens: int = 0
+    """Prompt tokens that were reused from the prefix cache."""
     reasoning_tokens: int = 0
+    """Generated tokens that are not part of the answer's text."""
     estimated: bool = False
+    """Whether the counts were estimated from the text, because the backend reported none."""
 
     def __add__(self, other: Usage) -> Usage:
         return Usage(
@@ -146,15 +151,25 @@ class Step(Wire):
     finish_reason `cancelled`. Their text and usage are what arrived until then."""
 
     name: str
+    """Name of the step, unique in the run."""
     agent: str
+    """Name of the agent."""
     tool: str = ""
+    """Name of the tool, for a call of a tool; otherwise empty."""
     node: str = ""
+    """Id of the node that generated the text."""
     model: str = ""
+    """Name of the model that generated the text."""
     text: str = ""
+    """The text of the answer, or the result of the tool."""
     finish_reason: FinishReason = "stop"
+    """Why the text ended; `cancelled` if the pattern stopped the step."""
     usage: Usage = Usage()
+    """Tokens of the step."""
     seconds: float = 0.0
+    """Duration of the step."""
     error: ErrorBody | None = None
+    """The error of a failed step; else null."""
 
     @property
     def discarded(self) -> bool:

@@ -71,11 +71,14 @@ class Generation(Wire):
 
 
 class Budget(Wire):
-    """Limits of a run; None means unlimited. `tokens` counts those read and written by all steps."""
+    """Limits of a run; null: no limit."""
 
     tokens: int | None = Field(default=None, ge=1)
+    """Maximum tokens of prompts and answers of all steps."""
     seconds: float | None = Field(default=None, gt=0)
+    """Maximum duration in seconds."""
     calls: int | None = Field(default=None, ge=1)
+    """Maximum calls of models."""
 
 
 class Run(Wire):

@@ -31,26 +31,27 @@ class StepLimits(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     plan_tokens: int = Field(default=320, ge=64)
+    """Maximum tokens of a plan."""
     specialist_tokens: int | None = Field(default=192, ge=16)
-    """Maximum tokens that a specialist or a debater writes; None for no limit."""
+    """Maximum tokens that a specialist or a debater writes; not set: no limit."""
     verdict_tokens: int = Field(default=224, ge=32)
-    """Maximum tokens of a verdict, an analysis or a critique, which are guided and end by themselves."""
+    """Maximum tokens of a verdict, an analysis or a critique."""
     final_tokens: int = Field(default=384, ge=16)
-    """Maximum tokens of the answer where the caller sets no `max_tokens`. A model that is not known to be
-    small gets no limit unless this is set; then it is only the room that is reserved."""
+    """Maximum tokens of the final answer, if the request has no `max_tokens`. It limits only small models,
+    unless it is set; for others it is the room that is reserved."""
     conversation_tokens: int = Field(default=768, ge=32)
-    """Maximum tokens of the conversation as the agents of a team see it. The question, the history and the
-    caller's instructions share them by need."""
+    """Maximum tokens of the conversation in the prompt of an agent: question, history and the caller's
+    instructions together."""
     question_tokens: int | None = Field(default=None, ge=32)
-    """Maximum tokens of the caller's question; None for all the room there is."""
+    """Maximum tokens of the caller's question; not set: as many as fit."""
     history_tokens: int | None = Field(default=None, ge=0)
-    """Maximum tokens of the conversation before the question; None for all the room there is."""
+    """Maximum tokens of the conversation before the question; not set: as many as fit."""
     passed_tokens: int = Field(default=220, ge=16)
-    """Maximum tokens of each answer that is passed to other agents."""
+    """Maximum tokens of each answer that is passed to another agent; longer ones are cut."""
     source_tokens: int = Field(default=720, ge=32)
-    """Maximum tokens of the sources of a specialist's step, all together."""
+    """Maximum tokens of all sources in the prompt of a specialist."""
     tool_calls: int = Field(default=2, ge=0, le=4)
-    """Maximum calls in a step of tools that an agent chooses itself, such as those of MCP servers."""
+    """Maximum calls of tools in one step, where the agent chooses the tool, such as those of MCP servers."""
     max_specialists: int = Field(default=3, ge=1, le=8)
     """Maximum steps of a plan."""
 

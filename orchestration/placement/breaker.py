@@ -24,34 +24,39 @@ from pydantic import BaseModel, ConfigDict, Field
 
 
 class BreakerSettings(BaseModel):
-    """When a breaker trips, and for how long."""
+    """The circuit breaker of a node and model: when it opens, so that the node gets no generations of the
+    model, and for how long."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     window_s: float = Field(default=30, gt=0)
-    """Older calls are forgotten."""
+    """Age after which a call no longer counts."""
     window_calls: int = Field(default=64, ge=1, le=1024)
-    """So are those before the newest so many."""
+    """Maximum calls that count, the most recent ones."""
     min_calls: int = Field(default=5, ge=1, le=1024)
-    """Fewer say nothing."""
+    """Minimum calls in the window; with fewer a breaker does not open for errors or slowness."""
     error_share: float = Field(default=0.5, gt=0, le=1)
+    """Share of failed calls at which the breaker opens."""
     slow_share: float = Field(default=0.8, gt=0, le=1)
+    """Share of failed and slow calls together at which the breaker opens."""
     slow_factor: float = Field(default=8, gt=1)
-    """A call is slow when it took so many times what was expected of it…"""
+    """A call is slow when it took this many times its expected duration, and at least `slow_s`."""
     slow_s: float = Field(default=5, ge=0)
-    """…and at least so long."""
+    """Minimum duration of a slow call."""
     dwell_s: float = Field(default=1, gt=0)
-    """Open for so long at first; twice as long after each failed probe."""
+    """Time for which a breaker opens first; it doubles after each failed probe."""
     max_dwell_s: float = Field(default=30, gt=0)
+    """Maximum of that time."""
     max_hold_s: float = Field(default=300, gt=0)
-    """A server that asks to be left alone for longer is tried again after this time."""
+    """Maximum time for which a breaker obeys a server's `Retry-After`."""
     hung_s: float = Field(default=10, gt=0)
-    """Open for so long at least after a call without any output, unless others went well just before."""
+    """Minimum time for which a breaker opens after a call without any output, if no call within `window_s`
+    succeeded."""
     max_refusals: int = Field(default=4, ge=1)
-    """Times in a row that servers of a model may ask to be left alone, for each node, before who waits for
-    them are told."""
+    """Maximum refusals with `Retry-After` in a row, for each node of a model; then generations that wait for
+    these nodes fail."""
     jitter: float = Field(default=0.25, ge=0, lt=1)
-    """A dwell is drawn from this share below to this share above."""
+    """Share by which the open time varies at random, up and down."""
 
 
 class Outcome(StrEnum):

@@ -17,19 +17,19 @@ from orchestration.placement.needs import Needs
 
 
 class FirstOutputSettings(BaseModel):
-    """How long a node may take to the first output of a generation while another node could have it."""
+    """Timeout of a node's first output of a generation, while another node could take it."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     factor: float = Field(default=10, gt=1)
-    """So many times what the model's record lets expect for a prompt of that length…"""
+    """Timeout as a multiple of the time that the model's record predicts for the length of the prompt."""
     min_s: float = Field(default=5, gt=0)
-    """…but so long in any case…"""
+    """Minimum timeout."""
     max_s: float = Field(default=60, gt=0)
-    """…and at most so long. A prompt that is expected to take more than half of it gets twice what is
-    expected."""
+    """Maximum timeout. A prompt whose predicted time is more than half of it gets twice the predicted
+    time."""
     unknown_s: float = Field(default=20, gt=0)
-    """The limit of a model without a record."""
+    """Timeout of a model without a record."""
 
     def limit_s(self, records: Iterable[ModelRates], prompt_tokens: int) -> float:
         """Seconds to the first output, by the slowest of the nodes that have a record of the model."""

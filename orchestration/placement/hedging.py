@@ -17,26 +17,26 @@ MAX_MODELS = 1_000
 
 
 class HedgeSettings(BaseModel):
-    """When an interactive generation goes to a second node as well."""
+    """Hedging: an interactive generation without a first token is sent to a second node as well."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     share: float = Field(default=0.05, ge=0, le=1)
-    """Of the interactive generations, how many may be sent twice; 0 switches it off."""
+    """Maximum share of interactive generations that are sent twice; 0: none."""
     reserve: float = Field(default=10, ge=1)
-    """Of what was not used up, so many may be sent twice at once."""
+    """Maximum unused hedges that are saved for later."""
     quantile: float = Field(default=0.95, gt=0, lt=1)
-    """Of the model's times to the first token: who waits for longer is late."""
+    """Quantile of the model's times to the first token after which a generation is late."""
     min_s: float = Field(default=0.05, ge=0)
-    """Sooner nobody is late: a process that is busy looks like a slow node."""
+    """Minimum time before a generation is late."""
     probe_late_s: float = Field(default=1.0, gt=0)
-    """Seconds after which a generation that tries out a failed node is late, where the model's times are not
-    known yet."""
+    """Time after which a probe of a failed node is late, if the model has fewer than `min_samples` times."""
     min_samples: int = Field(default=50, ge=1)
-    """Of a model, before its times say anything."""
+    """Minimum times of a model for the quantile; with fewer its generations are not hedged."""
     window_samples: int = Field(default=500, ge=1, le=10_000)
+    """Maximum times that are kept per model; the oldest are dropped."""
     window_s: float = Field(default=600, gt=0)
-    """Older times are forgotten, and those before the newest so many."""
+    """Age after which a time is dropped."""
 
 
 class _FirstTokenTimes:

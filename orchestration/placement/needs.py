@@ -14,6 +14,8 @@ from enum import StrEnum
 from orchestration.messages import Generation
 
 NEEDS_HEADER = "Orchestra-Needs"
+"""What a generation needs of its node, as JSON: lengths of prompt and answer, labels and the like. A
+dispatcher places it without reading the body."""
 TENANT = "tenant"
 """The label that a node with `tenants` insists on."""
 

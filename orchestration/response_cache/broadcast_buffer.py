@@ -13,7 +13,7 @@ T = TypeVar("T")
 
 
 class SlowConsumer(Unavailable):
-    """A follower read too slowly: items that it had not read were dropped."""
+    """The client reads a shared response too slowly: parts that it had not read were dropped."""
 
     code = "slow_consumer"
 

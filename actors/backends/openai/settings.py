@@ -14,20 +14,21 @@ Bytes = Annotated[int, Field(ge=1024, le=2**31)]
 
 
 class OpenAISettings(BaseModel):
-    """Settings of an `OpenAIBackend`. `api_key_env` names the environment variable with the API key.
-
-    `base_url` as in OpenAI clients: `http://host:8000/v1`; the default path is `/v1`. `models` maps served
-    names to upstream names; empty: all models that the upstream lists at the start. Embedding models are
-    those in `embedding_models` (served names), and those with `embed` in their name.
-    """
+    """The backend `openai`, for any server with OpenAI's API (the upstream)."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
     base_url: str
+    """URL of the API as in OpenAI clients, `http://HOST:8000/v1`. Without a path: `/v1`."""
     api_key_env: str | None = Field(default=None, min_length=1)
+    """Environment variable that holds the API key. Not set: no key is sent."""
     models: UpstreamNames = {}
+    """Models to serve: the name in this cluster, and the upstream's name. Empty: all models that the upstream
+    lists at the start."""
     embedding_models: frozenset[str] = frozenset()
+    """Served names of embedding models. A name with `embed` in it counts as one too."""
     slots: int = Field(default=32, ge=1, le=4096)
+    """Maximum generations in progress at the upstream."""
 
     connect_timeout_s: Seconds = 5.0
     """Maximum time to connect, including the wait for a free connection of the pool."""
@@ -35,10 +36,9 @@ class OpenAISettings(BaseModel):
     """Maximum time to the first byte of the response, and between bytes until text flows; includes the
     prefill of a long prompt."""
     chunk_timeout_s: Seconds | None = None
-    """Maximum time between bytes (including keep-alive comments) once text flows. None: the node's `stall_s`
-    applies."""
+    """Maximum time between bytes (including keep-alive comments) once text flows. Not set: `node.stall_s`."""
     max_backoff_s: Seconds = 300.0
-    """Maximum time that a Retry-After of the upstream is obeyed."""
+    """Maximum time for which a `Retry-After` of the upstream is obeyed."""
 
     max_line_bytes: Bytes = 1 << 20
     """Maximum size of one event of a stream."""
@@ -52,15 +52,17 @@ class OpenAISettings(BaseModel):
     (llama.cpp), or requested by that field (vLLM, SGLang). `auto`: by `owned_by` in its list of models. `no`:
     it generates the answer again, and the text that was already sent is skipped."""
     max_tokens_field: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"
+    """Name of the field for the maximum tokens of a chat."""
     repetition_penalty_field: str = "repetition_penalty"
-    """vLLM's name; llama.cpp calls it `repeat_penalty`."""
+    """Name of the field for the repetition penalty. llama.cpp calls it `repeat_penalty`."""
     regex_field: str | None = None
-    """The field for a regular expression, if supported: `guided_regex`, or a path such as
-    `structured_outputs.regex` (vLLM)."""
+    """Name of the field for a regular expression: `guided_regex`, or a path such as
+    `structured_outputs.regex` (vLLM). Not set: the upstream supports none."""
     strict_json_schema: bool = True
+    """Value of `strict` for JSON schemas that Orchestra writes itself, such as those of plans."""
     completion_schema_field: str | None = None
-    """The field for a JSON schema in `/completions`, if supported: `json_schema` (llama.cpp, which silently
-    ignores `response_format` there) or `response_format` (vLLM). Chats need no setting."""
+    """Name of the field for a JSON schema in `/completions`: `json_schema` (llama.cpp) or `response_format`
+    (vLLM). Not set: the upstream supports none there. Chats need no setting."""
 
     @field_validator("base_url")
     @classmethod

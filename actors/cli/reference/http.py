@@ -8,7 +8,7 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
-from actors.cli.reference.source import class_docs, one_line, table, type_name
+from actors.cli.reference.source import fields_of, one_line, table, type_name
 from actors.gateway.operation import Access, Operation
 from actors.gateway.operations import OPERATIONS
 from orchestration.messages import ErrorBody
@@ -40,16 +40,17 @@ def page() -> str:
 
 
 def _fields(operation: Operation[Any]) -> str:
-    docs = class_docs(operation.request)
     rows = [
         (
-            f"`{field.alias or name}`",
+            f"`{name}`",
             type_name(field.annotation),
-            "yes" if field.is_required() else "",
-            docs.get(name, ""),
+            "yes" if field.is_required() and "." not in name else "",
+            text,
         )
-        for name, field in operation.request.model_fields.items()
+        for name, field, text in fields_of(operation.request)
+        for needed in (field.is_required() and "." not in name,)
     ]
+    rows.sort(key=lambda row: row[2] != "yes")
     if not rows:
         return ""
     about = one_line(operation.request.__doc__)

@@ -9,9 +9,11 @@ from actors.cli.reference.source import calls, one_line, table
 KINDS = frozenset({"Counter", "Gauge", "Histogram", "Summary"})
 HEAD = """# Metrics
 
-Every process serves its metrics in Prometheus' text format: a gateway at `/metrics` of its HTTP address, the
-other roles at the address of the setting `telemetry.metrics`, if it is set. A name ends in its unit; a name
-without a unit is a count.
+A process with a gateway serves the metrics of all parts that run in it, in Prometheus' text format, at
+`/metrics` of its HTTP address. With `orchestra up` that is everything on the machine; processes without a
+gateway serve none. A counter's name ends in `_total`, and the name of a duration or a size in its unit. The
+label `model` is the name in the cluster, `node` the id of the node, `kind` the kind of question, and
+`outcome` how it ended, such as `ok` or the code of an error.
 """
 
 

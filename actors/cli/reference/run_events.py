@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from actors.cli.reference.source import class_docs, one_line, table, type_name
-from orchestration import run_events
+from actors.cli.reference.source import fields_of, one_line, table, type_name
 from orchestration.run_events import RunEvent
 
 HEAD = """# Run events
 
 A run publishes events: over HTTP as server-sent events of `GET /v1/runs/{id}/events`, over NATS as JSON
 objects, one a line, on `events.run.<id>`. Every event has the fields `run`, `seq` (rises within a run), `at`
-(Unix time in seconds) and `type`.
+(Unix time in seconds) and `type`. A second `started` says that another coordinator has taken the run over: it
+repeats what was done before. Patterns add types of their own, such as `plan`, `round`, `position`, `vote`,
+`verdict` and `choice`; a program that does not know a type can skip the event.
 """
 
 
@@ -19,14 +20,12 @@ def page() -> str:
     common = set(RunEvent.model_fields)
     parts = [HEAD]
     for event in RunEvent.__subclasses__():
-        docs = class_docs(event)
         name = event.model_fields["type"].default
         rows = [
-            (f"`{field}`", type_name(info.annotation), docs.get(field, ""))
-            for field, info in event.model_fields.items()
+            (f"`{field}`", type_name(info.annotation), text)
+            for field, info, text in fields_of(event)
             if field not in common
         ]
         fields = table(("field", "type", "what it is"), rows)
         parts.append(f"\n## {name}\n\n{one_line(event.__doc__)}\n\n{fields}")
-    parts.append(f"\n## Types of single patterns\n\n{one_line(run_events.__doc__)}\n")
     return "".join(parts)

@@ -16,16 +16,17 @@ from actors.cli.reference.source import class_docs, one_line, table, type_name
 
 HEAD = """# Settings
 
-Every setting has one name. In `orchestra.toml` it is a key of its section, in the environment a variable, and
-`orchestra config` shows which value is in force and where it comes from:
+Every setting has one name. In `orchestra.toml` it is a key of its section, in the environment a variable,
+and `orchestra config` shows which value is in force and where it comes from:
 
     [gateway]                                    # orchestra.toml
     max_in_flight = 256
 
     ORCHESTRA_GATEWAY__MAX_IN_FLIGHT=256         # environment, stronger than the file
 
-Options of a command are stronger than both. Names end in their unit: `_s` is seconds, `_bytes` bytes, `_mib`
-mebibytes. Without a suffix a number is a count. `NAME` stands for a name that you choose.
+Options of a command are stronger than both. Names end in their unit: `_s` is seconds, `_mb` megabytes (10^6
+bytes). Without a unit a number is a count or a share. A `list` is a TOML array such as `["a", "b"]`, and a
+`table` is TOML's: `{a = "b"}`. `NAME` stands for a name that you choose.
 """
 
 
@@ -112,7 +113,12 @@ def _allowed(field: FieldInfo) -> str:
             words.append(f"length ≤ {each.max_length}")
         elif (pattern := getattr(each, "pattern", None)) is not None:
             words.append("`" + one_line(str(getattr(pattern, "pattern", pattern))) + "`")
-    return ", ".join(words) or _choices(field.annotation) or type_name(field.annotation)
+    return ", ".join(words) or _choices(field.annotation) or _type(field.annotation)
+
+
+def _type(annotation: Any) -> str:
+    """The type in TOML's words."""
+    return type_name(annotation).replace("object", "table")
 
 
 def _choices(annotation: Any) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from enum import Enum
 from functools import cache
 from importlib import import_module
 from itertools import pairwise
@@ -13,6 +14,7 @@ from types import ModuleType, UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from pydantic import BaseModel, SecretStr
+from pydantic.fields import FieldInfo
 
 PACKAGES = ("actors", "orchestration")
 
@@ -57,6 +59,26 @@ def class_docs(of: type) -> dict[str, str]:
     return found
 
 
+def fields_of(model: type[BaseModel]) -> Iterator[tuple[str, FieldInfo, str]]:
+    """Name, field and docstring of each field of a JSON object. The fields of an object in it follow it, with
+    dotted names; those of the class itself come before those of its bases."""
+    docs = class_docs(model)
+    own = [name for each in model.__mro__ for name in getattr(each, "__annotations__", {})]
+    for name, field in sorted(model.model_fields.items(), key=lambda item: own.index(item[0])):
+        shown = field.alias or name
+        yield shown, field, docs.get(name, "")
+        inner = _object(field.annotation)
+        for below, its_field, text in fields_of(inner) if inner else ():
+            yield f"{shown}.{below}", its_field, text
+
+
+def _object(annotation: Any) -> type[BaseModel] | None:
+    """The model that a field holds, as itself or as one of a union; not that of a list."""
+    options = get_args(annotation) if get_origin(annotation) in (Union, UnionType) else (annotation,)
+    models = (each for each in options if isinstance(each, type) and issubclass(each, BaseModel))
+    return next(models, None)
+
+
 def modules_with(pattern: str) -> Iterator[ModuleType]:
     """Import the modules whose source matches the regular expression."""
     for name, tree in sources().items():
@@ -84,9 +106,11 @@ def type_name(annotation: Any) -> str:
     if origin in (tuple, list, set, frozenset):
         return "list"
     if origin is not None and issubclass(origin, Mapping):
-        return "table"
+        return "object"
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return "object"
+    if isinstance(annotation, type) and issubclass(annotation, Enum):
+        return ", ".join(f"`{each.value}`" for each in annotation)
     words = {int: "integer", float: "number", bool: "true, false", str: "text", SecretStr: "text"}
     return words.get(annotation, getattr(annotation, "__name__", "").lower())
 

@@ -16,21 +16,23 @@ METRICS_PORT = 8002
 
 
 class TritonSettings(BaseModel):
-    """Settings of a `TritonBackend`.
-
-    `models` maps served names to the server's; empty: all chat and embedding models of its repository, which
-    are recognised by their tensors. `models_folder` has installed models: context, size and chat template are
-    read from the one with the same name.
-    """
+    """The backend `triton`, a client of a Triton server."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     url: str = "grpc://127.0.0.1:8001"
+    """gRPC address of the server, `grpc://HOST:PORT` or `grpcs://HOST:PORT`. `orchestra node --backend
+    triton` without `--url` starts a server and uses it."""
     metrics_url: str = ""
-    """Empty: port 8002 of the same host, Triton's default."""
+    """URL of the server's metrics. Empty: port 8002 of the same host, Triton's default."""
     models: UpstreamNames = {}
+    """Models to serve: the name in this cluster, and the server's name. Empty: all chat and embedding models
+    of its repository, recognised by their tensors."""
     models_folder: Path | None = None
+    """Folder of installed models. Context, size and chat template of a served model are read from the one of
+    the same name."""
     slots: int = Field(default=32, ge=1, le=4096)
+    """Maximum generations in progress at the server."""
 
     connect_timeout_s: Seconds = 5.0
     """Timeout of queries about the server or a model."""
@@ -39,13 +41,14 @@ class TritonSettings(BaseModel):
     token_timeout_s: Seconds = 15.0
     """Maximum time between two tokens: a server does not report that the model's process died."""
     load_timeout_s: Seconds = 300.0
+    """Maximum time to load a model."""
     unload_timeout_s: Seconds = 60.0
     """Maximum time for running requests to end when a model is unloaded."""
     watch_s: Seconds = 2.0
     """Interval of health checks of silent models, and of readings of the load."""
     batching_target_s: float = Field(default=0, ge=0, le=60)
-    """Target time from arrival to end of an embedding request: queue delay and batch size of dynamically
-    batched models are adapted to the load within it. 0: as configured in the repository."""
+    """Target duration of an embedding request. Queue delay and batch size of dynamically batched models are
+    adapted to the load within it. 0: they stay as the repository configures them."""
     batching_hold_s: Seconds = 60.0
     """Minimum time between two such changes; each restarts the model's process beside the old one."""
     batching_calm_s: Seconds = 300.0

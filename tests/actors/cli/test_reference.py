@@ -32,6 +32,13 @@ def test_metrics_errors_and_headers_are_found_where_they_are_defined(made: dict[
     assert "## step_ended" in made["run-events.md"]
 
 
+def test_every_row_says_what_it_is(made: dict[str, str]) -> None:
+    rows = [line for name, text in made.items() if name.endswith(".md") for line in text.splitlines()]
+    rows = [line for line in rows if line.startswith("| ")]
+    assert len(rows) >= 400
+    assert [line for line in rows if not line.removesuffix("|").rpartition("|")[2].strip()] == []
+
+
 def test_the_command_prints_one_page_or_writes_all(tmp_path: Path) -> None:
     printed = CliRunner().invoke(reference, ["errors.md"])
     assert printed.output.startswith("# Errors")
