@@ -2,7 +2,7 @@
 
 A request to `events.replay.<id>` with `{"after": SEQ}` goes to all coordinators. The one that has the run, or
 had it within the last `KEPT_S`, answers with its events after that number, one JSON object a line, and names
-its caller in the header `Orchestra-Caller`; `Orchestra-Run-State: ended` says that no more will come. The others
+its caller in the header `Orchestra-Caller`; `Orchestra-Run-State: ended` says that no more will come. Others
 are silent.
 """
 
