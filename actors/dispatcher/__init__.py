@@ -1,4 +1,4 @@
-"""Generations from the queue onto nodes."""
+"""Takes generations from the queues and places them on nodes."""
 
 from actors.dispatcher.dispatcher import Dispatcher
 from actors.dispatcher.settings import DispatcherSettings

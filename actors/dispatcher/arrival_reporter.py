@@ -1,4 +1,4 @@
-"""What a dispatcher tells of the generations it has pulled, for whoever forecasts."""
+"""Reports the generations that a dispatcher has pulled; the prewarmer's forecast learns from it."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ log = logging.getLogger(__name__)
 ARRIVALS = "forecast.arrivals"
 INTERVAL_S = 0.5
 MAX_MODELS, MAX_STEPS = 200, 500
-"""Of one telling; the rest is not counted."""
+"""Limits of one report; what exceeds them is not counted."""
 
 
 class ArrivalReport(Wire):
-    """How many generations of each model came, and the calls of runs among them, in their order."""
+    """The number of new generations of each model, and those that are steps of runs, in order of arrival."""
 
     arrivals: dict[str, int]
     steps: tuple[ModelCall, ...] = ()
 
 
 class ArrivalReporter:
-    """Gathered here and told twice a second, however many come."""
+    """Counts new generations, and publishes a report every `INTERVAL_S`."""
 
     def __init__(self, bus: Bus) -> None:
         self.bus = bus
@@ -44,7 +44,7 @@ class ArrivalReporter:
             self._task.cancel()
 
     def count(self, model: str, envelope: Envelope) -> None:
-        """One was pulled for the first time."""
+        """Count a generation that was pulled for the first time."""
         if model in self._arrivals or len(self._arrivals) < MAX_MODELS:
             self._arrivals[model] = self._arrivals.get(model, 0) + 1
         if envelope.pattern and len(self._steps) < MAX_STEPS and (run := trace_id(envelope.trace)):
@@ -60,4 +60,4 @@ class ArrivalReporter:
             try:
                 self.bus.post(ARRIVALS, report.model_dump_json().encode())
             except BusUnavailable as error:
-                log.debug("nobody hears what was asked for: %s", error)
+                log.debug("cannot publish the arrival report: %s", error)

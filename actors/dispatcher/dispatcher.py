@@ -1,6 +1,6 @@
-"""Takes generations off the queue when a node has room, places them, and settles them.
+"""Pulls generations from the queues while nodes have free slots, places them on nodes, and settles them.
 
-The backlog stays in JetStream: a dispatcher pulls what the nodes it sees could start, and a little more.
+The backlog stays in JetStream: a dispatcher pulls what the nodes could start now, and a little more.
 """
 
 from __future__ import annotations
@@ -12,9 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from actors.bus.bus import Bus
-from actors.bus.cancel_registry import CancelRegistry
 from actors.bus.jetstream import Delivery
-from actors.bus.subjects import StreamAddress
 from actors.cluster.registry import Registry
 from actors.dispatcher import migration
 from actors.dispatcher.arrival_reporter import ArrivalReporter
@@ -25,7 +23,8 @@ from actors.dispatcher.hedger import Hedger
 from actors.dispatcher.hung_nodes import HungNodes
 from actors.dispatcher.in_flight import InFlight
 from actors.dispatcher.job import Job, PlaceJob, RecoverJob, RefuseJob, UseFallback
-from actors.dispatcher.metrics import WAITING, ended, wait_seconds
+from actors.dispatcher.job_table import JobTable
+from actors.dispatcher.metrics import WAITING, wait_seconds
 from actors.dispatcher.node_client import NodeClient
 from actors.dispatcher.node_health import NodeHealthMonitor
 from actors.dispatcher.pending_queue import PendingQueue
@@ -38,9 +37,7 @@ from actors.dispatcher.snapshot import DispatcherSnapshot
 from actors.runtime.actor import Actor
 from actors.runtime.envelope import Envelope
 from actors.streams.handoff import stream_position
-from actors.streams.writer import OUT_OF_BAND
 from orchestration.errors import (
-    BusUnavailable,
     Cancelled,
     DeadlineExceeded,
     InternalError,
@@ -48,22 +45,23 @@ from orchestration.errors import (
     OrchestraError,
     ShuttingDown,
 )
-from orchestration.messages import Finish, GenerationEnd, NodeInfo, StreamPosition, encode_event
+from orchestration.messages import NodeInfo, StreamPosition
 
 log = logging.getLogger(__name__)
 
 OVERTAKE_WINDOW = 16
-"""Waiting generations of a model, one of which may overtake those before it."""
+"""Number of waiting generations of a model among which a later one may start first."""
 MAX_PULLED_WHILE_LIMITED = 1024
-"""Generations of each model that are pulled while all its servers ask to be left alone."""
+"""Maximum number of generations of each model that are pulled while all its servers refuse work."""
 PULL_INTERVAL_S = 0.005
-"""Between two looks at every model's room: a finished generation makes room for other models too."""
+"""Minimum time between two rounds of pulling for all models: a finished generation makes room for other
+models too."""
 
 
 class Dispatcher(Actor):
-    """Pulls, places, settles."""
+    """Pulls generations, places them on nodes, and settles them."""
 
-    concurrency = 65_536  # bounded by the slots of the nodes: no more is pulled
+    concurrency = 65_536  # in fact limited by the slots of the nodes, because no more is pulled
     mailbox_size = 65_536
 
     def __init__(self, bus: Bus, registry: Registry, settings: DispatcherSettings) -> None:
@@ -85,30 +83,26 @@ class Dispatcher(Actor):
         self._fallbacks = Fallbacks(bus, self._live_nodes, settings.fallbacks, settings.busy_pause_s)
         self._arrival_reporter = ArrivalReporter(bus)
         self.prewarmer = Prewarmer(bus, registry, self._sharing.name, settings.warming)
-        self._jobs: dict[str, Job] = {}
-        self.hung_nodes = HungNodes(bus, self.placer, self._node_client, self._jobs)
-        self._unsettled: list[tuple[Job, OrchestraError | None]] = []
-        """GenerationEnd while NATS was away; settled when it is back."""
-        self._cancels = CancelRegistry(bus, self._cancel, limit=settings.remembered_cancels)
+        self._jobs = JobTable(bus, self._withdraw, max_cancels=settings.remembered_cancels)
+        self.hung_nodes = HungNodes(bus, self.placer, self._node_client, self._jobs.jobs)
         self._loops: list[asyncio.Task[None]] = []
-        self._changed = asyncio.Event()
+        self._change_event = asyncio.Event()
         self._leaving = False
 
     async def started(self) -> None:
-        await self._cancels.start()
+        await self._jobs.start()
         self.placer.start()
         await self._explainer.start()
         await self._sharing.start()
         self._arrival_reporter.start()
         await self.prewarmer.start()
-        self.registry.on_change.append(self._changed.set)
+        self.registry.on_change.append(self._change_event.set)
         self.registry.on_gone.append(self._in_flight.fail_node)
         self.registry.on_gone.append(self.node_health.remove)
         self.node_health.on_silent = [self.placer.mark_silent, self._in_flight.fail_node]
         self.node_health.on_reconnect = [self._in_flight.fail_disconnected]
-        self.node_health.on_back = [self.placer.mark_responsive, lambda _: self._changed.set()]
-        self.bus.on_reconnect += [self._settle_pending, self._extend_ack_wait]
-        self._changed.set()
+        self.node_health.on_back = [self.placer.mark_responsive, lambda _: self._change_event.set()]
+        self._change_event.set()
         self._loops = [
             self.run_loop(self._follow_registry()),
             self.run_loop(self._keep_alive()),
@@ -119,81 +113,71 @@ class Dispatcher(Actor):
     async def stopped(self) -> None:
         for task in self._loops:
             task.cancel()
-        for callbacks, callback in (
-            (self.registry.on_change, self._changed.set),
-            (self.bus.on_reconnect, self._settle_pending),
-            (self.bus.on_reconnect, self._extend_ack_wait),
-        ):
-            if callback in callbacks:
-                callbacks.remove(callback)
-        for gone in (self._in_flight.fail_node, self.node_health.remove):
-            if gone in self.registry.on_gone:
-                self.registry.on_gone.remove(gone)
+        if self._change_event.set in self.registry.on_change:
+            self.registry.on_change.remove(self._change_event.set)
+        for callback in (self._in_flight.fail_node, self.node_health.remove):
+            if callback in self.registry.on_gone:
+                self.registry.on_gone.remove(callback)
         await self.leave()
         self.placer.stop()
         await self._explainer.stop()
         await self._sharing.stop()
         self._arrival_reporter.stop()
         await self.prewarmer.stop()
-        await self._cancels.stop()
+        await self._jobs.stop()
 
     async def leave(self) -> None:
-        """Pull nothing more, and give back what waits; what is on a node is finished."""
+        """Stop pulling and return waiting generations to the queue; nodes finish what they have."""
         self._leaving = self._failover.leaving = True
         await self.queues.stop()
-        for job in [job for job in self._jobs.values() if not job.on_node]:
+        for job in [job for job in self._jobs if not job.on_node]:
             self._give_back(job)
         WAITING.set(len(self._waiting))
 
     def _give_back(self, job: Job) -> None:
-        job.settled = True
-        job.stop_timer()
         self._waiting.remove(job)
-        del self._jobs[job.id]
-        try:
-            job.delivery.settle(b"-NAK")
-        except BusUnavailable as error:
-            log.debug("generation %s comes back after its ack_wait: %s", job.id, error)
+        self._jobs.give_back(job)
 
     async def _follow_registry(self) -> None:
         while True:
-            await self._changed.wait()
-            self._changed.clear()
+            await self._change_event.wait()
+            self._change_event.clear()
             if not await self.queues.serve(self.registry.cards.keys() | self._fallbacks.replaced_models):
-                asyncio.get_running_loop().call_later(1, self._changed.set)
+                asyncio.get_running_loop().call_later(1, self._change_event.set)
             for model in self._waiting.models:
                 self._place(model)
             self.queues.pull(self._room_by_priority)
             await asyncio.sleep(PULL_INTERVAL_S)
 
     def _room_by_priority(self, model: str) -> list[int]:
-        """How many more to pull of each priority: for each free slot one, and some for those free next.
+        """How many more generations to pull of each priority: one for each free slot, and some for the next
+        free slots.
 
-        What is less urgent does not count, or a backlog of batch work would get as much as one of
-        interactive work. One of each waits here all the same, for its turn.
+        Waiting work that is less urgent is not counted, or a backlog of batch work would get as many slots as
+        interactive work. At least one of each priority waits here, for its turn.
         """
         served = self._fallbacks.serving_model(model)
         free, slots = self.placer.room(served)
-        # Who cannot wait for servers that ask to be left alone hears so only here.
+        # While all servers refuse work, generations that cannot wait are refused here: pull them.
         ahead = MAX_PULLED_WHILE_LIMITED if self.placer.is_limited(served) else self._max_ahead(slots)
-        counts_of, cumulative_counts = self._waiting.counts_of(model), self._waiting.cumulative_counts(model)
+        counts, cumulative = self._waiting.counts_of(model), self._waiting.cumulative_counts(model)
         return [
             max(0, max(free, ahead) - waiting, min(ahead, 1) - own)
-            for own, waiting in zip(counts_of, cumulative_counts, strict=True)
+            for own, waiting in zip(counts, cumulative, strict=True)
         ]
 
     def snapshot(self) -> DispatcherSnapshot:
-        """What this dispatcher has and knows now."""
-        pulled_at = [job.pulled_at for job in self._jobs.values() if job.waits]
+        """The current state of this dispatcher."""
+        pulled_at = [job.pulled_at for job in self._jobs if job.waits]
         return DispatcherSnapshot(
             name=self._sharing.name,
-            generations=frozenset(self._jobs),
+            generations=frozenset(self._jobs.jobs),
             waiting={model: tuple(self._waiting.counts_of(model)) for model in self._waiting.models},
             longest_wait_s=time.monotonic() - min(pulled_at) if pulled_at else 0.0,
             running=dict(self._in_flight.counts),
             pending_answers=self._in_flight.pending_answers,
-            unsettled=len(self._unsettled),
-            cancelled=self._cancels.ids,
+            unsettled=self._jobs.unsettled,
+            cancelled=self._jobs.cancels.ids,
             pulled_models=self.queues.models,
             silent_nodes=frozenset(self.node_health.silent),
             peers=self._sharing.count - 1,
@@ -202,11 +186,11 @@ class Dispatcher(Actor):
         )
 
     def _is_starving(self) -> bool:
-        """Whether work waits here for long, and not because all are busy: this dispatcher has less than half
-        of its share of the slots. To keep to shares costs capacity, which at full load nobody gets back."""
-        since = time.monotonic() - self.settings.starving_s
-        late = {job.queue.model for job in self._jobs.values() if job.waits and job.pulled_at < since}
-        return any(self._is_short_of_slots(model) for model in late)
+        """Whether work has waited here for `starving_s` while this dispatcher has less than half of its share
+        of the slots. Keeping to shares costs capacity, so it is done only then, and not because all nodes are
+        busy."""
+        models = {job.queue.model for job in self._jobs.waiting_longer_than(self.settings.starving_s)}
+        return any(self._is_short_of_slots(model) for model in models)
 
     def _is_short_of_slots(self, model: str) -> bool:
         counts = self._in_flight.counts
@@ -217,23 +201,14 @@ class Dispatcher(Actor):
         return min(self.settings.pulled_ahead, (slots + 1) // 2)
 
     def _live_nodes(self, model: str) -> set[str]:
-        """The nodes that serve it and answer."""
+        """The nodes that serve `model` and answer pings."""
         return {node.id for node in self.registry.serving(model)} - self.node_health.silent
 
     def _accept(self, delivery: Delivery) -> None:
-        try:
-            job = Job.from_delivery(delivery)
-        except ValueError as error:
-            log.warning("a message on %s is not a generation: %s", delivery.message.subject, error)
-            delivery.settle(b"+TERM not a generation")
+        job = self._jobs.add(delivery)
+        if job is None:
             return
-        present = self._jobs.get(job.id)
-        if present is not None:  # NATS gave up on our keep-alive: settle the delivery that counts now
-            present.delivery = delivery
-            return
-        self._jobs[job.id] = job
-        job.cancelled = job.id in self._cancels
-        if job.cancelled or job.expired:  # in bulk: its place in the queue and here is free at once
+        if job.cancelled or job.expired:  # there may be many: free their places at once
             self._end_unplaced(job)
             return
         if delivery.attempt > 1:
@@ -245,14 +220,14 @@ class Dispatcher(Actor):
         self._enqueue(job)
 
     async def on_recover_job(self, message: RecoverJob) -> None:
-        """Go on with a generation that was pulled before, unless its node lives and writes on.
+        """Continue a generation of an earlier delivery, unless its node is still writing.
 
-        Its dispatcher may have died, or gave it back. Where nobody can say what was read, it is run again
-        from its beginning: the asker reads one writer only.
+        Its dispatcher may have died, or has returned it to the queue. When the stream position cannot be
+        read, the generation starts from its beginning; its reader accepts one writer only.
         """
         job = message.job
         if job.delivery.attempt > self.settings.deliveries:
-            self._settle(job, await migration.dead_letter_job(job))
+            self._jobs.settle(job, await migration.dead_letter_job(job))
             return
         try:
             position = await stream_position(
@@ -262,13 +237,13 @@ class Dispatcher(Actor):
                 attempt=job.delivery.attempt,
             )
         except OrchestraError as error:
-            log.info("generation %s begins again: %s", job.id, error)
+            log.info("generation %s starts again from its beginning: %s", job.id, error)
             position = StreamPosition()
         if job.settled:
             return
         if position.superseded:
             job.superseded = True
-            self._settle(job, None)
+            self._jobs.settle(job, None)
             return
         if position.alive:
             job.timer = asyncio.get_running_loop().call_later(
@@ -282,7 +257,7 @@ class Dispatcher(Actor):
         self._enqueue(job)
 
     def _enqueue(self, job: Job) -> None:
-        """Put a job among the waiting, and place what can be placed."""
+        """Add a job to the waiting ones, and place what can be placed."""
         job.stop_timer()
         if job.settled:
             return
@@ -292,14 +267,15 @@ class Dispatcher(Actor):
             return
         self._waiting.push(job)
         self._place(job.queue.model)
-        if job.waits and self._refuse_limited([job]):  # however many wait before it
+        if job.waits and self._refuse_limited([job]):  # also when others wait before it
             return
         if job.waits and job.envelope.deadline:
             left = max(0.0, job.envelope.deadline - time.time())
             job.timer = asyncio.get_running_loop().call_later(left, self._withdraw, job)
 
     def _withdraw(self, job: Job) -> None:
-        """Settle a job that is on no node and that nobody wants any more; another may come in its place."""
+        """Settle a job that is on no node and was cancelled, has expired or cannot run; pull another one
+        instead."""
         job.stop_timer()
         self._waiting.remove(job)
         if job.settled:
@@ -316,10 +292,11 @@ class Dispatcher(Actor):
             error = DeadlineExceeded("no slot was free before the deadline")
         else:
             error = NoNode(f"no live node serves {job.queue.model!r}{self.placer.labels_text(job)}")
-        self._settle(job, error)
+        self._jobs.settle(job, error)
 
     def _place(self, model: str) -> None:
-        """Start waiting generations of `model` while a node has room; settle those nobody wants."""
+        """Start waiting generations of `model` while nodes have free slots; settle cancelled and expired
+        ones."""
         while jobs := self._waiting.in_order(model, OVERTAKE_WINDOW):
             if unwanted := [job for job in jobs if job.cancelled or job.expired]:
                 for job in unwanted:
@@ -327,7 +304,7 @@ class Dispatcher(Actor):
                 continue
             if self._refuse_limited(jobs):
                 continue
-            # With as many waiting as are pulled ahead there may be any number behind them: no time to lose.
+            # With this many waiting here the queue may hold any number more: leave no slot free.
             hurry = len(jobs) > 1 and len(jobs) > self._max_ahead(self.placer.room(model)[1]) // 2
             started = self.placer.start_one(jobs, hurry=hurry)
             if started is not None:
@@ -343,7 +320,8 @@ class Dispatcher(Actor):
         WAITING.set(len(self._waiting))
 
     def _refuse_limited(self, jobs: list[Job]) -> bool:
-        """End the wait of those that servers asking to be left alone will not answer in time."""
+        """Refuse those of `jobs` that would wait too long for servers that refuse work; returns whether there
+        were any."""
         refused = [(job, error) for job in jobs if (error := self.placer.refusal(job)) is not None]
         for job, error in refused:
             self._waiting.remove(job)
@@ -358,54 +336,54 @@ class Dispatcher(Actor):
         self._schedule(PlaceJob(job, node))
 
     async def on_use_fallback(self, message: UseFallback) -> None:
-        """Put it among those that wait for the next of its models, or again for its own."""
+        """Switch the job to its next fallback model if one is served, and enqueue it."""
         job = message.job
         await self._fallbacks.switch(job, NoNode(f"no live node serves {job.queue.model!r}"), waits=True)
         job.refusals_before = self.placer.refusals(job.queue.model)
         self._enqueue(job)
 
     async def on_refuse_job(self, message: RefuseJob) -> None:
-        """Let the next of its models answer, or tell its asker what the servers said."""
+        """Let the job's next fallback model answer, or end the job with the servers' error."""
         job = message.job
         if await self._fallbacks.switch(job, message.error, waits=False):
             job.refusals_before = self.placer.refusals(job.queue.model)
             self._enqueue(job)
         elif not job.settled:
-            self._settle(job, message.error)
+            self._jobs.settle(job, message.error)
             self._refill(job.queue.model)
 
     async def on_place_job(self, message: PlaceJob) -> None:
-        """Send the generation to its node, on to the next one when that fails or dies, and settle."""
+        """Send the generation to its node, to the next one when that fails or dies, and settle it."""
         job = message.job
         wait_seconds(job.queue.model).observe(time.monotonic() - job.pulled_at)
         try:
             error, waits = await self._failover.run(job, message.node)
         except asyncio.CancelledError:
             self._node_client.stop(job)
-            self._settle(job, ShuttingDown("the dispatcher was stopped before the answer was complete"))
+            self._jobs.settle(job, ShuttingDown("the dispatcher was stopped before the answer was complete"))
             return
         if await self._fallbacks.switch(job, error, waits=waits):
             self._enqueue(job)
             return
         if waits and not job.cancelled and not job.expired:
-            # No other node has room now. Not given back to the queue: that would use up a delivery.
+            # No other node has a free slot. Returning it to the queue would use up a delivery.
             pause = self.settings.busy_pause_s
             job.timer = asyncio.get_running_loop().call_later(pause, self._enqueue, job)
             return
-        self._settle(job, error)
+        self._jobs.settle(job, error)
         self._refill(job.queue.model)
 
     def _schedule(self, message: RecoverJob | PlaceJob | UseFallback | RefuseJob) -> None:
-        """Go on with a job in a handler of its own. The deadline is left out: a job that is late is settled
-        here."""
+        """Continue a job in a handler of its own. The envelope has no deadline, because expired jobs are
+        settled here."""
         job = message.job
         self.me.deliver(message, _JobFailure(self, job), Envelope(trace=job.envelope.trace))
 
     def failed(self, job: Job, error: OrchestraError) -> None:
-        """A handler broke off in the midst of it."""
+        """A handler has failed with a defect: end its job."""
         if not job.settled:
             self._waiting.remove(job)
-            self._settle(job, error)
+            self._jobs.settle(job, error)
             self._refill(job.queue.model)
 
     def _refill(self, model: str) -> None:
@@ -414,62 +392,20 @@ class Dispatcher(Actor):
         self._place(model)
         self.queues.pull_model(model, self._room_by_priority)
         if len(self.queues.models) > 1:
-            self._changed.set()
-
-    def _settle(self, job: Job, error: OrchestraError | None) -> None:
-        """Tell the asker of an error nobody else has told it, and acknowledge the message."""
-        job.settled = True
-        job.stop_timer()
-        self._jobs.pop(job.id, None)
-        self._cancels.forget(job.id)
-        if job.superseded:
-            log.info("generation %s is another dispatcher's by now", job.id)
-            ended(job.queue.model, "superseded").inc()
-            return
-        ended(job.queue.model, error.code if error else "ok").inc()
-        self._acknowledge(job, error)
-
-    def _acknowledge(self, job: Job, error: OrchestraError | None) -> None:
-        try:
-            if error is not None and not isinstance(error, Cancelled):
-                end = GenerationEnd(finish=Finish(reason="error", model=job.queue.model), error=error.body())
-                self.bus.post(StreamAddress(job.id).subject, encode_event(OUT_OF_BAND, end))
-            job.delivery.settle(b"+ACK")
-        except BusUnavailable:
-            self._unsettled.append((job, error))
-
-    def _settle_pending(self) -> None:
-        late, self._unsettled = self._unsettled, []
-        for job, error in late:
-            self._acknowledge(job, error)
-
-    def _cancel(self, job_id: str) -> bool:
-        job = self._jobs.get(job_id)
-        if job is None:
-            return False
-        job.cancelled = True
-        if not job.on_node:  # a node hears the cancel itself
-            self._withdraw(job)
-        return True
+            self._change_event.set()
 
     async def _keep_alive(self) -> None:
-        """Keep what was pulled from redelivery, and ask again for what a lost message would have brought."""
+        """Keep pulled generations from redelivery, and repeat pull requests in case one was lost."""
         while True:
             await asyncio.sleep(self.settings.keep_alive_s)
-            self._extend_ack_wait()
-            self._changed.set()
-
-    def _extend_ack_wait(self) -> None:
-        try:
-            for job in self._jobs.values():
-                job.delivery.settle(b"+WPI")
-        except BusUnavailable as error:
-            log.debug("cannot keep generations from redelivery: %s", error)
+            self._jobs.extend_ack_wait()
+            self._change_event.set()
 
 
 @dataclass(frozen=True, slots=True)
 class _JobFailure:
-    """The sink of what a dispatcher does with `job`: a defect there ends it, or it would wait for ever."""
+    """The sink of a handler that works on `job`. A defect in the handler ends the job, which would wait
+    forever otherwise."""
 
     dispatcher: Dispatcher
     job: Job

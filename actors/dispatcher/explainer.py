@@ -1,4 +1,4 @@
-"""Says why generations go where they go: for `orchestra status --explain`."""
+"""Explains where generations of a model would go, for `orchestra status --explain`."""
 
 from __future__ import annotations
 
@@ -37,10 +37,10 @@ class Explainer:
             model = ExplainAddress.parse(message.subject).model
             needs = Needs.decode(model, message.data.decode())
         except ValueError as error:
-            log.debug("a question about placement cannot be read: %s", error)
+            log.debug("cannot read a request to explain placement: %s", error)
             return
         explanation = explain(self.placer.chooser.index, needs, time.monotonic(), dispatcher=self.name)
         try:
             self.bus.post(message.reply, explanation.model_dump_json().encode())
         except OrchestraError as error:
-            log.debug("a question about placement stays without an answer: %s", error)
+            log.debug("cannot answer a request to explain placement: %s", error)

@@ -1,4 +1,4 @@
-"""One generation over its nodes: to the first, and on to the next where that one fails or dies."""
+"""Runs one generation: on its first node, and on the next one when a node fails or dies."""
 
 from __future__ import annotations
 
@@ -29,12 +29,15 @@ from orchestration.messages import NodeInfo
 from orchestration.placement.retry_budget import RetryBudget
 
 _TRANSIENT = (NodeBusy, NodeLost, NoResponders, BusUnavailable, ShuttingDown, *SERVER_LIMITS)
-"""Errors that say nothing against the generation: it waits for a node, until its deadline."""
+"""Errors that are not caused by the generation: it waits for another node until its deadline."""
 
 
 class Failover:
-    """`live_nodes` names the nodes that serve a model and answer. While `leaving` nothing moves to a node
-    that has no room at once."""
+    """Tries one node after the other for a generation.
+
+    `live_nodes` returns the nodes that serve a model and answer pings. While `leaving` is set, a generation
+    moves only to a node that has a free slot now.
+    """
 
     def __init__(
         self,
@@ -53,8 +56,8 @@ class Failover:
         self.leaving = False
 
     async def run(self, job: Job, first: NodeInfo) -> tuple[OrchestraError | None, bool]:
-        """The error that the last node left it with, None where one ended the stream; and whether it may
-        wait for another node. The slot of `first` is taken."""
+        """Return the error of the last node, or None when a node ended the stream; and whether the generation
+        may wait for another node. The caller has taken the slot of `first`."""
         node: NodeInfo | None = first
         error: OrchestraError | None = None
         tried = job.tried = set()
@@ -66,10 +69,12 @@ class Failover:
         return error, waits and isinstance(error, _TRANSIENT)
 
     async def _can_move(self, job: Job, error: OrchestraError) -> bool:
-        """Whether another node may take up a generation after `error`, and from where: its body says that.
+        """Whether another node may take over after `error`. Sets the job's body to where that node has to
+        continue.
 
-        A node that is busy or not there never had it. What dies with its node moves without a budget, for
-        its load is gone too, yet not without end: it might be what kills them.
+        A node that is busy or absent never had the generation. A generation that loses its node moves without
+        a budget, because the node's load is gone too, but at most `attempts` times, because it may be what
+        kills the nodes.
         """
         if not error.retryable or job.cancelled or job.expired:
             return False
@@ -85,12 +90,13 @@ class Failover:
         if not await migration.prepare_move(self.bus, job, self.settings.busy_pause_s):
             return False
         moved(job.queue.model, error.code).inc()
-        if job.moves > 1:  # the first move is at once; whatever goes on and on failing needs time
+        if job.moves > 1:  # the first move is immediate; repeated failures need time
             await asyncio.sleep(self.settings.busy_pause_s * 2**job.moves)
         return True
 
     async def _next_node(self, job: Job, error: OrchestraError, tried: set[str]) -> NodeInfo | None:
-        """The node to try after `error`, once it has room, its slot taken; None to leave it at that."""
+        """Wait for the next node with a free slot and take the slot; None when no node should be waited
+        for."""
         while not (job.cancelled or job.expired or self.leaving):
             node = self.placer.choose(job, without=frozenset(tried))
             if node is not None:

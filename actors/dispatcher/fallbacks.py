@@ -1,4 +1,4 @@
-"""Models that answer instead of one whose nodes all fail or are gone, in the order that was declared."""
+"""Models that answer instead of a model whose nodes have all failed, in the order of the settings."""
 
 from __future__ import annotations
 
@@ -16,10 +16,11 @@ log = logging.getLogger(__name__)
 
 
 class Fallbacks:
-    """`live_nodes` names the nodes that serve a model and answer; `fallbacks` is by the model that was asked
-    for.
+    """Chooses fallback models and moves generations to them.
 
-    An answer that has begun goes on with the next model from the same prefix; its end names that model.
+    `live_nodes` returns the nodes that serve a model and answer pings. `fallbacks` are the fallback models by
+    requested model. An answer that has begun continues with the fallback model from the text so far; its end
+    names that model.
     """
 
     def __init__(
@@ -35,7 +36,7 @@ class Fallbacks:
         self.pause_s = pause_s
 
     def next(self, job: Job) -> str:
-        """The first of the models it has not been at that is served; '' if none is."""
+        """The first served model that the job has not tried yet; '' when there is none."""
         return next((name for name in self._remaining(job) if self.live_nodes(name)), "")
 
     def _remaining(self, job: Job) -> tuple[str, ...]:
@@ -43,19 +44,23 @@ class Fallbacks:
         return self.fallbacks.get(requested, ())[job.fallbacks :]
 
     def serving_model(self, model: str) -> str:
-        """Who would answer for `model` now: itself while it is served, else the first fallback that is."""
+        """The model that would answer for `model` now: itself while it is served, else its first served
+        fallback."""
         if model in self.fallbacks and not self.live_nodes(model):
             return next((name for name in self.fallbacks[model] if self.live_nodes(name)), model)
         return model
 
     @property
     def replaced_models(self) -> set[str]:
-        """Models that are not served, and that others answer for."""
+        """Models that no node serves now and that a fallback answers for."""
         return {model for model in self.fallbacks if self.serving_model(model) != model}
 
     async def switch(self, job: Job, error: OrchestraError | None, *, waits: bool) -> bool:
-        """Whether `job` is now one for the next of its models, since `error` ended it or, where it could
-        wait for a node (`waits`), no node of its model lives."""
+        """Switch `job` to its next model after `error`; returns whether it did.
+
+        With `waits` the job could also wait for a node of its model; then it switches only if no such node is
+        alive.
+        """
         if error is None or not error.retryable or job.cancelled or job.expired:
             return False
         if waits and self.live_nodes(job.queue.model):
@@ -64,7 +69,7 @@ class Fallbacks:
         if not model:
             return False
         job.fallbacks += self._remaining(job).index(model) + 1
-        log.warning("generation %s goes on with model %s: %s", job.id, model, error.message)
+        log.warning("generation %s continues with model %s: %s", job.id, model, error.message)
         moved(job.queue.model, "fallback").inc()
         before, job.queue = job.queue, GenerationQueue(job.queue.priority, model)
         if await migration.prepare_move(self.bus, job, self.pause_s):

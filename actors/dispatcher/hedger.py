@@ -1,7 +1,7 @@
-"""Generations that are late with their first event go to a second node as well: who begins first answers.
+"""Sends a generation whose first event is late to a second node as well; the node that begins first answers.
 
-Who reads the stream decides which of the two that is, for it hears both, and says so once. Until then
-nobody tells the dispatcher whether a generation has begun: only for one that is late the reader is asked.
+The reader of the stream receives both and decides which node was first. The dispatcher does not see the
+stream, so it asks the reader about a late generation.
 """
 
 from __future__ import annotations
@@ -27,39 +27,43 @@ from orchestration.placement.retry_budget import RetryBudget
 log = logging.getLogger(__name__)
 
 DECIDED_S = 2.0
-"""Who came first is known within a millisecond of the first event. When the word is lost, as when NATS
-restarts, the node that ended the stream is taken for the winner."""
+"""How long to wait for the reader's decision after the stream has ended, in seconds. The decision normally
+comes within a millisecond of the first event. When it is lost, because NATS restarts for example, the node
+that ended the stream counts as the winner."""
 
 
 @dataclass(slots=True, eq=False)
 class HedgedCall:
-    """Of `job` between the node it was sent to and, once it is late, a second one. `decision_subject` is
-    where its reader says who began first, and `writer` how the second one signs."""
+    """A generation on its first node and, when that is late, on a second one.
+
+    The reader publishes to `decision_subject` which node began first; `writer` is the name under which the
+    second node writes.
+    """
 
     job: Job
     first_node: NodeInfo
     tried_nodes: set[str]
     started_at: float
     probe: bool = False
-    """Whether it tries out the first node: then the second one costs no share of the budget."""
+    """Whether the generation tests a node that has failed; then the second node needs no budget."""
     reserved: str = ""
-    """The node whose slot is taken while the reader is asked whether it is needed."""
+    """The node whose slot is taken while the reader is asked whether a second node is needed."""
     second_node: str = ""
-    """The node, once the generation was sent there."""
+    """The second node, once the generation was sent to it."""
     writer: str = ""
     decision_subject: str = ""
     hedge: asyncio.Task[OrchestraError | None] | None = None
     won: asyncio.Future[bool] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
-    """Whether the second one began first, once that is known."""
+    """The result is whether the second node began first."""
 
     @property
     def second_won(self) -> bool | None:
-        """None while nobody has begun."""
+        """Whether the second node began first; None until the reader has decided."""
         return self.won.result() if self.won.done() else None
 
 
 class Hedger:
-    """Of one dispatcher."""
+    """Hedges the interactive generations of one dispatcher."""
 
     def __init__(self, bus: Bus, placer: Placer, node_client: NodeClient, settings: HedgeSettings) -> None:
         self.bus = bus
@@ -70,8 +74,11 @@ class Hedger:
         self.budget = RetryBudget(share=settings.share, reserve=settings.reserve)
 
     async def generate(self, node: NodeInfo, job: Job, tried_nodes: set[str]) -> OrchestraError | None:
-        """Run `job` on `node`, whose slot is taken, and where it is late on another as well; `tried_nodes`
-        gets both. None when one of them ended the stream itself, whatever its end; the error otherwise."""
+        """Run `job` on `node` and, when that is late, on a second node too. Adds both to `tried_nodes`.
+
+        The caller has taken the slot of `node`. Returns None when a node ended the stream itself, with
+        whatever end, else the error.
+        """
         tried_nodes.add(node.id)
         probe = self.placer.is_probe(job, node.id)
         late_after_s = self._late_after_s(job, probe)
@@ -88,8 +95,11 @@ class Hedger:
                 await self._finish(call, call.hedge)
 
     def _late_after_s(self, job: Job, probe: bool) -> float | None:
-        """None for what is never sent twice: nobody waits for it, or it was begun by somebody before. A
-        generation that tries out a node which has failed needs no record to be late."""
+        """Seconds after which `job` is late; None when it is never sent twice, because it is not interactive
+        or was started before.
+
+        A generation that tests a failed node can be late without a record of the model's times.
+        """
         if job.queue.priority is not Priority.INTERACTIVE or not self.settings.share:
             return None
         if job.body or job.delivery.attempt > 1:
@@ -107,7 +117,7 @@ class Hedger:
         return outcome
 
     def _late(self, call: HedgedCall) -> None:
-        """Have a second node begin too, if one has room now and the budget allows it."""
+        """Send the generation to a second node if one has a free slot and the budget allows it."""
         if call.job.cancelled or call.job.expired or not (call.probe or self.budget.withdraw()):
             return
         second_node = self.placer.choose(call.job, without=frozenset(call.tried_nodes), sure=True)
@@ -118,28 +128,33 @@ class Hedger:
         call.hedge = asyncio.get_running_loop().create_task(self._hedge(call, second_node))
 
     async def _hedge(self, call: HedgedCall, second_node: NodeInfo) -> OrchestraError | None:
-        """Run it on `second_node` too, whose slot is taken, unless its reader has something to read by
-        now."""
+        """Run the generation on `second_node`, whose slot is taken, unless its reader has received something
+        by now."""
         job = call.job
         call.decision_subject = self.bus.expect(lambda message: self._on_decision(call, message))
         try:
             call.writer, body = await migration.prepare_hedge(self.bus, job, call.decision_subject)
         except OrchestraError as error:
-            log.info("generation %s is late, and its reader cannot be asked: %s", job.id, error)
+            log.info("generation %s is late, but its reader does not answer: %s", job.id, error)
             body = b""
         if not body or job.cancelled:
             self._release(call)
             return None
         call.reserved, call.second_node = "", second_node.id
         call.tried_nodes.add(second_node.id)
-        log.info("generation %s is late on %s and goes to %s too", job.id, call.first_node.id, second_node.id)
+        log.info(
+            "generation %s is late on node %s and also goes to node %s",
+            job.id,
+            call.first_node.id,
+            second_node.id,
+        )
         outcome = await self._call(second_node, job, body)
         if isinstance(outcome, GenerationEnd) and outcome.error is not None and outcome.events == 0:
-            return from_body(outcome.error)  # its reader takes no refusal from a second one
+            return from_body(outcome.error)  # the reader ignores a refusal by the second node
         return _error_of(outcome)
 
     def _release(self, call: HedgedCall) -> None:
-        """The slot and the share of the budget that were not needed, if so."""
+        """Release the reserved slot and refund the budget, if the second node was not used."""
         if call.reserved:
             self._refund(call)
             self.placer.give_back(call.job, call.reserved)
@@ -151,13 +166,13 @@ class Hedger:
             self.budget.give_back()
 
     def _on_decision(self, call: HedgedCall, message: Message) -> None:
-        """One of them has begun: the other stops."""
+        """One of the nodes has begun: stop the other one."""
         if call.won.done() or not call.second_node:
             return
         call.won.set_result(message.data.decode(errors="replace") == call.writer)
         if call.won.result():
-            late = HedgeLost(f"node {call.second_node} was asked later and began first")
-            self.node_client.abandon(call.first_node.id, call.job, "", late)
+            lost = HedgeLost(f"node {call.second_node} got the generation later and began first")
+            self.node_client.abandon(call.first_node.id, call.job, "", lost)
         else:
             self._abandon_second(call)
 
@@ -167,7 +182,7 @@ class Hedger:
     async def _outcome(
         self, call: HedgedCall, hedge: asyncio.Task[OrchestraError | None], error: OrchestraError | None
     ) -> OrchestraError | None:
-        """What came of both, since the call of the first node has ended with `error`."""
+        """The result of both calls, after the call of the first node has ended with `error`."""
         if isinstance(error, HedgeLost):
             now = time.monotonic()
             self.first_tokens.record(call.job.queue.model, now - call.started_at, now)
@@ -175,7 +190,7 @@ class Hedger:
             return await hedge
         if not call.second_node:
             return error
-        if error is None:  # only one of two ends was read
+        if error is None:  # the reader takes only one of the two ends
             either: set[asyncio.Future[Any]] = {call.won, hedge}
             await asyncio.wait(either, timeout=DECIDED_S, return_when=asyncio.FIRST_COMPLETED)
             return await hedge if call.second_won else None

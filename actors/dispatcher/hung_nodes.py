@@ -1,4 +1,4 @@
-"""Ends the calls of nodes that give no first output, so that their generations go on elsewhere."""
+"""Ends calls of nodes that give no first output, so that their generations move to other nodes."""
 
 from __future__ import annotations
 
@@ -18,12 +18,15 @@ from orchestration.placement import Call
 log = logging.getLogger(__name__)
 
 MAX_QUERIES = 256
-"""Readers that are asked in one round whether they have heard of their answers."""
+"""Maximum number of readers that are asked in one round whether they have received output."""
 
 
 class HungNodes:
-    """Looks at the calls of one dispatcher. Nobody tells it that an answer has begun, so the readers of
-    late ones are asked. The last node that a generation has not tried keeps it."""
+    """Checks the running calls of one dispatcher.
+
+    The dispatcher does not see the streams, so it asks the readers of late generations. A generation stays on
+    its node when no other node is left to try.
+    """
 
     def __init__(self, bus: Bus, placer: Placer, node_client: NodeClient, jobs: dict[str, Job]) -> None:
         self.bus = bus
@@ -32,17 +35,17 @@ class HungNodes:
         self.jobs = jobs
 
     async def run(self) -> None:
-        """Until it is cancelled."""
+        """Check regularly until cancelled."""
         pause_s = min(1.0, self.node_client.first_outputs.settings.min_s / 4)
         while True:
             await asyncio.sleep(pause_s)
             try:
                 await self.check()
-            except Exception:  # one look that fails must not be the last
-                log.exception("looking for hung nodes failed")
+            except Exception:  # an error in one round must not end the checks
+                log.exception("the check for hung nodes failed")
 
     async def check(self) -> None:
-        """One round."""
+        """Run one round."""
         first_outputs = self.node_client.first_outputs
         overdue = first_outputs.overdue(self.placer.chooser.records, time.monotonic())
         overdue = list(itertools.islice(filter(self._could_move, overdue), MAX_QUERIES))
@@ -53,7 +56,7 @@ class HungNodes:
             job = self.jobs.get(call.id)
             if job is not None:
                 error = NoOutput(f"node {call.node} gave no output within {call.limit_s:.3g} s")
-                log.warning("generation %s goes on elsewhere: %s", call.id, error.message)
+                log.warning("generation %s moves to another node: %s", call.id, error.message)
                 self.node_client.abandon(call.node, job, "", error)
 
     def _could_move(self, call: Call) -> bool:

@@ -1,4 +1,4 @@
-"""What a dispatcher has running on each node: counts for placement, and answers to fail when a node dies."""
+"""The generations that a dispatcher has running on each node, and the answers that it awaits from them."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from orchestration.errors import BusUnavailable, NodeLost, OrchestraError
 
 
 class InFlight:
-    """`counts` has only nodes with something on them."""
+    """`counts` are the slots taken by node; nodes without any are left out."""
 
     def __init__(self) -> None:
         self.counts: dict[str, int] = {}
         self.on_count: list[Callable[[str, int], None]] = []
-        """Hear of each new count of a node."""
+        """Called with a node and its new count after each change."""
         self._answers: dict[str, dict[str, set[asyncio.Future[Message]]]] = {}
-        """By node and generation."""
+        """The awaited answers by node and generation."""
 
     def take(self, node: str) -> None:
-        """A slot of `node` is spoken for."""
+        """Take a slot of `node`."""
         self.counts[node] = self.counts.get(node, 0) + 1
         self._notify(node)
 
@@ -37,14 +37,14 @@ class InFlight:
             call(node, self.counts.get(node, 0))
 
     def expect_answer(self, node: str, generation: str) -> set[asyncio.Future[Message]]:
-        """Where the answer awaited from `node` is to be, until it is `forget_answer`; `fail_node` and `fail`
-        fail it there."""
+        """A set for the future of the answer of `node`, until `forget_answer`; `fail_node` and `fail` set its
+        exception."""
         answers: set[asyncio.Future[Message]] = set()
         self._answers.setdefault(node, {})[generation] = answers
         return answers
 
     def forget_answer(self, node: str, generation: str, answers: set[asyncio.Future[Message]]) -> None:
-        """Nobody awaits it any more."""
+        """Stop tracking an answer."""
         of_node = self._answers.get(node, {})
         if of_node.get(generation) is answers:
             del of_node[generation]
@@ -52,11 +52,11 @@ class InFlight:
                 del self._answers[node]
 
     def fail_node(self, node: str) -> None:
-        """The node died: nobody needs to wait for its answers any more."""
-        self._fail_all(node, NodeLost(f"node {node} died while it worked on the answer"))
+        """Fail all answers of a node that has died."""
+        self._fail_all(node, NodeLost(f"node {node} died while it generated the answer"))
 
     def fail_disconnected(self, node: str) -> None:
-        """The node was without a connection: its answers may have been lost."""
+        """Fail all answers of a node that lost its connection for a moment: they may be lost."""
         self._fail_all(node, BusUnavailable(f"node {node} lost its connection to NATS for a moment"))
 
     def _fail_all(self, node: str, error: OrchestraError) -> None:
@@ -64,12 +64,12 @@ class InFlight:
             self.fail(node, generation, error)
 
     def fail(self, node: str, generation: str, error: OrchestraError) -> None:
-        """End the wait for one answer with `error`."""
+        """Fail one awaited answer with `error`."""
         for answer in self._answers.get(node, {}).get(generation, ()):
             if not answer.done():
                 answer.set_exception(error)
 
     @property
     def pending_answers(self) -> int:
-        """Answers awaited from all nodes."""
+        """The number of answers awaited from all nodes."""
         return sum(len(answers) for answers in self._answers.values())

@@ -19,7 +19,8 @@ _ID = re.compile(r"[\w-]+\.[\w-]+")
 
 @dataclass(slots=True, eq=False)
 class Job:
-    """A pulled generation. It `waits`, is `placed` on a node, pauses between the two, or is `settled`."""
+    """A pulled generation. It `waits` for a node, is `placed` on one, pauses between the two, or is
+    `settled`."""
 
     id: str
     queue: GenerationQueue
@@ -31,25 +32,25 @@ class Job:
     placed: bool = False
     settled: bool = False
     superseded: bool = False
-    """Another dispatcher has it by now, from a later delivery: leave it, and its message, alone."""
+    """Another dispatcher has the generation now, from a later delivery: leave it and its message alone."""
     body: bytes = b""
-    """What the next node gets instead of the message's body: it goes on from a prefix."""
+    """The body for the next node, which continues from a prefix; empty means the body of the message."""
     moves: int = 0
-    """Nodes lost or failed under it."""
+    """The number of nodes that died or failed while they had the generation."""
     tried: set[str] = field(default_factory=set)
-    """Nodes that have it or had it since it waited last."""
+    """Nodes that have or had the generation since it last waited."""
     refusals_before: int = 0
-    """Refusals by servers of its model when it began to wait for that."""
+    """The refusals by servers of its model at the time when it began to wait for that model."""
     fallbacks: int = 0
-    """Models passed by or tried instead of the one that was asked for."""
+    """The number of fallback models that were skipped or tried."""
     timer: asyncio.TimerHandle | None = None
-    """Ends the wait at the deadline, or the pause."""
+    """Ends the wait at the deadline, or ends the pause."""
 
     @classmethod
     def from_delivery(cls, delivery: Delivery) -> Job:
-        """Read from the headers and the subject alone: the body passes through unread.
+        """Read the headers and the subject; the body is passed on unread.
 
-        Raises ValueError for a message that no asker of ours has sent.
+        Raises ValueError for a message that is not a generation.
         """
         message = delivery.message
         job_id = message.header(ID_HEADER)
@@ -66,7 +67,7 @@ class Job:
 
     @property
     def on_node(self) -> bool:
-        """Whether it is at work, rather than waiting or pausing."""
+        """Whether a node works on it."""
         return self.placed and self.timer is None
 
     def stop_timer(self) -> None:
@@ -89,14 +90,14 @@ class PlaceJob:
 
 @dataclass(frozen=True, slots=True)
 class UseFallback:
-    """Have another model answer `job`: no node of its own is there."""
+    """Have another model answer `job`, because no node of its own model is alive."""
 
     job: Job
 
 
 @dataclass(frozen=True, slots=True)
 class RefuseJob:
-    """End `job`, or have another model answer it: the servers of its own ask to be left alone."""
+    """End `job`, or have another model answer it, because the servers of its model refuse work for now."""
 
     job: Job
     error: OrchestraError
@@ -104,6 +105,6 @@ class RefuseJob:
 
 @dataclass(frozen=True, slots=True)
 class RecoverJob:
-    """Find out what has become of `job`, which another dispatcher had before."""
+    """Find out the state of `job`, which another dispatcher had before."""
 
     job: Job

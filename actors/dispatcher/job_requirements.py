@@ -1,4 +1,4 @@
-"""What a job needs of its node, as its asker worked it out."""
+"""What a job needs of its node, as its sender has stated in a header."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ def _decode(model: str, text: str) -> Needs:
     try:
         return Needs.decode(model, text)
     except ValueError as error:
-        log.warning("the needs of a generation of %r cannot be read: %s", model, error)
+        log.warning("cannot read the needs of a generation of model %r: %s", model, error)
         return Needs(model=model)
 
 
 def needs_of(job: Job) -> Needs:
-    """What its asker said of it."""
+    """The needs in the job's header; default needs when the header cannot be read."""
     return _decode(job.queue.model, job.delivery.message.header(NEEDS_HEADER))

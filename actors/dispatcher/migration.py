@@ -1,8 +1,8 @@
-"""Moves a generation to the next node: what the reader has received becomes the prefix that it continues.
+"""Moves a generation to the next node, which continues after the text that the reader has received.
 
-The dispatcher does not listen to the stream: a second listener would double its messages and
-hide from the node that its caller is gone. Who reads knows the text anyway, so it is asked, and only when
-a generation moves; its answer also shuts out whatever the node that was given up still writes.
+The dispatcher does not subscribe to the stream: that would double its messages, and a node could no longer
+see that its reader has left. So it asks the reader for the text when a generation moves. From that answer on
+the reader ignores the previous node.
 """
 
 from __future__ import annotations
@@ -23,20 +23,21 @@ log = logging.getLogger(__name__)
 
 
 async def dead_letter_job(job: Job) -> InternalError:
-    """Dead-letter a generation that no dispatcher survived; returns the error for its reader."""
-    error = InternalError(f"given up: it was delivered {job.delivery.attempt - 1} times, and came to no end")
+    """Move a generation that no dispatcher has survived to the dead letters; returns the error for its
+    reader."""
+    error = InternalError(f"given up after {job.delivery.attempt - 1} deliveries without an end")
     try:
         await dead_letter_delivery(job.delivery, error)
-    except OrchestraError as failure:  # its reader must hear of it, or it would wait until its deadline
-        log.error("generation %s was given up, and is not among the dead letters: %s", job.id, failure)
+    except OrchestraError as failure:  # the reader gets the error in any case, instead of its deadline
+        log.error("generation %s was given up and could not be stored as a dead letter: %s", job.id, failure)
     return error
 
 
 async def prepare_hedge(bus: Bus, job: Job, decision_subject: str) -> tuple[str, bytes]:
-    """How a second node signs that is to race the first one, and what it gets: nothing where it is not
-    needed, since something was read meanwhile, or nobody reads any more.
+    """The writer's name and the body for a second node; both empty when no second node is needed, because the
+    reader has received something or has left.
 
-    Who came first is published to `decision_subject`. Raises what `stream_position` does.
+    The reader publishes to `decision_subject` which node came first. Raises the errors of `stream_position`.
     """
     position = await request_race(bus, job.id, decision_subject)
     if not position.open or position.alive:
@@ -45,7 +46,7 @@ async def prepare_hedge(bus: Bus, job: Job, decision_subject: str) -> tuple[str,
 
 
 async def wait_for_bus(bus: Bus, job: Job, pause_s: float) -> bool:
-    """Wait until NATS is there; False when the generation ran out of time first."""
+    """Wait until NATS is connected; False when the generation was cancelled or expired first."""
     while not bus.connected:
         if job.cancelled or job.expired:
             return False
@@ -54,7 +55,8 @@ async def wait_for_bus(bus: Bus, job: Job, pause_s: float) -> bool:
 
 
 async def prepare_move(bus: Bus, job: Job, pause_s: float) -> bool:
-    """Make the body of `job` one that goes on where its reader is; False when it cannot, or nobody reads."""
+    """Set the body of `job` so that it continues where its reader is; False when that fails or nothing reads
+    it."""
     while await wait_for_bus(bus, job, pause_s):
         try:
             position = await stream_position(bus, job.id, attempt=job.delivery.attempt)
@@ -62,7 +64,7 @@ async def prepare_move(bus: Bus, job: Job, pause_s: float) -> bool:
         except BusUnavailable:
             await asyncio.sleep(pause_s)
         except (DeadlineExceeded, InternalError) as error:
-            log.warning("nobody can say how far generation %s has come: %s", job.id, error)
+            log.warning("cannot read the stream position of generation %s: %s", job.id, error)
             return False
     else:
         return False
@@ -77,8 +79,8 @@ async def prepare_move(bus: Bus, job: Job, pause_s: float) -> bool:
 
 
 def with_continuation(body: bytes, position: StreamPosition, model: str) -> bytes:
-    """The generation in `body`, to be gone on with by `model`. One that cannot be read stays as it is: the
-    node says what is wrong with it."""
+    """The generation in `body` for `model`, to be continued at `position`. A body that cannot be read is
+    returned unchanged; the node reports what is wrong with it."""
     try:
         generation = Generation.model_validate_json(body)
     except ValidationError:

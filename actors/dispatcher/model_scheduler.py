@@ -1,4 +1,4 @@
-"""Which models may start on nodes that cannot hold all they offer: the pure grouping, fed and obeyed."""
+"""Schedules models on nodes whose memory does not hold all the models they offer, by `Grouping`."""
 
 from __future__ import annotations
 
@@ -13,15 +13,18 @@ from orchestration.model_memory import Grouping, PendingModel
 from orchestration.placement.replica_index import ReplicaIndex
 
 URGENCY = {Priority.INTERACTIVE: 8.0, Priority.STANDARD: 2.0, Priority.BATCH: 1.0}
-"""A second of waiting counts so many times when it is decided whose turn comes next."""
+"""The weight of a second of waiting, by priority, when the next model is chosen."""
 MAX_DECISION_S = 0.002
-"""A decision that takes longer, among hundreds of nodes, is not made again within ten times as long: what is
-decided by an old view is refused by its node at worst."""
+"""A decision that took longer is not made again for ten times as long. A node refuses what was placed by an
+outdated decision."""
 
 
 class ModelScheduler:
-    """Bars models from nodes in `index`. `place_again` is called with each model that waits when a turn has
-    ended by itself. Costs nothing where every node holds all it offers."""
+    """Bars models from nodes in `index` while other models have their turn there.
+
+    `place_again` is called with each waiting model when a turn has ended by time alone. Costs nothing while
+    every node holds all its models.
+    """
 
     def __init__(
         self, index: ReplicaIndex, pending: PendingQueue, place_again: Callable[[str], None], hold_s: float
@@ -33,7 +36,7 @@ class ModelScheduler:
         self._last_pending: set[str] = set()
         self.max_decision_s = MAX_DECISION_S
         self.not_before = 0.0
-        """When, by the monotonic clock, the next decision may be made."""
+        """The time of the next decision at the earliest, on the monotonic clock."""
         self._timer: asyncio.TimerHandle | None = None
 
     def stop(self) -> None:
@@ -41,7 +44,7 @@ class ModelScheduler:
             self._timer.cancel()
 
     def update_node(self, info: NodeInfo) -> None:
-        """A node joined, or reports; `index` knows it already."""
+        """A node has joined or reported; `index` has the report already."""
         now = time.monotonic()
         before = info.id in self._grouping.nodes
         self._grouping.report(info, now)
@@ -52,18 +55,18 @@ class ModelScheduler:
         self._grouping.remove(node)
 
     def started(self, node: str, model: str) -> None:
-        """A generation was sent there."""
+        """A generation of `model` was sent to `node`."""
         if node in self._grouping.nodes:
             self._grouping.started(node, model, time.monotonic())
 
     def ended(self, node: str, model: str, *, failed: bool) -> None:
-        """It is over."""
+        """A generation of `model` has ended on `node`."""
         if node in self._grouping.nodes:
             waits = any(self.pending.counts_of(model))
             self._grouping.ended(node, model, time.monotonic(), failed=failed, waited_for=waits)
 
     def decide(self) -> None:
-        """Have `index` bar what may not start now. Call it before anything is placed."""
+        """Bar the models that may not start now. Call it before anything is placed."""
         if not self._grouping.nodes:
             return
         pending_models = set(self.pending.models)
@@ -87,7 +90,7 @@ class ModelScheduler:
             self.not_before = now + 10 * took
 
     def _schedule(self, seconds: float) -> None:
-        """Have everything that waits offered again then."""
+        """Place everything that waits again after `seconds`."""
         self.stop()
         self._timer = asyncio.get_running_loop().call_later(max(0.001, seconds), self._due)
 

@@ -1,4 +1,4 @@
-"""A generation on a node: sent, waited for, and what it tells placement."""
+"""Runs a generation on a node, and reports the outcome to placement."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ log = logging.getLogger(__name__)
 
 
 class NodeClient:
-    """Of one dispatcher."""
+    """The calls of one dispatcher to nodes."""
 
     def __init__(
         self, bus: Bus, in_flight: InFlight, placer: Placer, first_output: FirstOutputSettings
@@ -43,15 +43,17 @@ class NodeClient:
         self.placer = placer
 
     async def generate(self, node: NodeInfo, job: Job, body: bytes = b"") -> GenerationEnd | OrchestraError:
-        """Run `job` on `node`, whose slot is taken, and give the slot free. The end of the stream when the
-        node itself wrote it, whatever it is; the error otherwise.
+        """Run `job` on `node`, whose slot is taken, and free the slot. Returns the end of the stream if the
+        node wrote it, else the error.
 
-        `body` is that of a second node, while the first is at work.
+        `body` is for a second node that runs beside the first one.
         """
         started_at = time.monotonic()
         outcome: GenerationEnd | OrchestraError = Cancelled("the dispatcher was stopped")
         call = None
-        if any(card.loaded for card in node.models if card.name == job.queue.model):  # to load takes its time
+        if any(
+            card.loaded for card in node.models if card.name == job.queue.model
+        ):  # loading takes longer than a first output
             call = self.first_outputs.sent(job.id, node.id, needs_of(job), started_at)
         try:
             with span("place", orchestra__node=node.id, orchestra__hedge=bool(body)) as place_span:
@@ -69,19 +71,19 @@ class NodeClient:
         return outcome
 
     def abandon(self, node: str, job: Job, writer: str, error: OrchestraError) -> None:
-        """End the call of `node` with `error`, and have it stop; another one answers."""
+        """End the call of `node` with `error` and tell the node to stop."""
         self.in_flight.fail(node, job.id, error)
         try:
             self.bus.post(NodeAddress(node).stop, f"{job.id} {writer}".encode())
         except BusUnavailable as failure:
-            log.debug("node %s cannot be told to stop %s: %s", node, job.id, failure)
+            log.debug("cannot tell node %s to stop generation %s: %s", node, job.id, failure)
 
     def stop(self, job: Job) -> None:
-        """Have the node that works on it stop."""
+        """Tell the node that works on `job` to stop."""
         try:
             self.bus.post(StreamAddress(job.id).cancel)
         except BusUnavailable as error:
-            log.debug("nobody can tell the node of %s to stop: %s", job.id, error)
+            log.debug("cannot tell the node of generation %s to stop: %s", job.id, error)
 
     async def _send(self, node: NodeInfo, job: Job, body: bytes) -> GenerationEnd | OrchestraError:
         placed(job.queue.model, node.id).inc()
@@ -106,4 +108,4 @@ class NodeClient:
                 return GenerationEnd.model_validate_json(message.data)
             return from_body(ErrorBody.model_validate_json(message.data))
         except ValidationError:
-            return BackendFailed(f"node {node.id} gave an answer that cannot be read")
+            return BackendFailed(f"node {node.id} sent an invalid answer")

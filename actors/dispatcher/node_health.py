@@ -1,4 +1,4 @@
-"""Whether the nodes at work are alive: asked several times a lease, because a lease takes 8 s to end."""
+"""Pings the nodes that have work, because a lease takes 8 s to expire."""
 
 from __future__ import annotations
 
@@ -21,21 +21,24 @@ class PingState:
     reply: str
     unanswered: int = 0
     absent: int = 0
-    """Times in a row that NATS said nobody listens there."""
+    """Consecutive replies of NATS that the node has no subscription."""
     connection: bytes = b""
-    """Of the node to NATS, as it named it last."""
+    """The node's connection to NATS, as the node named it last."""
 
 
 class NodeHealthMonitor:
-    """Pings every watched node each `interval_s`. A node is `silent` after `misses` pings in a row without
-    an answer (frozen, or cut off), or two that nobody listened to (killed: its connection is gone);
-    `on_silent` hears of it once. It is pinged on, and counts as alive again with its first answer.
+    """Pings every busy node each `interval_s`.
 
-    `on_reconnect` hears of a node that answers over another connection than before: what it said while it had
-    none, such as that it is done, is lost.
+    A node is `silent` after `misses` pings in a row without an answer (frozen, or cut off), or after two
+    pings without a subscriber (killed). `on_silent` is called once. A silent node is pinged further; with its
+    first answer it counts as alive and `on_back` is called.
 
-    Pings are counted, not seconds: where this process itself was stopped for a while, one ping at most
-    went unanswered. Nor do they count while NATS passes nothing on: with each round goes an echo to oneself.
+    `on_reconnect` is called for a node that answers over a new connection: what it sent while it had none,
+    such as the end of a generation, is lost.
+
+    Pings are counted instead of seconds, so that at most one counts as missed after this process was stopped
+    for a while. Pings do not count either while NATS delivers nothing: each round also sends a message to
+    this process itself.
     """
 
     def __init__(self, bus: Bus, *, interval_s: float, misses: int) -> None:
@@ -47,13 +50,13 @@ class NodeHealthMonitor:
         self.on_back: list[Callable[[str], None]] = []
         self.on_reconnect: list[Callable[[str], None]] = []
         self.rounds = 0
-        """Rounds of pings so far."""
+        """The number of rounds of pings so far."""
         self._ping_states: dict[str, PingState] = {}
         self._echo = f"{bus.inbox}.echo.{token_hex(4)}"
         self._echo_arrived = True
 
     async def watch(self, busy_nodes: Callable[[], Iterable[str]]) -> None:
-        """Until it is cancelled."""
+        """Ping until cancelled; `busy_nodes` returns the nodes to ping."""
         self.bus.on_disconnect.append(self._on_disconnect)
         echo = await self.bus.subscribe(self._echo, self._echo_received)
         try:
@@ -68,12 +71,12 @@ class NodeHealthMonitor:
                 self._drop(node)
 
     def remove(self, node: str) -> None:
-        """It is out of the registry."""
+        """Forget a node that has left the registry."""
         self.silent.discard(node)
         self._drop(node)
 
     def _on_disconnect(self) -> None:
-        """This process itself has no connection: what it waited for has failed already."""
+        """This process has lost its own connection: what it waited for has failed already."""
         self._echo_arrived = True
         for state in self._ping_states.values():
             state.connection = b""
@@ -83,7 +86,8 @@ class NodeHealthMonitor:
 
     @property
     def connections(self) -> dict[str, bytes]:
-        """The connection to NATS of each watched node, as it named it last; empty before its first answer."""
+        """Each watched node's connection to NATS, as the node named it last; empty before its first
+        answer."""
         return {node: state.connection for node, state in self._ping_states.items()}
 
     def _ping(self, busy_nodes: set[str]) -> None:
@@ -115,12 +119,12 @@ class NodeHealthMonitor:
         if message.status == "503":
             state.absent += 1
             if state.absent >= 2 and node not in self.silent:
-                self._mark_silent(node, "is gone from NATS")
+                self._mark_silent(node, "has no connection to NATS")
             return
         state.absent = 0
         before, state.connection = state.connection, message.data
         if before and before != message.data:
-            log.warning("node %s has lost its connection to NATS, and is back", node)
+            log.warning("node %s lost its connection to NATS and is back", node)
             for call in list(self.on_reconnect):
                 call(node)
         if node in self.silent:
@@ -130,7 +134,7 @@ class NodeHealthMonitor:
                 call(node)
 
     def _mark_silent(self, node: str, reason: str) -> None:
-        log.warning("node %s %s: its generations go on elsewhere", node, reason)
+        log.warning("node %s %s: its generations move to other nodes", node, reason)
         self.silent.add(node)
         for call in list(self.on_silent):
             call(node)

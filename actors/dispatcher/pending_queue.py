@@ -1,6 +1,6 @@
-"""Generations that wait for a node: by model, most urgent first, oldest first among equals.
+"""Generations that wait for a node, by model: most urgent first, and oldest first within a priority.
 
-What is less urgent never starves: while it waits, one in `TURNS_PER_PRIORITY` of the starts is its own.
+Less urgent work does not starve: while it waits, every n-th start is its own (`START_INTERVALS`).
 """
 
 from __future__ import annotations
@@ -13,15 +13,16 @@ from actors.dispatcher.job import Job
 from orchestration.messages import Priority
 
 RANK = {priority: rank for rank, priority in enumerate(Priority)}
-TURNS_PER_PRIORITY = {Priority.INTERACTIVE: 1, Priority.STANDARD: 8, Priority.BATCH: 16}
-"""A waiting generation of this priority goes first once so many of a more urgent one went before it. With
-all three waiting, interactive work gets 13 starts in 16, standard 2 and batch 1."""
-_TURNS = [TURNS_PER_PRIORITY[priority] for priority in Priority]
+START_INTERVALS = {Priority.INTERACTIVE: 1, Priority.STANDARD: 8, Priority.BATCH: 16}
+"""While generations of this priority wait, one of them gets every n-th start. With all three waiting,
+interactive work gets 13 of 16 starts, standard 2 and batch 1."""
+_INTERVALS = [START_INTERVALS[priority] for priority in Priority]
 _NONE = [0] * len(RANK)
 
 
 class PriorityQueues:
-    """The three lines of one model. A job that leaves from the middle stays, marked, until it is met."""
+    """The waiting generations of one model, one queue per priority. A job that leaves from the middle of a
+    queue is skipped later."""
 
     __slots__ = ("counts", "jobs", "passed")
 
@@ -39,20 +40,20 @@ class PriorityQueues:
         return queue[0] if queue else None
 
     def first(self) -> Job | None:
-        """The most urgent, unless it is another's turn."""
+        """The most urgent job, unless a lower rank has its turn."""
         for rank in range(len(RANK) - 1, 0, -1):
-            if self.counts[rank] and self.passed[rank] >= _TURNS[rank] - 1:
+            if self.counts[rank] and self.passed[rank] >= _INTERVALS[rank] - 1:
                 return self.head(rank)
         return next((job for rank in range(len(RANK)) if (job := self.head(rank)) is not None), None)
 
     def in_order(self, limit: int) -> list[Job]:
-        """The first, and after it all others, most urgent first."""
+        """Up to `limit` jobs: the first one, then all others, most urgent first."""
         first = self.first()
         others = (job for queue in self.jobs for job in queue if job.waits and job is not first)
         return [] if first is None else [first, *itertools.islice(others, limit - 1)]
 
     def leave(self, rank: int) -> None:
-        """One of this rank waits no more."""
+        """A job of this rank no longer waits."""
         self.counts[rank] -= 1
         self.passed[rank] = 0
         for lower in range(rank + 1, len(RANK)):
@@ -61,7 +62,7 @@ class PriorityQueues:
 
 
 class PendingQueue:
-    """All models' lines."""
+    """The waiting generations of all models."""
 
     def __init__(self) -> None:
         self._queues: dict[str, PriorityQueues] = {}
@@ -74,11 +75,11 @@ class PendingQueue:
         return list(self._queues)
 
     def cumulative_counts(self, model: str) -> Iterable[int]:
-        """For each priority, most urgent first, how many wait that are as urgent or more."""
+        """For each priority, most urgent first: the number of waiting jobs that are at least as urgent."""
         return itertools.accumulate(self.counts_of(model))
 
     def counts_of(self, model: str) -> list[int]:
-        """How many wait of each priority, most urgent first."""
+        """The number of waiting jobs for each priority, most urgent first."""
         queues = self._queues.get(model)
         return _NONE if queues is None else queues.counts
 
@@ -92,13 +93,13 @@ class PendingQueue:
         queues.counts[rank] += 1
 
     def in_order(self, model: str, limit: int) -> list[Job]:
-        """Who is next, and who may overtake it if that does not start yet: at most so many. All go on
-        waiting until `remove`."""
+        """Up to `limit` jobs: the next one, then those that may overtake it if it does not start. They wait
+        until `remove`."""
         queues = self._queues.get(model)
         return [] if queues is None else queues.in_order(limit)
 
     def remove(self, job: Job) -> None:
-        """It waits no more; harmless for one that does not."""
+        """Take a job out; does nothing for a job that does not wait."""
         if not job.waits:
             return
         job.waits = False

@@ -1,4 +1,4 @@
-"""A dispatcher's choices: the pure chooser, fed from the registry, the clock and what is in flight."""
+"""Connects the pure chooser with the registry, the clock and the calls in flight."""
 
 from __future__ import annotations
 
@@ -47,18 +47,19 @@ log = logging.getLogger(__name__)
 class HedgeLost(OrchestraError):
     """A hedged generation began earlier on another node. Seen often for one node, that node hangs."""
 
-    code = "outrun"
+    code = "hedge_lost"
 
 
 REFUSED_S = 0.1
-"""A node that was full against its report is taken for full for so long, unless it reports before."""
+"""How long a node that refused work counts as full, in seconds, unless it reports earlier."""
 NO_NODES: frozenset[str] = frozenset()
 _NO_NODE_FAILURE = (ShuttingDown, BusUnavailable, CannotContinue, ContentFiltered)
 _NODE_FAILURE = (BackendFailed, Unavailable, InternalError)
 
 
 class Placer:
-    """`place_again` is called with a model when waiting generations of it should be offered once more."""
+    """Chooses nodes for one dispatcher. `place_again` is called with a model when its waiting generations
+    should be placed again."""
 
     def __init__(
         self,
@@ -75,7 +76,7 @@ class Placer:
         self._place_again = place_again
         self._timers: dict[str, asyncio.TimerHandle] = {}
         self._probes: set[tuple[str, str]] = set()
-        """Generations that try out a node, by their id and the node's."""
+        """Calls that test a failed node, by generation and node."""
 
     def start(self) -> None:
         for info in self.registry.nodes.values():
@@ -105,15 +106,15 @@ class Placer:
         self.chooser.index.set_own_count(node, count, time.monotonic())
 
     def mark_silent(self, node: str) -> None:
-        """A node answers no pings."""
+        """The node does not answer pings."""
         self.chooser.index.set_silent(node, True, time.monotonic())
 
     def mark_responsive(self, node: str) -> None:
-        """It does again."""
+        """The node answers pings again."""
         self.chooser.index.set_silent(node, False, time.monotonic())
 
     def set_slot_share(self, turn: SlotShare) -> None:
-        """What part of the slots is this dispatcher's now."""
+        """Set this dispatcher's share of the slots."""
         self.chooser.index.set_slot_share(turn, time.monotonic())
 
     def room(self, model: str) -> tuple[int, int]:
@@ -122,10 +123,10 @@ class Placer:
         return self.chooser.index.room(model)
 
     def choose(self, job: Job, *, without: frozenset[str] = NO_NODES, sure: bool = False) -> NodeInfo | None:
-        """The node to run it on at once, its slot taken; None for none now, in which case `place_again`
+        """Choose a node for `job` and take its slot; None when there is none now, in which case `place_again`
         follows.
 
-        One that must be `sure` goes to no node that has failed lately, or has to load the model.
+        With `sure`, nodes that failed recently or have to load the model are left out.
         """
         now = time.monotonic()
         self.model_scheduler.decide()
@@ -136,8 +137,11 @@ class Placer:
         return self._take_slot(job, choice, now)
 
     def start_one(self, jobs: Sequence[Job], *, hurry: bool) -> tuple[Job, NodeInfo] | None:
-        """Of jobs of one model that wait, in their order, the one to start now, and its node, whose slot is
-        taken; None for none now, in which case `place_again` follows. In a `hurry` no slot stays free."""
+        """Choose the job to start now among `jobs`, waiting jobs of one model in their order, and take a slot
+        of its node. None when none can start now, in which case `place_again` follows.
+
+        With `hurry` no slot is left free for the sake of a faster node.
+        """
         now = time.monotonic()
         self.model_scheduler.decide()
         pending = [PendingGeneration(needs_of(job), now - job.pulled_at) for job in jobs]
@@ -159,7 +163,7 @@ class Placer:
         return choice.node
 
     def is_probe(self, job: Job, node: str) -> bool:
-        """Whether it tries out that node, which has failed."""
+        """Whether the call tests a node that has failed."""
         return (job.id, node) in self._probes
 
     def _retry_later(self, model: str, deferral: Deferral, now: float) -> None:
@@ -178,11 +182,11 @@ class Placer:
         self._place_again(model)
 
     def explain_json(self, job: Job) -> str:
-        """The candidates for it with their scores, and why others are left out, as JSON."""
+        """The candidates for `job` with their scores, and why others are left out, as JSON."""
         return explain(self.chooser.index, needs_of(job), time.monotonic()).model_dump_json()
 
     def ended(self, job: Job, node: str, error: OrchestraError | None, seconds: float) -> None:
-        """What was sent to `node` is over after `seconds`: learn from how it went, and give the slot free."""
+        """A call to `node` has ended after `seconds`: free the slot and learn from the outcome."""
         now = time.monotonic()
         self.in_flight.free(node)
         self.model_scheduler.ended(node, job.queue.model, failed=error is not None)
@@ -198,30 +202,30 @@ class Placer:
         self.chooser.ended(needs.model, node, self._outcome_of(needs, node, error, seconds), now, probe=probe)
 
     def refusals(self, model: str) -> int:
-        """How often servers of `model` asked to be left alone until now; for `refusal`."""
+        """How often servers of `model` have refused work so far; for `refusal`."""
         return self.chooser.refusals.get(model, 0)
 
     def refusal(self, job: Job) -> OrchestraError | None:
-        """What to tell a generation that waits in vain for servers that ask to be left alone."""
+        """The error for a waiting job when all servers of its model refuse work for too long, else None."""
         if job.queue.model not in self.chooser.refusals:
             return None
         left_s = job.envelope.deadline - time.time() if job.envelope.deadline else math.inf
         return self.chooser.refusal(needs_of(job), time.monotonic(), left_s=left_s, since=job.refusals_before)
 
     def is_limited(self, model: str) -> bool:
-        """Whether all servers of `model` ask to be left alone now."""
+        """Whether all servers of `model` refuse work now."""
         return self.chooser.all_limited(model, time.monotonic())
 
     def has_alternative(self, needs: Needs, tried: Container[str]) -> bool:
-        """Whether another than those nodes may run it now, or when it has room."""
+        """Whether a node outside `tried` may run it, now or when it has a free slot."""
         return self.chooser.has_alternative(needs, tried, time.monotonic())
 
     def place_again(self, model: str) -> None:
-        """A slot became free while the generation that had it goes on elsewhere."""
+        """Place waiting generations, because a slot became free while its generation moved on."""
         self._place_again(model)
 
     def give_back(self, job: Job, node: str) -> None:
-        """The slot that was taken, since it was not sent there after all."""
+        """Free a slot that was taken but not used."""
         self.in_flight.free(node)
         self.model_scheduler.ended(node, job.queue.model, failed=True)
 
@@ -238,17 +242,17 @@ class Placer:
             return Outcome.HUNG
         if isinstance(error, _NO_NODE_FAILURE):
             return Outcome.UNKNOWN
-        if isinstance(error, DeadlineExceeded):  # the caller may just be in a hurry
+        if isinstance(error, DeadlineExceeded):  # the caller may have set a short deadline
             late = self.chooser.outcome(needs, node, seconds) is Outcome.SLOW
             return Outcome.SLOW if late else Outcome.UNKNOWN
         return Outcome.FAILED if isinstance(error, _NODE_FAILURE) else Outcome.UNKNOWN
 
     @staticmethod
     def labels_text(job: Job) -> str:
-        """The labels it asks for, to be added to a message."""
+        """The labels that `job` requires, to be appended to a message."""
         labels = ", ".join(f"{name}={value}" for name, value in sorted(needs_of(job).labels))
         return f" with {labels}" if labels else ""
 
     def can_run(self, job: Job, among: Container[str] | None = None) -> bool:
-        """Whether a live node, `among` these where they are named, may run it at all, now or later."""
+        """Whether a live node, or one of `among`, may run the job at all, now or later."""
         return self.chooser.can_run(needs_of(job), among)

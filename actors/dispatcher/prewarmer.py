@@ -1,7 +1,7 @@
-"""Loads models before they are asked for: one for the whole cluster, and any dispatcher may be it.
+"""Loads models before they are requested. One dispatcher of the cluster, the leader, does this for all.
 
-Who holds the lease hears what all dispatchers pull, keeps the forecast, and tells nodes what to load. What it
-has learnt is kept beside the lease, so that the next holder, or the same after a restart, goes on from there.
+The holder of the lease receives the arrival reports of all dispatchers, keeps the forecast, and tells nodes
+what to load. It stores what it has learned beside the lease, so that the next leader continues from there.
 """
 
 from __future__ import annotations
@@ -30,15 +30,15 @@ log = logging.getLogger(__name__)
 LEASES, LEASE = "leases", "forecast"
 FORECAST, STATE = "forecast", "state"
 RENEW_S = 2.0
-"""A quarter of the bucket's TTL."""
+"""How often the lease is renewed, in seconds: a quarter of the bucket's TTL."""
 PAUSE_S = 10.0
-"""What a node would not load is not offered to it again for so long."""
+"""How long a node is not asked again for a model that it did not load, in seconds."""
 LOAD_TIMEOUT_S = 300.0
 
 
 class SavedForecast(Wire):
-    """What is written down of a forecast: what it has learnt, and for people what it expects of each model
-    within `horizon_s`."""
+    """The stored forecast: its state and, for people, the arrivals expected of each model within
+    `horizon_s`."""
 
     state: ForecastState
     holder: str
@@ -47,7 +47,7 @@ class SavedForecast(Wire):
 
 
 class Prewarmer:
-    """Of one dispatcher, which is called `name`."""
+    """The prewarmer of the dispatcher `name`; it acts while it `is_leader`."""
 
     def __init__(self, bus: Bus, registry: Registry, name: str, settings: WarmingSettings) -> None:
         self.bus = bus
@@ -61,7 +61,7 @@ class Prewarmer:
         self._subscription: Subscription | None = None
         self._loop: asyncio.Task[None] | None = None
         self._loads: dict[str, asyncio.Task[None]] = {}
-        """By node what it is loading for us."""
+        """The load in progress on each node."""
         self._not_before: dict[tuple[str, str], float] = {}
         self._step_event = asyncio.Event()
         self._saved_at = 0.0
@@ -74,7 +74,7 @@ class Prewarmer:
             self._loop = asyncio.get_running_loop().create_task(self._run())
 
     async def stop(self) -> None:
-        """Leave what was learnt, and the lease, to another."""
+        """Store the forecast and release the lease."""
         if self._loop is None:
             return
         self._loop.cancel()
@@ -86,7 +86,7 @@ class Prewarmer:
                 await self._save()
                 await self._lease.release()
             except OrchestraError as error:
-                log.warning("the forecast of the last %.0f s is lost: %s", self.settings.save_s, error)
+                log.warning("up to %.0f s of the forecast are lost: %s", self.settings.save_s, error)
         await self._step_down()
 
     async def _run(self) -> None:
@@ -98,7 +98,7 @@ class Prewarmer:
                     await self._take_over()
             except OrchestraError as error:
                 if not isinstance(error, Conflict):
-                    log.debug("the forecast's lease cannot be had: %s", error)
+                    log.debug("cannot take the lease of the forecast: %s", error)
                 await self._step_down()
             renewed_at = time.monotonic()
             while (left := renewed_at + RENEW_S - time.monotonic()) > 0:
@@ -117,14 +117,14 @@ class Prewarmer:
                 await self._save_if_possible()
 
     async def _take_over(self) -> None:
-        """Go on from what the last holder knew."""
+        """Continue from the forecast of the previous leader."""
         entry = await self._bucket.get(STATE)
         self.forecast = self._new_forecast()
         if entry is not None and entry.value is not None:
             try:
                 saved = SavedForecast.model_validate_json(entry.value)
             except ValidationError as error:
-                log.warning("what was known of arrivals cannot be read, it is learnt anew: %s", error)
+                log.warning("cannot read the stored forecast, learning starts again: %s", error)
             else:
                 self.forecast = Forecast.restored(saved.state, half_life_s=self.settings.half_life_s)
         self._subscription = await self.bus.subscribe(ARRIVALS, self._record_arrivals)
@@ -144,7 +144,7 @@ class Prewarmer:
         try:
             report = ArrivalReport.model_validate_json(message.data)
         except ValidationError as error:
-            log.warning("what a dispatcher has seen cannot be read: %s", error)
+            log.warning("cannot read an arrival report: %s", error)
             return
         now = time.time()
         for model, count in report.arrivals.items():
@@ -180,14 +180,14 @@ class Prewarmer:
                 raise from_body(ErrorBody.model_validate_json(answer.data))
         except OrchestraError as error:
             outcome = error.code
-            log.info("node %s did not load %s ahead: %s", warm_up.node, warm_up.model, error.message)
+            log.info("node %s did not load model %s ahead: %s", warm_up.node, warm_up.model, error.message)
         loads_ahead(warm_up.model, outcome).inc()
 
     async def _save_if_possible(self) -> None:
         try:
             await self._save()
         except OrchestraError as error:
-            log.warning("what is known of arrivals could not be written down: %s", error)
+            log.warning("cannot store the forecast: %s", error)
 
     async def _save(self) -> None:
         now = time.time()

@@ -1,4 +1,4 @@
-"""The dispatcher as a role of a process."""
+"""Runs a dispatcher in a process."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from actors.runtime.system import ActorSystem
 async def run_dispatcher(
     bus: Bus, settings: DispatcherSettings, system: ActorSystem
 ) -> AsyncIterator[Dispatcher]:
-    """Dispatch until the block ends, then finish what was pulled, for `drain_timeout_s` at most."""
+    """Dispatch until the block ends, then finish what was pulled, for at most `drain_timeout_s`."""
     registry = Registry(bus)
     await registry.start()
     try:

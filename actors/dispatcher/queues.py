@@ -1,4 +1,4 @@
-"""The queues a dispatcher pulls from: one consumer per model and priority, made as models appear."""
+"""The queues that a dispatcher pulls from: one consumer per model and priority, created as models appear."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ log = logging.getLogger(__name__)
 
 
 RoomByPriority = Callable[[str], list[int]]
-"""How many more of a model can be taken, by priority, most urgent first."""
+"""Returns how many more generations of a model to pull, for each priority, most urgent first."""
 
 
 class Queues:
-    """Pulls for each model as much as there is room for."""
+    """Pulls as many generations of each model as there is room for."""
 
     def __init__(self, bus: Bus, deliver: Callable[[Delivery], None], *, max_models: int) -> None:
         self.bus = bus
@@ -31,9 +31,9 @@ class Queues:
         self._rejected: set[str] = set()
 
     async def serve(self, models: Iterable[str]) -> bool:
-        """Pull for these models, the ones that left making room for new ones where there are too many.
+        """Pull for these models. When there are too many, models that are gone make room for new ones.
 
-        False when some cannot be pulled yet, which the log explains: call again.
+        Returns False when some cannot be pulled yet, which is logged: call again.
         """
         wanted = set(models)
         done = True
@@ -53,7 +53,11 @@ class Queues:
     def _reject_model(self, model: str) -> None:
         if model not in self._rejected and len(self._rejected) < self.max_models:
             self._rejected.add(model)
-            log.error("model %r is not served: there are %d others, max_models", model, self.max_models)
+            log.error(
+                "model %r is not served: limit of %d models reached (dispatcher.max_models)",
+                model,
+                self.max_models,
+            )
 
     async def _open(self, model: str) -> list[Puller]:
         pullers: list[Puller] = []
@@ -69,7 +73,7 @@ class Queues:
         self.deliver(delivery)
 
     async def _restore_consumers(self) -> bool:
-        """Make consumers again that were deleted behind our back."""
+        """Create consumers again that were deleted from outside."""
         for model, pullers in list(self._pullers.items()):
             for priority, puller in zip(Priority, pullers, strict=True):
                 if puller.missing:
@@ -80,7 +84,7 @@ class Queues:
                         log.warning("cannot pull for model %r: %s", model, error)
                         return False
                     puller.missing = False
-                    log.info("consumer %s was gone and is there again", queue.consumer)
+                    log.info("consumer %s was deleted and has been created again", queue.consumer)
         return True
 
     async def _drop(self, models: Iterable[str]) -> None:
@@ -89,16 +93,16 @@ class Queues:
 
     @property
     def models(self) -> frozenset[str]:
-        """The models that are pulled for."""
+        """The models whose queues are pulled."""
         return frozenset(self._pullers)
 
     def pull(self, room: RoomByPriority) -> None:
-        """Let each queue send as many as there is room for."""
+        """Request from each queue as many generations as there is room for."""
         for model in self._pullers:
             self.pull_model(model, room)
 
     def pull_model(self, model: str, room: RoomByPriority) -> None:
-        """The same for the queues of one model."""
+        """Request from the queues of one model."""
         pullers = self._pullers.get(model)
         if pullers is not None:
             for puller, wanted in zip(pullers, room(model), strict=True):

@@ -1,4 +1,4 @@
-"""Divides the slots of nodes among the dispatchers, by turns, while work of any of them starves."""
+"""Divides the slots of nodes among the dispatchers while work starves at any of them."""
 
 from __future__ import annotations
 
@@ -13,8 +13,11 @@ STARVING = "starving"
 
 
 class SlotSharing:
-    """`is_starving` returns whether work here waits and gets no slot. `on_change` is called with each new
-    turn. While nothing starves, every dispatcher may use every slot, which is faster."""
+    """`is_starving` returns whether work waits here without a slot. `on_change` is called with each new
+    share.
+
+    While nothing starves, every dispatcher may use every slot, which is faster.
+    """
 
     def __init__(
         self, bus: Bus, is_starving: Callable[[], bool], on_change: Callable[[SlotShare], None]

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DispatcherSnapshot:
-    """`generations` are the ids of all that were pulled and not settled yet. Models and nodes with nothing
-    to count are left out of the mappings."""
+    """The state of a dispatcher. `generations` are the ids that were pulled and not settled. Mappings leave
+    out models and nodes with a count of 0."""
 
     name: str
     generations: frozenset[str]
@@ -20,19 +20,20 @@ class DispatcherSnapshot:
     running: Mapping[str, int]
     """Slots taken by this dispatcher, by node."""
     pending_answers: int
-    """Answers of nodes that are awaited now."""
+    """Answers that are awaited from nodes now."""
     unsettled: int
     """Generations that ended while NATS was away, to be settled once it is back."""
     cancelled: frozenset[str]
-    """Ids that were cancelled before they were pulled."""
+    """Ids that were cancelled before their generations were pulled."""
     pulled_models: frozenset[str]
     """Models whose queues are served."""
     silent_nodes: frozenset[str]
     """Nodes that answer no pings."""
     peers: int
-    """Other dispatchers that were heard lately."""
+    """The number of other live dispatchers."""
     starving: bool
-    """Work waits here for longer than `starving_s`, and less than half of the share of slots is taken."""
+    """Whether work has waited here for longer than `starving_s` with less than half of the share of slots
+    taken."""
     prewarm_leader: bool
     """Whether this dispatcher decides which models are loaded ahead."""
 
@@ -42,7 +43,7 @@ class DispatcherSnapshot:
 
     @property
     def idle(self) -> bool:
-        """Nothing is left of what went through."""
+        """Whether no work is left."""
         return not (
             self.generations or self.waiting or self.running or self.pending_answers or self.unsettled
         )

@@ -275,7 +275,7 @@ async def test_the_trace_shows_both_attempts(cluster: LocalCluster, spans: InMem
     assert first.attributes is not None
     assert second.attributes is not None
     assert (first.attributes["orchestra.hedge"], second.attributes["orchestra.hedge"]) == (False, True)
-    assert first.attributes["error.type"] == "outrun"
+    assert first.attributes["error.type"] == "hedge_lost"
     assert first.parent is not None
     assert second.parent is not None
     assert first.parent.span_id == second.parent.span_id

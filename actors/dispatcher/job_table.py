@@ -1,0 +1,128 @@
+"""The generations that a dispatcher has pulled and not settled, and their messages in the queue."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterator
+
+from actors.bus.bus import Bus
+from actors.bus.cancel_registry import CancelRegistry
+from actors.bus.jetstream import Delivery
+from actors.bus.subjects import StreamAddress
+from actors.dispatcher.job import Job
+from actors.dispatcher.metrics import ended
+from actors.streams.writer import OUT_OF_BAND
+from orchestration.errors import BusUnavailable, Cancelled, OrchestraError
+from orchestration.messages import Finish, GenerationEnd, encode_event
+
+log = logging.getLogger(__name__)
+
+
+class JobTable:
+    """The jobs by id, and the cancels of jobs that may still come.
+
+    `withdraw` is called with a job that was cancelled while it was on no node; a node receives the cancel
+    itself. At most `max_cancels` cancels of unknown jobs are remembered.
+    """
+
+    def __init__(self, bus: Bus, withdraw: Callable[[Job], None], *, max_cancels: int) -> None:
+        self.bus = bus
+        self.jobs: dict[str, Job] = {}
+        self.cancels = CancelRegistry(bus, self._cancel, limit=max_cancels)
+        self._withdraw = withdraw
+        self._unsettled: list[tuple[Job, OrchestraError | None]] = []
+        """Jobs that ended while NATS was away; acknowledged when it is back."""
+
+    def __iter__(self) -> Iterator[Job]:
+        return iter(self.jobs.values())
+
+    async def start(self) -> None:
+        await self.cancels.start()
+        self.bus.on_reconnect += [self._acknowledge_late, self.extend_ack_wait]
+
+    async def stop(self) -> None:
+        for callback in (self._acknowledge_late, self.extend_ack_wait):
+            if callback in self.bus.on_reconnect:
+                self.bus.on_reconnect.remove(callback)
+        await self.cancels.stop()
+
+    @property
+    def unsettled(self) -> int:
+        """The number of jobs that ended while NATS was away and are not acknowledged yet."""
+        return len(self._unsettled)
+
+    def waiting_longer_than(self, seconds: float) -> list[Job]:
+        """Jobs that wait for a node and were pulled more than `seconds` ago."""
+        pulled_before = time.monotonic() - seconds
+        return [job for job in self if job.waits and job.pulled_at < pulled_before]
+
+    def add(self, delivery: Delivery) -> Job | None:
+        """The new job of a delivery; None for an invalid message, or when the job is here already."""
+        try:
+            job = Job.from_delivery(delivery)
+        except ValueError as error:
+            log.warning("a message on %s is not a generation: %s", delivery.message.subject, error)
+            delivery.settle(b"+TERM not a generation")
+            return None
+        present = self.jobs.get(job.id)
+        if present is not None:  # NATS missed our keep-alive: from now on this delivery is the one to settle
+            present.delivery = delivery
+            return None
+        self.jobs[job.id] = job
+        job.cancelled = job.id in self.cancels
+        return job
+
+    def give_back(self, job: Job) -> None:
+        """Return a job to the queue."""
+        job.settled = True
+        job.stop_timer()
+        del self.jobs[job.id]
+        try:
+            job.delivery.settle(b"-NAK")
+        except BusUnavailable as error:
+            log.debug("generation %s comes back after its ack_wait: %s", job.id, error)
+
+    def settle(self, job: Job, error: OrchestraError | None) -> None:
+        """End a job: publish an `error` that no node has published, and acknowledge the message."""
+        job.settled = True
+        job.stop_timer()
+        self.jobs.pop(job.id, None)
+        self.cancels.forget(job.id)
+        if job.superseded:
+            log.info("generation %s belongs to another dispatcher now", job.id)
+            ended(job.queue.model, "superseded").inc()
+            return
+        ended(job.queue.model, error.code if error else "ok").inc()
+        self._acknowledge(job, error)
+
+    def extend_ack_wait(self) -> None:
+        """Tell NATS that all jobs are in progress, so that it does not deliver them again."""
+        try:
+            for job in self:
+                job.delivery.settle(b"+WPI")
+        except BusUnavailable as error:
+            log.debug("cannot keep generations from redelivery: %s", error)
+
+    def _acknowledge(self, job: Job, error: OrchestraError | None) -> None:
+        try:
+            if error is not None and not isinstance(error, Cancelled):
+                end = GenerationEnd(finish=Finish(reason="error", model=job.queue.model), error=error.body())
+                self.bus.post(StreamAddress(job.id).subject, encode_event(OUT_OF_BAND, end))
+            job.delivery.settle(b"+ACK")
+        except BusUnavailable:
+            self._unsettled.append((job, error))
+
+    def _acknowledge_late(self) -> None:
+        late, self._unsettled = self._unsettled, []
+        for job, error in late:
+            self._acknowledge(job, error)
+
+    def _cancel(self, job_id: str) -> bool:
+        job = self.jobs.get(job_id)
+        if job is None:
+            return False
+        job.cancelled = True
+        if not job.on_node:
+            self._withdraw(job)
+        return True
