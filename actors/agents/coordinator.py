@@ -93,7 +93,7 @@ class Coordinator(Actor):
             execution.run_events.add("started", _started(execution))
             if isinstance(work, Generation):
                 return await self._generate(work, execution)
-            tuning = self.services.tuner.of(work, execution.envelope.caller)
+            tuning = self.services.tuner.advisor(work, execution.envelope.caller)
             context = self._context(work, execution, tuning)
             began = time.perf_counter()
             answer = await self._perform(work, context, execution)

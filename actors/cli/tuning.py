@@ -75,7 +75,7 @@ def forget(
 
     async def work(store: RecordStore) -> None:
         for kind in KINDS if everything else kinds:
-            await store.forget(kind)
+            await store.reset(kind)
         click.echo(f"forgotten: {', '.join(KINDS if everything else kinds)}")
 
     _reach(data, config_file, nats_url, work)

@@ -25,10 +25,10 @@ class FeedbackApi:
         of another caller."""
         authenticator, caller = self.gateway.authenticator, call.caller
         if not caller or not authenticator.named:
-            result = await self.counter.give(feedback, by=caller)
+            result = await self.counter.submit(feedback, by=caller)
         else:
             namespace = authenticator.namespace(caller)
-            result = await self.counter.give(
+            result = await self.counter.submit(
                 feedback, lambda other: authenticator.namespace(other) == namespace, by=caller
             )
         return Reply(body=to_json(result, exclude_none=True))

@@ -1,4 +1,4 @@
-"""Keeps what runs and users teach, in buckets that all agents and gateways share.
+"""Records what runs and user ratings show, in buckets that all agents and gateways share.
 
-Nothing is imported here, so that reading the settings stays cheap.
+Nothing is imported here, so that reading the settings stays fast.
 """

@@ -1,4 +1,4 @@
-"""What users say of answers: found, counted once, and added to the records."""
+"""User feedback on answers: finds the run, counts the rating once, and adds it to the records."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from orchestration.errors import OrchestraError
 from orchestration.messages import Wire
 
 SCORES = {"good": 1.0, "bad": -1.0}
+"""Scores that a caller may give by name."""
 MAX_COMMENT = 2_000
 
 
@@ -45,14 +46,14 @@ class Feedback(Wire):
 
     @field_validator("score", mode="before")
     @classmethod
-    def _number(cls, said: object) -> object:
-        if isinstance(said, bool):
-            raise ValueError("a number from -1 to 1, or good or bad")
-        if isinstance(said, str):
-            if said not in SCORES:
-                raise ValueError("a number from -1 to 1, or good or bad")
-            return SCORES[said]
-        return said
+    def _number(cls, value: object) -> object:
+        if isinstance(value, bool):
+            raise ValueError("must be a number from -1 to 1, or good or bad")
+        if isinstance(value, str):
+            if value not in SCORES:
+                raise ValueError("must be a number from -1 to 1, or good or bad")
+            return SCORES[value]
+        return value
 
     @field_validator("run")
     @classmethod
@@ -61,7 +62,7 @@ class Feedback(Wire):
 
 
 class FeedbackResult(Wire):
-    """What became of it. `replaced` is the score that the same run had before."""
+    """The rating that was counted. `replaced` is the earlier score of the same run, None without one."""
 
     run: str
     score: float
@@ -72,19 +73,19 @@ class FeedbackResult(Wire):
 
 
 class FeedbackCounter:
-    """Any number of them may work at once."""
+    """Counts feedback. Several instances may work at once."""
 
     def __init__(self, bus: Bus) -> None:
         self._runs = run_feedback_bucket(bus)
         self._store = RecordStore(bus)
 
-    async def give(
+    async def submit(
         self, feedback: Feedback, allowed: Callable[[str], bool] = lambda _: True, *, by: str = ""
     ) -> FeedbackResult:
-        """Count it; where the run had feedback before, the last counts, once. `allowed` says whether who
-        gives it may see runs of a caller. It is a word of the caller `by`; '' speaks for the run's own.
+        """Count a rating. If the run was rated before, the new rating replaces the old one.
 
-        Raises `UnknownRun`, `NotEnded`, `BusUnavailable`.
+        `allowed` says whether the sender may see the runs of a caller. The rating counts as one of the caller
+        `by`, by default of the caller of the run. Raises `UnknownRun`, `NotEnded` or `BusUnavailable`.
         """
         score = feedback.score
         before: RunFeedback | None = None
@@ -98,20 +99,20 @@ class FeedbackCounter:
         assert before is not None
         assert written.value is not None
         after = RunFeedback.model_validate_json(written.value)
-        word = _sign(score)
-        FEEDBACK.labels(after.kind, after.pattern, word).inc()
+        sign = _sign(score)
+        FEEDBACK.labels(after.kind, after.pattern, sign).inc()
         if after.flip is not None:
-            DEBATE_FLIPS_JUDGED.labels(after.kind, after.flip, word).inc()
-        seen = after.observation(by or before.caller, before.score)
-        if seen is not None and before.score != score:
-            await self._store.add(after.kind, [seen])
+            DEBATE_FLIPS_JUDGED.labels(after.kind, after.flip, sign).inc()
+        observation = after.observation(by or before.caller, before.score)
+        if observation is not None and before.score != score:
+            await self._store.add(after.kind, [observation])
         return FeedbackResult(
             run=after.run, score=score, kind=after.kind, pattern=after.pattern, replaced=before.score
         )
 
 
 def _ended_run(run: str, value: bytes | None, allowed: Callable[[str], bool]) -> RunFeedback:
-    """The record `value` of a run. Raises `UnknownRun` or `NotEnded`."""
+    """Parse the entry of a run. Raises `UnknownRun` or `NotEnded`."""
     if value is None:
         raise _unknown(run)
     try:
@@ -131,5 +132,5 @@ def _sign(score: float) -> str:
 
 def _unknown(run: str) -> UnknownRun:
     return UnknownRun(
-        f"no run {run!r} is known: feedback is taken for a day, on runs of the patterns", param="run"
+        f"unknown run {run!r}: feedback is accepted for a day, on runs of patterns", param="run"
     )

@@ -1,4 +1,4 @@
-"""The records of all kinds of question, in a bucket that every coordinator and gateway reads and adds to."""
+"""The records of all kinds of question, in a bucket that all coordinators and gateways read and update."""
 
 from __future__ import annotations
 
@@ -20,11 +20,12 @@ log = logging.getLogger(__name__)
 
 BUCKET = "tuning"
 YIELD_EVERY = 8
-"""Lessons between which others get their turn."""
+"""Observations after which other tasks run."""
 
 
 class RecordStore:
-    """`records` follows the bucket once `start` was called. `quality` is what settings say of models."""
+    """Reads and updates the records. After `start`, `records` follows the bucket. `quality` holds the shares
+    of right answers that the settings give to models."""
 
     def __init__(self, bus: Bus, quality: Quality | None = None) -> None:
         self.records: dict[str, KindRecord] = {}
@@ -35,7 +36,7 @@ class RecordStore:
         self._watching: Subscription | None = None
 
     async def start(self) -> None:
-        """Raises `BusUnavailable` when the bucket is not there."""
+        """Raises `BusUnavailable` if the bucket does not exist."""
         self._watching = await self._bucket.watch(self._changed)
 
     async def stop(self) -> None:
@@ -46,23 +47,23 @@ class RecordStore:
         return self.records.get(kind, KindRecord())
 
     def trust(self, kind: Kind, record: KindRecord | None = None) -> Trust:
-        """How far models are trusted at a kind of question, by `record` or what is known of it here, and by
-        what is known of other kinds."""
+        """Return the trust in models at a kind of question, from `record` (by default the current one) and
+        the records of other kinds."""
         record = self.record(kind) if record is None else record
-        thought = partial(default_accuracy, kind=kind, quality=self._quality)
+        prior = partial(default_accuracy, kind=kind, quality=self._quality)
         other_kinds = self._counts_of_other_kinds(kind)
         return Trust(
             record.models,
             other_kinds,
             record.vote_vs_best,
-            thought,
+            prior,
             pairs=record.pairs,
             judges=record.judges,
             kind=kind,
         )
 
     def _counts_of_other_kinds(self, kind: Kind) -> dict[str, Counts]:
-        """Of each model, at all other kinds; summed once after each change."""
+        """Return the counts of each model at all other kinds; they are summed once after each change."""
         if kind not in self._other_kinds:
             found: dict[str, tuple[float, float]] = {}
             for other, known in self._counts.items():
@@ -75,22 +76,22 @@ class RecordStore:
         return self._other_kinds[kind]
 
     async def add(self, kind: Kind, observations: Iterable[Observation]) -> None:
-        """Add `observations` to whatever the record is now: whoever writes in between is read again, so that
-        no count is lost. Raises `BusUnavailable`, and what a bus raises."""
+        """Add `observations` to the current record. If another process writes at the same time the record is
+        read again, so no observation is lost. Raises `BusUnavailable`, and other errors of the bus."""
         observations = list(observations)
 
         async def edit(entry: Entry) -> bytes:
             record = _decoded(kind, entry.value)
             for number, observation in enumerate(observations, 1):
                 record = record.after(observation, self.trust(kind, record))
-                if number % YIELD_EVERY == 0:  # thousands may wait, of a millisecond each
+                if number % YIELD_EVERY == 0:  # each takes a millisecond, and thousands may wait
                     await asyncio.sleep(0)
             return record.model_dump_json().encode()
 
         await self._bucket.update(kind, edit)
 
-    async def forget(self, kind: Kind) -> None:
-        """Begin the record anew. Raises as `add` does."""
+    async def reset(self, kind: Kind) -> None:
+        """Reset the record. Raises as `add` does."""
         await self._bucket.put(kind, KindRecord().model_dump_json().encode())
 
     def _changed(self, value: bytes | None, subject: str) -> None:
@@ -107,5 +108,5 @@ def _decoded(kind: str, value: bytes | None) -> KindRecord:
     try:
         return KindRecord.read(value)
     except ValueError as error:
-        log.warning("the record of kind %r cannot be read, and begins anew: %s", kind, error)
+        log.warning("the record of kind %r is unreadable and was reset: %s", kind, error)
         return KindRecord()

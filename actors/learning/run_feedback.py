@@ -1,4 +1,4 @@
-"""What is kept of a run for a day: how it was answered, and what its user says of it."""
+"""The entry of a run that is stored for a day: how it was answered, and how its user rated it."""
 
 from __future__ import annotations
 
@@ -17,29 +17,35 @@ BUCKET = "run_feedback"
 
 
 class RunFeedback(Wire):
-    """`arm` is '' where `auto` did not choose, `model` where it chose none to answer alone; `audit` says
-    that all models were asked. `answers` are those of the run's vote, or of the model that wrote it; there
-    is none before its end. `verdicts` are those of judges, by their model. `flip` says what became of a
-    debate whose lead changed. `score` and `comment` are the user's."""
+    """How a run was answered, and its rating."""
 
     run: str
     caller: str = ""
     kind: Kind
     pattern: str
     arm: str = ""
+    """The arm that `auto` chose. '' if it did not choose."""
     model: str = ""
+    """The model of the arm that answers alone. '' if there is none."""
     reason: str = ""
+    """Why the arm was chosen."""
     audit: bool = False
+    """Whether all models were asked, to improve their records."""
     state: Literal["chosen", "ended"] = "chosen"
     answers: tuple[VoterAnswer, ...] = ()
+    """The answers of the vote, or that of the model that wrote the answer. Empty until the run ends."""
     verdicts: dict[str, float] = Field(default_factory=dict)
+    """Verdicts of judges, by model."""
     flip: Flip | None = None
+    """What a debate whose lead changed did with the new leader."""
     score: float | None = Field(default=None, ge=-1, le=1)
+    """The rating of the user."""
     comment: str = ""
+    """The comment of the user."""
 
-    def observation(self, by: str, previous_quality: float | None) -> Observation | None:
-        """What the user's score teaches, where `by` gave it, `previous_quality` an earlier one; None where
-        there is none."""
+    def observation(self, by: str, previous_score: float | None) -> Observation | None:
+        """Return the observation of the rating, which `by` gave, and which replaces `previous_score`. None
+        without a rating."""
         if self.score is None:
             return None
         return Observation(
@@ -49,7 +55,7 @@ class RunFeedback(Wire):
             arm=self.arm or None,
             caller=by,
             verdicts=self.verdicts,
-            previous_quality=None if previous_quality is None else _quality(previous_quality),
+            previous_quality=None if previous_score is None else _quality(previous_score),
         )
 
     def encoded(self) -> bytes:
@@ -57,10 +63,10 @@ class RunFeedback(Wire):
 
 
 def run_feedback_bucket(bus: Bus) -> Bucket:
-    """By the runs' ids."""
+    """Return the bucket; its keys are the ids of runs."""
     return Bucket(bus, BUCKET)
 
 
 def _quality(score: float) -> float:
-    """From 0 to 1, of a score from -1 to 1."""
+    """Map a score from -1 to 1 to 0 to 1."""
     return (score + 1) / 2

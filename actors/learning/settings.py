@@ -1,4 +1,4 @@
-"""What can be set of how `orchestra/auto` learns."""
+"""The settings of how `orchestra/auto` learns."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 from orchestration.query_analysis.features import KINDS, Kind
 
 MAX_QUALITIES = 1_000
-"""Models that `quality` may name."""
+"""Maximum number of models in `quality`."""
 
 
 class LearningSettings(BaseModel):
@@ -38,31 +38,31 @@ class LearningSettings(BaseModel):
     @classmethod
     def _read(cls, value: object) -> dict[str, float | dict[str, float]]:
         if not isinstance(value, Mapping):
-            raise ValueError('a table of models, not a value: "gpt-4o*" = 0.9')
+            raise ValueError('must be a table of models, such as "gpt-4o*" = 0.9')
         if len(value) > MAX_QUALITIES:
-            raise ValueError(f"{len(value)} models, at most {MAX_QUALITIES}; one name with * stands for many")
-        return {str(model): _quality(str(model), said) for model, said in value.items()}
+            raise ValueError(f"{len(value)} models, but the limit is {MAX_QUALITIES}; use names with *")
+        return {str(model): _quality(str(model), quality) for model, quality in value.items()}
 
 
-def _quality(model: str, said: object) -> float | dict[str, float]:
+def _quality(model: str, value: object) -> float | dict[str, float]:
     if not model.strip():
-        raise ValueError("a model's name is empty")
-    if not isinstance(said, Mapping):
-        return _share(said, f"the quality of {model!r}")
-    for kind in said:
+        raise ValueError("the name of a model is empty")
+    if not isinstance(value, Mapping):
+        return _share(value, f"the quality of {model!r}")
+    for kind in value:
         if kind not in KINDS:
             raise ValueError(
-                f"{kind!r} of {model!r} is no kind of question; known: {', '.join(KINDS)}. "
-                "A model's name with a dot stands in quotes"
+                f"unknown kind of question {kind!r} for {model!r}; allowed: {', '.join(KINDS)}. "
+                "Put the name of a model with a dot in quotes"
             )
-    return {kind: _share(share, f"the quality of {model!r} at {kind}") for kind, share in said.items()}
+    return {kind: _share(share, f"the quality of {model!r} at {kind}") for kind, share in value.items()}
 
 
-def _share(said: Any, what: str) -> float:
+def _share(value: Any, what: str) -> float:
     try:
-        share = float("nan" if isinstance(said, bool) else said)
+        share = float("nan" if isinstance(value, bool) else value)
     except (TypeError, ValueError):
         share = float("nan")
     if not 0 < share < 1:
-        raise ValueError(f"{what} is {said!r}; it lies between 0 and 1, neither included, such as 0.8")
+        raise ValueError(f"{what} is {value!r}; it must be above 0 and below 1, such as 0.8")
     return share

@@ -1,4 +1,4 @@
-"""The agents' side of learning: chooses for `auto`, and gathers what runs teach."""
+"""The agents' side of learning: chooses arms for `auto`, and collects the observations of runs."""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ from orchestration.trust.trust import Trust
 log = logging.getLogger(__name__)
 
 FAILURE_WEIGHT = 1 / 3
-"""What a way to answer that came to nothing counts, beside a user's word."""
+"""The weight of a failed arm, relative to a user rating."""
 MAX_WAITING = 2_000
-"""Lessons of a kind that wait for the bus; the oldest go."""
+"""Observations of a kind that wait for the bus; the oldest are dropped."""
 
 
 class Tuner:
-    """One for the agents of a process. Nothing here fails a run: what cannot be kept is not learnt."""
+    """Shared by the agents of a process. Its failures never fail a run; they only lose observations."""
 
     def __init__(self, bus: Bus, settings: LearningSettings) -> None:
         self.settings = settings
@@ -49,28 +49,28 @@ class Tuner:
         self._flushing: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
-        """Raises `BusUnavailable` when the bucket is not there."""
+        """Raises `BusUnavailable` if the bucket does not exist."""
         await self.store.start()
-        await asyncio.to_thread(default_weights)  # now, rather than in the way of the first run
-        self._flushing = asyncio.get_running_loop().create_task(self._flush_for_ever())
+        await asyncio.to_thread(default_weights)  # loads them now, so that the first run need not wait
+        self._flushing = asyncio.get_running_loop().create_task(self._flush_regularly())
 
     async def stop(self) -> None:
-        """Leave what was learnt to others."""
+        """Write the waiting observations, and stop."""
         if self._flushing is not None:
             self._flushing.cancel()
             await asyncio.gather(self._flushing, return_exceptions=True)
             await self.flush()
         await self.store.stop()
 
-    def of(self, run: Run, caller: str) -> RunAdvisor:
+    def advisor(self, run: Run, caller: str) -> RunAdvisor:
         return RunAdvisor(self, run, caller)
 
-    def learn(self, kind: Kind, seen: Observation) -> None:
-        """Add it at the next flush."""
+    def learn(self, kind: Kind, observation: Observation) -> None:
+        """Add the observation at the next flush."""
         waiting = self._waiting[kind]
         if len(waiting) == MAX_WAITING:
             OBSERVATIONS_LOST.inc()
-        waiting.append(seen)
+        waiting.append(observation)
 
     async def flush(self) -> None:
         for kind, waiting in self._waiting.items():
@@ -81,19 +81,19 @@ class Tuner:
             try:
                 await self.store.add(kind, observations)
             except OrchestraError as error:
-                room = MAX_WAITING - len(waiting)  # more may have come meanwhile
+                room = MAX_WAITING - len(waiting)  # more may have arrived meanwhile
                 OBSERVATIONS_LOST.inc(max(0, len(observations) - room))
                 waiting.extendleft(reversed(observations[max(0, len(observations) - room) :]))
-                log.info("%d lessons of kind %s wait: %s", len(waiting), kind, error)
+                log.info("%d observations of kind %s are waiting: %s", len(waiting), kind, error)
 
-    async def _flush_for_ever(self) -> None:
+    async def _flush_regularly(self) -> None:
         while True:
             await asyncio.sleep(self.settings.flush_s)
             await self.flush()
 
 
 class RunAdvisor:
-    """Of one run: the `Advisor` of its context."""
+    """The `Advisor` of one run."""
 
     def __init__(self, tuner: Tuner, run: Run, caller: str) -> None:
         self.tuner = tuner
@@ -104,7 +104,7 @@ class RunAdvisor:
 
     @property
     def kind(self) -> Kind | None:
-        """Of the question; None where nothing is asked."""
+        """The kind of the question. None if the run has no question."""
         if self._kind is None:
             try:
                 self._kind = analyse_question(self.run.messages).kind
@@ -113,8 +113,8 @@ class RunAdvisor:
         return self._kind
 
     def trust(self, kind: Kind | None = None) -> Trust:
-        """How far each model is trusted at a kind of question, that of the run unless it is said; by what was
-        known beforehand alone where nothing is learnt."""
+        """Return the trust in models at a kind of question, by default that of the run. Without learning it
+        follows from priors alone."""
         settings, kind = self.tuner.settings, kind or self.kind or "factual"
         if not settings.learn:
             return self.tuner.store.trust(kind, KindRecord())
@@ -122,8 +122,8 @@ class RunAdvisor:
         return replace(self.tuner.store.trust(kind), learns=True, audit=audit)
 
     async def choose(self, run: Run, analysis: Analysis, arms: Sequence[Arm]) -> ArmChoice:
-        """What was chosen for this run is written down before anything is done, so that who takes the run up
-        does the same, whatever was learnt in between."""
+        """Choose an arm, and record it before anything is done: a coordinator that resumes the run then uses
+        the same arm, whatever was learnt meanwhile."""
         settings = self.tuner.settings
         self._kind = analysis.kind
         if not settings.learn:
@@ -137,47 +137,47 @@ class RunAdvisor:
             cost_weight=settings.cost_weight,
             trust=self.trust(),
         )
-        self._chosen = await self._first(chosen, arms)
-        CHOICES.labels(analysis.kind, self._chosen.arm.way).inc()
+        self._chosen = await self._record_choice(chosen, arms)
+        CHOICES.labels(analysis.kind, self._chosen.arm.strategy).inc()
         return self._chosen
 
-    async def _first(self, chosen: ArmChoice, arms: Sequence[Arm]) -> ArmChoice:
-        """The choice that was written down first."""
-        performed = self._performed(chosen.arm.pattern, chosen)
+    async def _record_choice(self, chosen: ArmChoice, arms: Sequence[Arm]) -> ArmChoice:
+        """Record the choice, and return the one that was recorded first."""
+        entry = self._run_feedback(chosen.arm.pattern, chosen)
         try:
-            await self.tuner.runs.put(self.run.id, performed.encoded(), last=0)
+            await self.tuner.runs.put(self.run.id, entry.encoded(), last=0)
         except Conflict:
-            return await self._known(arms) or chosen
+            return await self._recorded_choice(arms) or chosen
         except OrchestraError as error:
-            log.info("the choice for run %s is not kept: %s", self.run.id, error)
+            log.info("cannot record the choice for run %s: %s", self.run.id, error)
         return chosen
 
-    async def _known(self, arms: Sequence[Arm]) -> ArmChoice | None:
+    async def _recorded_choice(self, arms: Sequence[Arm]) -> ArmChoice | None:
         try:
             entry = await self.tuner.runs.get(self.run.id, sure=True)
             known = RunFeedback.model_validate_json(entry.value or b"") if entry is not None else None
         except (OrchestraError, ValidationError) as error:
-            log.info("the choice for run %s cannot be read: %s", self.run.id, error)
+            log.info("cannot read the choice for run %s: %s", self.run.id, error)
             return None
         if known is None:
             return None
         arm = next((arm for arm in arms if arm.name == known.arm), None)
-        if arm is None and known.model:  # it may no longer be among the most trusted
-            ways = (arm for arm in arms if replace(arm, model=known.model).name == known.arm)
-            arm = next((replace(arm, model=known.model) for arm in ways), None)
+        if arm is None and known.model:  # the model may no longer be a candidate
+            matches = (arm for arm in arms if replace(arm, model=known.model).name == known.arm)
+            arm = next((replace(arm, model=known.model) for arm in matches), None)
         return ArmChoice(arm, known.reason, known.audit) if arm is not None else None
 
     def failed(self, error: OrchestraError) -> None:
         if self._chosen is not None and self.kind is not None and is_observation(error):
             arm = self._chosen.arm
             answers = (VoterAnswer(model=arm.model, group=0),) if arm.model else ()
-            seen = Observation(
+            observation = Observation(
                 source="test", quality=0.0, weight=FAILURE_WEIGHT, answers=answers, arm=arm.name
             )
-            self.tuner.learn(self.kind, seen)
+            self.tuner.learn(self.kind, observation)
 
     async def ended(self, context: RunContext, answer: StepResult, seconds: float) -> None:
-        """Write down what the user's feedback will be about, and learn what the run itself teaches."""
+        """Record the entry that feedback will need, and learn what the run itself shows."""
         kind, flip = self.kind, flip_in(context.report.sections)
         if kind is not None and flip is not None:
             DEBATE_FLIPS.labels(kind, flip).inc()
@@ -188,34 +188,34 @@ class RunAdvisor:
         answers, verdicts = answers_in(sections, answer.finish.model), verdicts_in(sections)
         usage = context.usage
         tokens = usage.prompt_tokens + usage.completion_tokens
-        ran = Observation(answers=answers, arm=arm, tokens=tokens, seconds=seconds)
+        observation = Observation(answers=answers, arm=arm, tokens=tokens, seconds=seconds)
         verified = verified_in(context.report.sections)
         if verified is not None:
-            ran = replace(ran, source="test", quality=verified)
-        self.tuner.learn(kind, ran)
+            observation = replace(observation, source="test", quality=verified)
+        self.tuner.learn(kind, observation)
         for judge, verdict in verdicts.items():
             judged = Observation(source="judge", quality=verdict, answers=answers, arm=arm, judge=judge)
             self.tuner.learn(kind, judged)
         self._learn_checks(context, answer, kind, single=len(answers) == 1)
         pattern = self._chosen.arm.pattern if self._chosen is not None else self.run.pattern
-        performed = self._performed(pattern, self._chosen)
-        ended = performed.model_copy(
+        entry = self._run_feedback(pattern, self._chosen)
+        ended = entry.model_copy(
             update={"state": "ended", "answers": answers, "verdicts": verdicts, "flip": flip}
         )
         try:
             await self.tuner.runs.put(self.run.id, ended.encoded())
         except OrchestraError as error:
-            log.info("feedback on run %s will find nothing: %s", self.run.id, error)
+            log.info("feedback on run %s will be refused: %s", self.run.id, error)
 
     def _learn_checks(self, context: RunContext, answer: StepResult, kind: Kind, *, single: bool) -> None:
-        """What checks of the run's steps teach, beside that of its answer. A vote counts itself what meets no
-        form."""
+        """Learn from the checks of steps, except that of the answer. The form is checked for `single`
+        answers; a vote counts answers with a wrong form itself."""
         checks = [check for check in checks_in(context.report.sections) if not check.is_of_answer]
         form = check_of_form(answer.text, answer.finish.model, self.run.guide, kind) if single else None
         for check in [*checks, *([form] if form is not None else [])]:
             self.tuner.learn(check.kind, check.observation)
 
-    def _performed(self, pattern: str, chosen: ArmChoice | None) -> RunFeedback:
+    def _run_feedback(self, pattern: str, chosen: ArmChoice | None) -> RunFeedback:
         return RunFeedback(
             run=self.run.id,
             caller=self.caller,

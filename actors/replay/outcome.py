@@ -147,7 +147,7 @@ def _replayed(
 ) -> ReplayedQuestion:
     """Of a panel of one model its samples are the members of the vote, as many as spoke."""
     gold = reader.gold(record)
-    vote = None if result.error else VoteReportRow.found(result.report)
+    vote = None if result.error else VoteReportRow.from_report(result.report)
     said = {model: truth[model][0] for model in models}
     full = {model: record.tokens(model, 0) for model in models}
     if len(models) == 1:

@@ -1,1 +1,1 @@
-"""Chooses how to answer a query, and learns from how earlier answers did."""
+"""Chooses how to answer a query, by what is known of earlier answers."""

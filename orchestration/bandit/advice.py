@@ -1,4 +1,4 @@
-"""Who knows how earlier runs went."""
+"""The interface by which `auto` uses the records of earlier runs."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from orchestration.query_analysis.profiles import Arm
 
 
 class Advisor(Protocol):
-    """Chooses for `auto`."""
+    """Chooses an arm for `auto`."""
 
     async def choose(self, run: Run, analysis: Analysis, arms: Sequence[Arm]) -> ArmChoice:
-        """One of `arms`; of the same run always the same, whoever performs it."""
+        """Return one of `arms`. A run always gets the same arm, also when another coordinator resumes it."""
 
     def failed(self, error: OrchestraError) -> None:
-        """What was chosen came to nothing."""
+        """Record that the chosen arm gave no answer."""

@@ -1,9 +1,9 @@
-"""How good each way to answer is thought to be: by what is known of its models, and of the way itself.
+"""The expected share of good answers of each arm, from the records of its models and of the arm itself.
 
-Where one model answers alone, the share of good answers is how often that model is right, so that every vote
-and every word on any answer of it counts. A panel's is that of its best member and what a vote gains on it,
-which says more, of the same questions, than the judgements of either. Other teams begin from what is thought
-of them beside one model; judgements of their own go over that.
+For a model that answers alone, this is how often the model is right, so every vote and every rating of any of
+its answers counts. For a panel, it is the share of its best member plus the gain of a vote, which uses more
+observations than the ratings of either. Other teams start from a prior relative to one model, and their own
+ratings are added.
 """
 
 from __future__ import annotations
@@ -21,22 +21,24 @@ from orchestration.trust.records import KindRecord
 from orchestration.trust.trust import SOURCE_WEIGHTS, Trust
 
 PRIOR_WEIGHT = 30.0
-"""Judgements that a prior counts as: ten of a user turn it."""
+"""Judgements that a prior counts as; ten of a user outweigh it."""
 GAIN_WEIGHT, DIFFERING_VOTES = 400.0, 0.1
-"""Judged votes that the expected gain of a panel counts as, and the share of votes that differ from their
-most trusted voter's answer, about: that gain is known to 1.5 points beforehand, and 400 judged votes tell it
-as well."""
+"""The number of judged votes that the expected gain of a panel counts as, and about what share of votes
+differs from the most trusted voter. The expected gain is accurate to 1.5 points, which takes 400 judged votes
+to measure."""
 CONCENTRATION = 4.0
-"""How much surer draws are than what is known: a draw as wide as the doubt takes the second best of several
-models on every third run, for years, and what is in doubt is learnt by asking several."""
+"""The factor by which draws are narrower than the actual uncertainty. Draws as wide as the uncertainty would
+take the second best of several models on every third run for years; asking several models reduces the
+uncertainty faster."""
 HORIZON = 200
-"""Questions for which what is learnt now is of use: what records remember."""
+"""Questions over which an observation is useful: about what records remember."""
 DRAWS = 400
+"""Samples of the share of each model when the value of learning is estimated."""
 
 
 @dataclass(frozen=True)
 class Beliefs:
-    """Of `arms`."""
+    """The beliefs about some arms."""
 
     arms: Sequence[Arm]
     record: KindRecord
@@ -44,22 +46,22 @@ class Beliefs:
 
     @property
     def means(self) -> list[float]:
-        """The share of good answers expected of each arm."""
+        """The expected share of good answers of each arm."""
         shares = {model: counts.right / counts.total for model, counts in self._models.items()}
         return [self._share(arm, shares, None) for arm in self.arms]
 
-    def drawn(self, draws: np.random.Generator) -> list[float]:
-        """A share for each arm, drawn from what is known."""
+    def sample(self, draws: np.random.Generator) -> list[float]:
+        """Draw a share for each arm."""
         shares = {
             model: float(draws.beta(CONCENTRATION * counts.right, CONCENTRATION * counts.wrong))
             for model, counts in self._models.items()
         }
         return [self._share(arm, shares, draws) for arm in self.arms]
 
-    def learning(self, draws: np.random.Generator) -> float:
-        """What the answers of several models to one question are worth beside the answer itself, as a share
-        of right answers: how much better the best model may be than the one that is thought best, times how
-        far one more answer of each narrows that, over the questions to come."""
+    def value_of_learning(self, draws: np.random.Generator) -> float:
+        """Return what the answers of several models to one question are worth in addition to the answer
+        itself, as a share of right answers: how much better the best model may be than the one with the best
+        mean, times how much one more answer of each reduces that uncertainty, over `HORIZON` questions."""
         alone = [self._models[arm.model] for arm in self.arms if arm.model]
         if not self.trust.learns:
             return 0.0
@@ -70,7 +72,7 @@ class Beliefs:
         return HORIZON * max(0.0, regret) * SOURCE_WEIGHTS["vote"] / (2 * known)
 
     def best_of(self, models: Sequence[str]) -> str:
-        """The one that is most often right."""
+        """Return the model with the highest expected share."""
         return max(models, key=lambda name: self._models[name].right / self._models[name].total)
 
     @cached_property
@@ -85,18 +87,18 @@ class Beliefs:
         if arm.members and arm.pattern == ENSEMBLE:
             return min(1.0, best + self.gain(arm.members))
         prior = _beside(best, arm.prior) if arm.members else arm.prior
-        tally = self.record.arm(arm.name)
-        good = PRIOR_WEIGHT * prior + tally.right
-        bad = PRIOR_WEIGHT * (1 - prior) + tally.wrong
+        judged = self.record.arm(arm.name)
+        good = PRIOR_WEIGHT * prior + judged.right
+        bad = PRIOR_WEIGHT * (1 - prior) + judged.wrong
         if draws is None:
             return good / (good + bad)
         narrow = CONCENTRATION if arm.members else 1.0
         return float(draws.beta(narrow * good, narrow * bad))
 
     def gain(self, members: Sequence[str]) -> float:
-        """What a vote of the members gains on the best of them: what is expected of models that are right so
-        often, and what was seen where votes and their most trusted voters differed."""
-        if self.trust.prefers_best:  # who is asked alone then
+        """Return the gain of a vote over its best member: the expected gain, combined with the results of
+        votes that differed from their most trusted voter."""
+        if self.trust.prefers_best:  # the best member is then asked alone
             return 0.0
         counts, vote_vs_best = self._models, self.trust.vote_vs_best
         expected = gain_together({name: counts[name].right / counts[name].total for name in members})
@@ -105,7 +107,8 @@ class Beliefs:
 
 
 def _beside(best: float, prior: float) -> float:
-    """The share of a team that has `prior` where the best of its models alone has `SINGLE_PRIOR`."""
+    """Return the share of a team that has `prior` if its best model has `SINGLE_PRIOR`, for a best model with
+    share `best`."""
     share = min(0.99, max(0.01, best))
     odds = share / (1 - share) * (prior / (1 - prior)) / (SINGLE_PRIOR / (1 - SINGLE_PRIOR))
     return odds / (1 + odds)

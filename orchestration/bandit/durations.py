@@ -1,24 +1,24 @@
-"""How long agents take for a task, as far as it was measured."""
+"""Estimates how long agents take for a task."""
 
 from __future__ import annotations
 
 PRIOR_S = 5.0
-"""What a task takes while nothing was measured. Only how the tasks compare counts, so any figure does."""
+"""The estimate before anything was measured. Only the order of the estimates matters, so any value works."""
 KEEP = 0.8
-"""Of the average so far at each new measurement: about the latest five count."""
+"""The weight of the previous average at a new measurement: about the latest five count."""
 MAX_AVERAGES = 256
-"""Averages kept; the oldest go."""
+"""Averages that are stored; the least recently updated go first."""
 
 
 class Durations:
-    """Exponential averages of seconds, by agent and by agent and model. One is shared by all runs of a
-    process, so that the first tasks of a run are put in order by what earlier runs took."""
+    """Exponential averages of seconds, by agent and by agent and model. All runs of a process share one
+    instance, so the first tasks of a run are ordered by the durations of earlier runs."""
 
     def __init__(self) -> None:
         self._averages: dict[tuple[str, str], float] = {}
 
     def learn(self, agent: str, model: str, seconds: float) -> None:
-        """A task of `agent` took so long on `model`."""
+        """Add the duration of a task of `agent` on `model`."""
         for key in ((agent, model), (agent, "")):
             average = self._averages.pop(key, seconds)
             self._averages[key] = average + (1 - KEEP) * (seconds - average)
@@ -26,10 +26,10 @@ class Durations:
             self._averages.pop(next(iter(self._averages)))
 
     def expected(self, agent: str, model: str | None = None) -> float:
-        """Seconds for a task of `agent`, on `model` where that was measured; of an agent that was not, what
-        the others take on average."""
+        """Return the expected seconds of a task of `agent`, on `model` if that was measured. For an agent
+        without measurements it is the mean of the other agents."""
         for key in ((agent, model or ""), (agent, "")):
             if key in self._averages:
                 return self._averages[key]
-        others = [average for (_, on), average in self._averages.items() if not on]
+        others = [average for (_, name), average in self._averages.items() if not name]
         return sum(others) / len(others) if others else PRIOR_S

@@ -1,4 +1,4 @@
-"""Why an arm is chosen, in words."""
+"""Explains in words why an arm was chosen."""
 
 from __future__ import annotations
 
@@ -9,34 +9,34 @@ from orchestration.trust.trust import Trust
 
 
 def reason(arm: Arm, expected: float, beliefs: Beliefs) -> str:
-    """`expected` is the share of good answers."""
+    """Explain the choice of `arm`, which has the `expected` share of good answers."""
     if arm.model:
         return model_reason(arm.model, beliefs.trust)
-    tally = beliefs.record.arm(arm.name)
-    judged = f", {tally.total:.0f} judgements" if tally.total else ""
+    counts = beliefs.record.arm(arm.name)
+    judged = f", {counts.total:.0f} judgements" if counts.total else ""
     if arm.members and arm.pattern == ENSEMBLE:
         best = beliefs.best_of(arm.members)
         share = beliefs.trust.accuracy(best).mean
-        together = f"{len(arm.members)} models together are expected to be right in {expected:.0%}"
-        return f"{together}, the best of them, {best}, in {share:.0%}{judged}"
-    if not tally.total:
-        return "thought best before any run was judged"
+        panel = f"{len(arm.members)} models together are expected to be right in {expected:.0%}"
+        return f"{panel}, the best of them, {best}, in {share:.0%}{judged}"
+    if not counts.total:
+        return "has the best prior, no run was judged yet"
     return f"{expected:.0%} good answers expected{judged}"
 
 
 def model_reason(model: str, trust: Trust) -> str:
-    """What is known of one that answers alone."""
+    """Explain the choice of a model that answers alone."""
     share = trust.accuracy(model).mean
     questions = f"{trust.kind} questions" if trust.kind else "such questions"
     sources = trust.models.get(model, {})
     judged = [counts for source, counts in sources.items() if source != "vote"]
-    words = sum(counts.total for counts in judged)
+    total = sum(counts.total for counts in judged)
     votes = sources.get("vote", Counts()).total
-    if words >= 1:
-        share = sum(counts.right for counts in judged) / words
-        return f"{model} is right in {share:.0%} of {words:.0f} judged answers to {questions}"
+    if total >= 1:
+        share = sum(counts.right for counts in judged) / total
+        return f"{model} is right in {share:.0%} of {total:.0f} judged answers to {questions}"
     if votes >= 1:
         return (
             f"{model} is expected to be right in {share:.0%} of {questions}, by {votes:.0f} votes with others"
         )
-    return f"{model} is thought best before any answer of it was judged: right in {share:.0%} of {questions}"
+    return f"{model} has the best prior, no answer was judged yet: right in {share:.0%} of {questions}"

@@ -1,4 +1,4 @@
-"""Measuring patterns against each other: forms of answers, results, and what they show."""
+"""Compares patterns: forms of answers, results, statistics and the leaderboard."""
 
 from orchestration.evaluation.forms import AnswerForm
 from orchestration.evaluation.leaderboard import FigureSpread, PatternStanding, Price, leaderboard

@@ -1,6 +1,7 @@
-"""The forms an answer can have: how it is asked for, taken out of a text, and told right from wrong.
+"""Forms of answers: how a question asks for one, how an answer is extracted from a text, and when it is
+right.
 
-The same for whoever answers, so that nobody wins by how the answer is written.
+All patterns are treated alike, so that none gains by how it formats its answers.
 """
 
 from __future__ import annotations
@@ -15,18 +16,18 @@ from orchestration.patterns.consensus.options import options_of
 
 
 class AnswerForm(StrEnum):
-    """What is compared of an answer."""
+    """How an answer is compared with the right one."""
 
     EXACT = "exact"
-    """The text, but for case, articles, punctuation and emphasis."""
+    """Compares texts, ignoring case, articles, punctuation and emphasis."""
     NUMBER = "number"
-    """Its value."""
+    """Compares numeric values."""
     CHOICE = "choice"
-    """Which of the options in the question it takes."""
+    """Compares which option of the question is selected."""
     CONTAINS = "contains"
-    """Whether what is right stands somewhere in it, as whole words."""
+    """The answer is right if it contains the right one as whole words."""
     REGEX = "regex"
-    """Whether an expression is found in it."""
+    """The answer is right if a regular expression matches in it."""
 
 
 _KINDS = {
@@ -42,18 +43,19 @@ _ENDINGS = {
 
 
 def kind_of_vote(form: AnswerForm) -> AnswerKind:
-    """How a vote compares such answers."""
+    """Return how a vote compares answers of this form."""
     return _KINDS.get(form, AnswerKind.AUTO)
 
 
 def with_instruction(question: str, form: AnswerForm) -> str:
-    """The question with what says how its answer has to end."""
+    """Return the question with an instruction how its answer must end."""
     ending = _ENDINGS.get(form)
     return f"{question.rstrip()}\n\n{ending}" if ending else question
 
 
 def form_of(question: str, answer: str | float) -> AnswerForm:
-    """Where nobody says it: a number's is `NUMBER`, that of an option's letter `CHOICE`, else `EXACT`."""
+    """Guess the form of a question: `NUMBER` for a number, `CHOICE` for the letter of an option, else
+    `EXACT`."""
     if not isinstance(answer, str):
         return AnswerForm.NUMBER
     options = options_of(question)
@@ -65,56 +67,57 @@ def form_of(question: str, answer: str | float) -> AnswerForm:
 
 
 def extract_answer(form: AnswerForm, text: str, question: str) -> str | None:
-    """The answer that `text` comes to: what it has in a box, or after its last `the answer is`, else its last
-    number, the option it takes, or all of it. None where it gives none."""
+    """Extract the answer from `text`: the content of a box, or what follows the last `the answer is`, else
+    the last number, the selected option, or the whole text. None if there is none."""
     if form in (AnswerForm.CONTAINS, AnswerForm.REGEX):
         return text.strip() or None
     return key_of(_KINDS[form], text, question)
 
 
 def right_answer(form: AnswerForm, answer: str, question: str) -> str:
-    """What `is_right` compares with. Raises `ValueError` saying why there is no such answer."""
+    """Return the right answer in the form that `is_right` compares. Raises `ValueError` with the reason if
+    `answer` has another form."""
     if form is AnswerForm.REGEX:
         try:
             re.compile(answer)
         except re.error as error:
-            raise ValueError(f"{answer!r} is no regular expression: {error}") from error
+            raise ValueError(f"{answer!r} is not a regular expression: {error}") from error
         return answer
     found = exact(answer) if form is AnswerForm.CONTAINS else extract_answer(form, answer, question)
     if found is None:
-        lacks = {
-            AnswerForm.NUMBER: "is no number",
-            AnswerForm.CHOICE: "is none of the options in the question",
+        reasons = {
+            AnswerForm.NUMBER: "is not a number",
+            AnswerForm.CHOICE: "is not one of the options in the question",
         }
-        raise ValueError(f"{answer!r} {lacks.get(form, 'says nothing')}")
+        raise ValueError(f"{answer!r} {reasons.get(form, 'is empty')}")
     return found
 
 
 def is_right(form: AnswerForm, answer: str | None, right: str) -> bool:
-    """`answer` is what `taken` gave, `right` what `right_answer` gave."""
+    """Whether an answer from `extract_answer` equals the `right` one from `right_answer`."""
     if answer is None:
         return False
     if form is AnswerForm.REGEX:
         return re.search(right, answer) is not None
     if form is AnswerForm.CONTAINS:
-        whole = f" {exact(answer) or ''} "
-        return f" {right} " in whole or f" {right} " in f" {_plain(answer)} "
+        padded = f" {exact(answer) or ''} "
+        return f" {right} " in padded or f" {right} " in f" {_plain(answer)} "
     return answer == right
 
 
 def stated_answer(text: str, *, long: bool = False) -> str:
-    """What `text` names as its answer, else all of it: for those who compare by themselves. A `long` answer
-    may be of several sentences or lines, and goes on to the end."""
+    """Return what `text` names as its answer, else all of it, for scorers with an own comparison. A `long`
+    answer may have several sentences or lines, and extends to the end."""
     return (final_lines(text) if long else final_answer(text)) or text.strip()
 
 
 def find_option(options: Collection[str], text: str) -> str | None:
-    """The first of the `options`, each one word, that `text` has, as it is spelt there."""
+    """Return the first of the one-word `options` that `text` contains, in its original spelling."""
     spelt = {option.casefold(): option for option in options}
-    said = (spelt.get(word) for word in re.findall(r"\w+", text.casefold()))
-    return next((option for option in said if option is not None), None)
+    words = (spelt.get(word) for word in re.findall(r"\w+", text.casefold()))
+    return next((option for option in words if option is not None), None)
 
 
 def _plain(text: str) -> str:
-    """The words of a whole text, of which `exact` takes what it names as its answer alone."""
+    """Return the words of a whole text; `exact` would return only what it names as its answer."""
     return " ".join(re.findall(r"[\w.%+/-]*\w", text.casefold()))

@@ -1,4 +1,4 @@
-"""How patterns stand after they were asked the same questions: what each got right and what that cost."""
+"""Ranks patterns that answered the same questions: what each got right, and what that cost."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Price(BaseModel):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FigureSpread:
-    """Of a figure over the questions that were answered."""
+    """The distribution of a figure over the answered questions."""
 
     mean: float = 0.0
     median: float = 0.0
@@ -35,67 +35,71 @@ class FigureSpread:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PatternStanding:
-    """Of one pattern. A question that failed counts as wrong, and has no tokens and seconds.
-
-    `against` compares it with the baseline on the questions that both were asked; None for the baseline, and
-    where there is none. `cost` is that of 1,000 questions, None where a model has no price. `with_notes` are
-    answers that came with a note, such as that the budget cut something.
-    """
+    """The results of one pattern. A failed question counts as wrong, and has no tokens and seconds."""
 
     pattern: str
     questions: int
     right: int
+    """How many answers were right."""
     accuracy: Interval
+    """The share of right answers."""
     score: float
+    """The mean score, which includes partly right answers."""
     against: Difference | None
+    """The difference to the baseline on the questions that both were asked. None for the baseline, and
+    without one."""
     tokens: FigureSpread
     calls: float
+    """Mean model calls per question."""
     seconds: FigureSpread
     first_token_s: float | None
+    """Median seconds to the first token of the answer. None if no answer was streamed."""
     cost: float | None
+    """The cost of 1,000 questions. None if a model has no price."""
     failures: Mapping[str, int]
-    """By the error's code."""
+    """Failed questions by error code."""
     with_notes: int
+    """Answers with a note, such as that the budget cut something."""
     retried: int
-    """Questions that were asked more than once, since they were refused at first."""
+    """Questions that were asked more than once because they were refused at first."""
 
 
 def leaderboard(
     results: Collection[Result], *, baseline: str, prices: Mapping[str, Price], seed: int = 0
 ) -> list[PatternStanding]:
-    """The best first; of equals, the one that used fewer tokens."""
+    """Rank the patterns by accuracy; among equals, the one with fewer tokens is first."""
     by_pattern: dict[str, dict[str, Result]] = {}
     for result in results:
         by_pattern.setdefault(result.pattern, {})[result.question] = result
-    measure = by_pattern.get(baseline, {})
-    made = [
-        _standing(pattern, asked, {} if pattern == baseline else measure, prices, seed)
-        for pattern, asked in by_pattern.items()
+    reference = by_pattern.get(baseline, {})
+    standings = [
+        _standing(pattern, results, {} if pattern == baseline else reference, prices, seed)
+        for pattern, results in by_pattern.items()
     ]
-    return sorted(made, key=lambda each: (-each.accuracy.mean, each.tokens.mean, each.pattern))
+    return sorted(standings, key=lambda each: (-each.accuracy.mean, each.tokens.mean, each.pattern))
 
 
 def _standing(
     pattern: str,
-    asked: Mapping[str, Result],
-    measure: Mapping[str, Result],
+    results: Mapping[str, Result],
+    baseline: Mapping[str, Result],
     prices: Mapping[str, Price],
     seed: int,
 ) -> PatternStanding:
-    answered = [result for result in asked.values() if result.error is None]
+    answered = [result for result in results.values() if result.error is None]
     failures: dict[str, int] = {}
-    for result in asked.values():
+    for result in results.values():
         if result.error is not None:
             failures[result.error.code] = failures.get(result.error.code, 0) + 1
-    right = [float(result.right) for result in asked.values()]
+    right = [float(result.right) for result in results.values()]
     firsts = [result.first_token_s for result in answered if result.first_token_s is not None]
     return PatternStanding(
         pattern=pattern,
-        questions=len(asked),
+        questions=len(results),
         right=round(sum(right)),
         accuracy=mean_interval(right, seed=seed),
-        score=sum(result.score for result in answered) / len(asked),
-        against=_against(asked, measure, seed),
+        score=sum(result.score for result in answered) / len(results),
+        against=_against(results, baseline, seed),
         tokens=_spread([result.tokens for result in answered]),
         calls=_spread([result.calls for result in answered]).mean,
         seconds=_spread([result.seconds for result in answered]),
@@ -103,16 +107,16 @@ def _standing(
         cost=_cost(answered, prices),
         failures=failures,
         with_notes=sum(bool(result.notes) for result in answered),
-        retried=sum(result.attempts > 1 for result in asked.values()),
+        retried=sum(result.attempts > 1 for result in results.values()),
     )
 
 
-def _against(asked: Mapping[str, Result], measure: Mapping[str, Result], seed: int) -> Difference | None:
-    both = [question for question in asked if question in measure]
+def _against(results: Mapping[str, Result], baseline: Mapping[str, Result], seed: int) -> Difference | None:
+    both = [question for question in results if question in baseline]
     if not both:
         return None
-    ours = [float(asked[question].right) for question in both]
-    theirs = [float(measure[question].right) for question in both]
+    ours = [float(results[question].right) for question in both]
+    theirs = [float(baseline[question].right) for question in both]
     return difference(ours, theirs, seed=seed)
 
 

@@ -1,4 +1,4 @@
-"""What came of one question asked of one pattern."""
+"""The result of one question for one pattern."""
 
 from __future__ import annotations
 
@@ -8,32 +8,38 @@ from orchestration.messages import ErrorBody, Usage
 
 
 class Result(BaseModel):
-    """One line of the results. `question` is its id; `text` is all that was said, `answer` what was taken
-    out of it, and `score` what that is worth: 1 is right.
-
-    `tokens` are those that count against the budget, read and written by all steps, also by those that failed
-    or were stopped before they ended; `models` has them by model. Seconds run from the asking of
-    the attempt that was answered; `attempts` counts those that a limit or a lack of nodes refused as well.
-    """
+    """One line of the results file."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
     pattern: str
     question: str
+    """The id of the question."""
     text: str = ""
+    """The whole text of the answer."""
     answer: str | None = None
+    """The answer that was extracted from the text. None if there was none."""
     score: float = Field(default=0.0, ge=0, le=1)
+    """1 is right."""
     tokens: int = 0
+    """Prompt and completion tokens of all steps, failed and stopped ones included, as for the budget."""
     calls: int = 0
+    """Steps that called a model."""
     seconds: float = 0.0
+    """The duration of the last attempt."""
     first_token_s: float | None = None
+    """Seconds from the start of the last attempt to the first token. None if there was none."""
     attempts: int = 1
+    """Attempts, including those refused by a limit or for lack of nodes."""
     run: str = ""
+    """The id of the run."""
     notes: tuple[str, ...] = ()
+    """Notes of the run, such as that the budget cut something."""
     models: dict[str, Usage] = {}
+    """Usage by model."""
     error: ErrorBody | None = None
 
     @property
     def right(self) -> bool:
-        """Partly right is not right."""
+        """Whether the answer is right; a partly right one is not."""
         return self.error is None and self.score > 1 - 1e-9

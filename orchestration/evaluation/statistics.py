@@ -1,4 +1,4 @@
-"""How sure a share and a difference of shares are, from few questions. All of it is decided by its seed."""
+"""Intervals and tests for shares from few questions. Results depend on the seed alone."""
 
 from __future__ import annotations
 
@@ -11,16 +11,19 @@ from statistics import NormalDist
 import numpy as np
 
 DRAWS = 10_000
+"""Bootstrap samples."""
 LEVEL = 0.95
+"""The confidence level of intervals and tests."""
 _MAX_DRAWN_NUMBERS = 1 << 20
-"""Numbers drawn at once, so that many questions do not need much memory."""
+"""Numbers drawn per batch, which bounds the memory for many questions."""
 _FEW_VALUES = 16
-"""Different values: the draws of 100,000 questions then take milliseconds instead of minutes."""
+"""Up to this many different values, samples are drawn by counts: 100,000 questions then take milliseconds,
+not minutes."""
 
 
 @dataclass(frozen=True, slots=True)
 class Interval:
-    """A mean, and the interval that holds the true one with a probability of `LEVEL`."""
+    """A mean, and an interval that holds the true mean with probability `LEVEL`."""
 
     mean: float
     low: float
@@ -28,28 +31,30 @@ class Interval:
 
 
 class ComparisonVerdict(StrEnum):
-    """What a comparison shows."""
+    """The result of a comparison."""
 
     BETTER = "better"
     WORSE = "worse"
     OPEN = "open"
-    """Neither: there may be no difference, or too few questions to see it."""
+    """Neither is shown: there may be no difference, or too few questions to detect it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """Of two who answered the same questions: the first's mean less the second's. `p_value` is that of a
-    sign test; `wins` and `losses` count the questions on which the first did better and worse."""
+    """The difference between two results on the same questions: the first minus the second."""
 
     interval: Interval
     wins: int
+    """Questions on which the first was better."""
     losses: int
+    """Questions on which the first was worse."""
     p_value: float
+    """The p-value of a two-sided sign test."""
 
     @property
     def verdict(self) -> ComparisonVerdict:
-        """Shown is what both the interval and the sign test say: the interval alone is too narrow where few
-        questions tell the two apart."""
+        """A difference is shown if both the interval and the sign test show it. The interval alone is too
+        narrow if the two differ on few questions only."""
         if self.p_value > 1 - LEVEL:
             return ComparisonVerdict.OPEN
         if self.interval.low > 0:
@@ -60,15 +65,15 @@ class Difference:
 def mean_interval(
     values: Sequence[float], *, lowest: float = 0.0, highest: float = 1.0, seed: int = 0
 ) -> Interval:
-    """The mean of `values`, which lie between `lowest` and `highest`, with its bootstrap percentile interval
-    (Efron, The Annals of Statistics 7, 1979).
+    """Return the mean of `values`, which lie between `lowest` and `highest`, with its bootstrap percentile
+    interval (Efron, The Annals of Statistics 7, 1979).
 
-    A bootstrap of values that are all the same knows no spread. Then the bounds are those up to which
-    outcomes that were never seen may still occur (Wilson, JASA 22, 1927: z² / (n + z²)), at their worst.
-    Raises `ValueError` without values.
+    If all values are equal, a bootstrap shows no spread. Then the bounds assume the worst outcome for the
+    largest share that may be unseen (Wilson, JASA 22, 1927: z² / (n + z²)). Raises `ValueError` without
+    values.
     """
     if not values:
-        raise ValueError("no values, no mean")
+        raise ValueError("cannot average without values")
     known = np.asarray(values, dtype=np.float64)
     mean = float(known.mean())
     if np.ptp(known) == 0:
@@ -81,8 +86,9 @@ def mean_interval(
 
 
 def difference(ours: Sequence[float], theirs: Sequence[float], *, seed: int = 0) -> Difference:
-    """Of the values that two got on the same questions, each between 0 and 1: resampled by question, so that
-    how hard a question is does not blur it. Raises `ValueError` where there are none, or not as many."""
+    """Compare two lists of values between 0 and 1 for the same questions. Questions are resampled in pairs,
+    so that their difficulty does not add noise. Raises `ValueError` if there are none or the lengths
+    differ."""
     differences = [our - their for our, their in zip(ours, theirs, strict=True)]
     interval = mean_interval(differences, lowest=-1.0, highest=1.0, seed=seed)
     wins = sum(each > 0 for each in differences)
@@ -91,16 +97,16 @@ def difference(ours: Sequence[float], theirs: Sequence[float], *, seed: int = 0)
 
 
 def sign_test(wins: int, losses: int) -> float:
-    """How likely so uneven a split is where both are as likely: exact, of both sides. For right and wrong
-    answers it is McNemar's exact test."""
-    told_apart = wins + losses
+    """Return the probability of a split at least this uneven if both sides are equally likely (two-sided,
+    exact). For right and wrong answers this is McNemar's exact test."""
+    decided = wins + losses
     fewer = min(wins, losses)
-    tail = sum(comb(told_apart, each) for each in range(fewer + 1))
-    return min(1.0, tail / 2 ** (told_apart - 1)) if told_apart else 1.0
+    tail = sum(comb(decided, each) for each in range(fewer + 1))
+    return min(1.0, tail / 2 ** (decided - 1)) if decided else 1.0
 
 
 def _means(values: np.ndarray[tuple[int], np.dtype[np.float64]], seed: int) -> list[float]:
-    """Of `DRAWS` samples, drawn with replacement: of few different values by their counts."""
+    """Return the means of `DRAWS` samples with replacement."""
     random = np.random.default_rng(seed)
     count = len(values)
     different, times = np.unique(values, return_counts=True)

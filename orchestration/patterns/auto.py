@@ -214,7 +214,7 @@ def _tuned(
         most = min(most, SHORT_TOKENS)
     profile = Sampling()
     if context.is_small(model):
-        profile = arm.profile.sampled(analysis, most)
+        profile = arm.profile.sampling_for(analysis, most)
         profile = PLAIN.over(profile) if context.brings_text else profile
     if analysis.kind in settings.parameters:
         profile = settings.parameters[analysis.kind].over(profile)

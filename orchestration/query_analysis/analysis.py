@@ -1,10 +1,9 @@
-"""What kind of question a query is, how hard, and how long its answer will be.
+"""Classifies a query: its kind, its difficulty, and the expected length of the answer.
 
 A linear classifier on the mean of the query's static MiniLM token embeddings and its surface (`features`).
-The mean is linear in the tokens, so the weights are folded into seven numbers for each piece of the
-vocabulary: no model runs, and a query takes well under a millisecond. MiniLM itself would take 3 ms for 15
-tokens on two cores, and classified no better. `tests/orchestration/query_analysis/train.py` makes
-`weights.npz`.
+The mean is linear in the tokens, so the weights are folded into seven numbers per vocabulary entry: no model
+runs, and a query takes well below a millisecond. MiniLM itself would take 3 ms for 15 tokens on two cores,
+and did not classify better. `tests/orchestration/query_analysis/train.py` makes `weights.npz`.
 """
 
 from __future__ import annotations
@@ -24,23 +23,26 @@ from orchestration.query_analysis.word_pieces import word_pieces
 Level = Literal["easy", "medium", "hard"]
 HEADS: tuple[str, ...] = (*KINDS, "difficulty", "log2 tokens")
 HEAD_CHARACTERS, TAIL_CHARACTERS = 400, 150
-"""Characters of a long query that are read: the ends of a query say what it wants."""
+"""Characters that are read of a long query: the request is usually at one of its ends."""
 MAX_PIECES = 128
+"""Word pieces of a query that are read."""
 EASY_BELOW, HARD_FROM = 0.3, 0.7
+"""Difficulties that separate the levels."""
 MIN_TOKENS, MAX_TOKENS = 8, 2048
+"""Bounds of the expected length of an answer."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Analysis:
-    """What a query is."""
+    """The result of the analysis of a query."""
 
     kind: Kind
     confidence: float
-    """Probability of `kind`."""
+    """The probability of `kind`."""
     difficulty: float
-    """From 0 to 1."""
+    """0 is easiest, 1 hardest."""
     tokens: int
-    """Expected length of the answer."""
+    """The expected length of the answer."""
 
     @property
     def level(self) -> Level:
@@ -51,7 +53,8 @@ class Analysis:
 
 @dataclass(frozen=True, slots=True)
 class Weights:
-    """`table` [pieces, heads] is to be multiplied by `scale` [heads]; `surface` is [features, heads]."""
+    """The weights: `table` [pieces, heads] is multiplied by `scale` [heads]; `surface` is [features,
+    heads]."""
 
     vocabulary: dict[str, int]
     table: NDArray[np.int8]
@@ -60,7 +63,7 @@ class Weights:
     bias: NDArray[np.float32]
 
     def scores(self, text: str) -> NDArray[np.float32]:
-        """Of each head."""
+        """Return the score of each head."""
         ids = word_pieces(text, self.vocabulary)[:MAX_PIECES]
         total = features(text) @ self.surface + self.bias
         if ids:
@@ -70,7 +73,7 @@ class Weights:
 
 @cache
 def default_weights() -> Weights:
-    """The weights that are part of the package, as its code is. Takes 20 ms the first time."""
+    """Return the weights in the package. The first call takes 20 ms."""
     with resources.files("orchestration.query_analysis").joinpath("weights.npz").open("rb") as file:
         found = np.load(file, allow_pickle=False)
         words = found["vocabulary"].tobytes().decode().split("\n")
@@ -84,7 +87,7 @@ def default_weights() -> Weights:
 
 
 def analyse(text: str, weights: Weights | None = None) -> Analysis:
-    """Look at a query. Any text will do, the empty one too."""
+    """Analyse a query. Any text is accepted, an empty one too."""
     if len(text) > HEAD_CHARACTERS + TAIL_CHARACTERS:
         text = f"{text[:HEAD_CHARACTERS]}\n{text[-TAIL_CHARACTERS:]}"
     scores = (weights or default_weights()).scores(text)

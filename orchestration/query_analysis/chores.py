@@ -1,7 +1,8 @@
-"""Chores: what chat pages and tools ask of a model beside the talk itself, such as a title for it.
+"""Recognises chores: what chat pages and tools ask of a model besides the conversation, such as a title for
+it.
 
-One model does them best and at once; a team that plans a title takes half a minute. They are told by what
-they ask for: a title, tags, a summary, follow-up questions, search queries, an emoji, a completion, or JSON.
+One model does them best and fast; a team that plans a title takes half a minute. They are recognised by their
+request: a title, tags, a summary, follow-up questions, search queries, an emoji, a completion, or JSON.
 """
 
 from __future__ import annotations
@@ -9,7 +10,8 @@ from __future__ import annotations
 import re
 
 SCANNED_CHARACTERS = 2_000
-"""Characters at each end: what is wanted stands there, and the talk that it is wanted for between them."""
+"""Characters that are read at each end: the request is there, the conversation that it refers to between
+them."""
 
 _DO = (
     r"(?:generate|write|create|give|make|suggest|provide|produce|draft|propose|come up with|craft|extract|"
@@ -51,16 +53,16 @@ _SHORT = re.compile(
     r"(?!,| (?:and|und|et|y|plus)\b)",
     re.IGNORECASE,
 )
-"""Wants some words and nothing else."""
+"""Requests a few words and nothing else."""
 _LONG = re.compile(r"summar(?:y|ies|i[sz]e)\b|zusammenf|fasse?\b.*zusammen|résum|resum", re.IGNORECASE)
-_BROUGHT = re.compile(rf"(?<!\w)(?:above|below|following|{_TALK}|json)(?!\w)|[:\n]", re.IGNORECASE)
+_HAS_SOURCE = re.compile(rf"(?<!\w)(?:above|below|following|{_TALK}|json)(?!\w)|[:\n]", re.IGNORECASE)
 SHORT_CHARACTERS = 200
-_LOOKED_UP = re.compile(
+_EXISTING_TITLE = re.compile(
     rf"(?<!\w)(?:the|exact|full|original) (?:\w+ )?{_NAME} (?:of|from|in) "
     rf"(?!(?:an?|{_ITS}) (?:\w+ )?{_TALK})",
     re.IGNORECASE,
 )
-"""A title that something has already."""
+"""Asks for the existing title of something."""
 _HOW = re.compile(
     r"(?<!\w)(?:how (?:do|does|did|can|could|should|would|to)|wie (?:\w+ ){1,2}(?:man|ich|wir)|"
     r"comment)(?!\w)",
@@ -71,34 +73,34 @@ _PROGRAM = re.compile(r"\b(?:function|program|script|code|class|endpoint|api|par
 
 
 def is_chore(text: str) -> bool:
-    """Whether a text instructs to write a title, tags, a summary, JSON or the like. One that wants a program
-    for it is none."""
-    looked = _looked_at(text)
-    return any(_instructs(looked, found) for found in _CHORE.finditer(looked))
+    """Whether a text requests a title, tags, a summary, JSON or the like. A request for a program that does
+    so is not a chore."""
+    scanned = _scanned(text)
+    return any(_instructs(scanned, found) for found in _CHORE.finditer(scanned))
 
 
 def is_form_alone(text: str) -> bool:
-    """Whether JSON is all that makes a text a chore: what is asked may be a question of any kind."""
-    looked = _looked_at(text)
-    found = [each.group() for each in _CHORE.finditer(looked) if _instructs(looked, each)]
+    """Whether a text is a chore only because it requests JSON: its question may be of any kind."""
+    scanned = _scanned(text)
+    found = [each.group() for each in _CHORE.finditer(scanned) if _instructs(scanned, each)]
     return bool(found) and all(_JSON.search(each) for each in found)
 
 
 def is_short_chore(text: str) -> bool:
-    """Whether a title, tags or the like are the first that a text wants: some words, where a summary or JSON
-    may be long, and a poem with a title too."""
+    """Whether a text first requests a title, tags or the like, which are a few words. A summary or JSON may
+    be long, and so may a poem with a title."""
     first = _FIRST.search(text[:SCANNED_CHARACTERS])
     return first is not None and _SHORT.match(text, first.start()) is not None and is_chore(text)
 
 
 def is_summary_of_what_it_names(text: str) -> bool:
-    """Whether a summary is wanted of something that the text names, and does not hold: it may stand in
-    documents."""
-    brought = len(text) > SHORT_CHARACTERS or _BROUGHT.search(text.strip()) is not None
-    return not brought and _LONG.search(text) is not None
+    """Whether a text requests a summary of something that it names but does not contain; documents may
+    contain it."""
+    has_source = len(text) > SHORT_CHARACTERS or _HAS_SOURCE.search(text.strip()) is not None
+    return not has_source and _LONG.search(text) is not None
 
 
-def _looked_at(text: str) -> str:
+def _scanned(text: str) -> str:
     return (
         text
         if len(text) <= 2 * SCANNED_CHARACTERS
@@ -111,4 +113,4 @@ def _instructs(text: str, found: re.Match[str]) -> bool:
     sentence = text[begin : found.end()]
     if _PROGRAM.search(sentence) or _HOW.search(sentence):
         return False
-    return _LOOKED_UP.search(text[begin : found.end() + 40]) is None
+    return _EXISTING_TITLE.search(text[begin : found.end() + 40]) is None

@@ -1,4 +1,4 @@
-"""What a query shows on its surface: cues of its kind in several languages, and its form."""
+"""Surface features of a query: cues of its kind in several languages, and its form."""
 
 from __future__ import annotations
 
@@ -128,11 +128,11 @@ NAMES: tuple[str, ...] = (
 )
 
 _BEGINNING = 24
-"""Characters in which a query's first words are found."""
+"""Characters that count as the beginning of a query."""
 
 
 def features(text: str) -> NDArray[np.float32]:
-    """The surface of `text`, one number of about 0 to 1 for each of `NAMES`."""
+    """Return the surface features of `text`, one number of about 0 to 1 for each of `NAMES`."""
     words = len(text.split())
     beginning = text[:_BEGINNING]
     found = [min(3, len(CUES[kind].findall(text))) / 3 for kind in KINDS]

@@ -1,9 +1,9 @@
-"""How each kind of question is answered: parameters, patterns, and what is thought of them beforehand.
+"""Arms (ways to answer) for each kind of question: sampling parameters, patterns and priors.
 
-An arm is a pattern under a profile; where several models live, each alone is one. Its prior is the share of
-answers thought to be good, before any run has been judged; what runs bring goes over it (`bandit`). The
-priors send easy questions and small talk to one model, and keep away from patterns that lose against one
-model at equal tokens.
+An arm is a pattern with a profile; if several models are available, each model alone is an arm. Its prior is
+the expected share of good answers before any run was judged; the records of runs are added to it (`bandit`).
+The priors give easy questions and small talk to one model, and avoid patterns that are worse than one model
+with the same tokens.
 """
 
 from __future__ import annotations
@@ -17,61 +17,64 @@ from orchestration.query_analysis.features import Kind
 
 SINGLE, ENSEMBLE = "single", "ensemble"
 MIN_TOKENS, LENGTH_FACTOR = 192, 4
-"""Tokens that every answer may have, and times the expected length: an answer that is cut off is worse than a
-long one, and three in ten expectations are wrong by more than a factor of 2."""
+"""Minimum `max_tokens` of an answer, and the factor on its expected length. A cut answer is worse than a long
+one, and three in ten expectations are wrong by more than a factor of 2."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Profile:
-    """Parameters of the model's answer; a caller's own go over them."""
+    """Sampling parameters of an answer; parameters of the caller override them."""
 
     name: str
     sampling: Sampling
 
-    def sampled(self, analysis: Analysis, most_tokens: int) -> Sampling:
-        """For a question whose answer may have `most_tokens` at most."""
+    def sampling_for(self, analysis: Analysis, max_tokens: int) -> Sampling:
+        """Return the sampling for a question whose answer may have at most `max_tokens`."""
         wanted = max(MIN_TOKENS, LENGTH_FACTOR * analysis.tokens)
         longest = self.sampling.max_tokens or wanted
-        return self.sampling.model_copy(update={"max_tokens": min(wanted, longest, most_tokens)})
+        return self.sampling.model_copy(update={"max_tokens": min(wanted, longest, max_tokens)})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Candidates:
-    """The models that may answer, the most trusted first; those that would vote; and the tokens that an
-    answer of each has mostly, its question included."""
+    """The models that may answer."""
 
     models: tuple[str, ...]
+    """The models that may answer alone, the most trusted first."""
     panel: tuple[str, ...] = ()
+    """The models that would vote."""
     tokens: Mapping[str, float] = field(default_factory=dict)
+    """The usual tokens of an answer by model, its question included."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Arm:
-    """One way to answer; `prior` is the share of good answers expected of it.
-
-    `model` answers alone, and how far it is trusted says how good the arm is; '' where the pattern chooses,
-    among `members`, whose trust the arm begins from. `tokens` are expected of a run while none was seen."""
+    """One way to answer."""
 
     profile: Profile
     pattern: str
     prior: float
+    """The expected share of good answers."""
     model: str = ""
+    """The model that answers alone; its record says how good the arm is. '' if the pattern chooses."""
     members: tuple[str, ...] = ()
+    """The models that the pattern chooses from; the belief about the arm starts from their records."""
     tokens: float = 0.0
+    """The expected tokens of a run before any was measured."""
 
     @property
-    def way(self) -> str:
-        """Whichever model it is."""
+    def strategy(self) -> str:
+        """The profile and pattern, without the model."""
         return f"{self.profile.name}/{self.pattern}"
 
     @property
     def name(self) -> str:
-        return f"{self.way}/{self.model}" if self.model else self.way
+        return f"{self.strategy}/{self.model}" if self.model else self.strategy
 
 
 def _profile(name: str, temperature: float, top_p: float, max_tokens: int, **penalties: float) -> Profile:
-    said = {"temperature": temperature, "top_p": top_p, "max_tokens": max_tokens, **penalties}
-    return Profile(name=name, sampling=Sampling.model_validate(said))
+    parameters = {"temperature": temperature, "top_p": top_p, "max_tokens": max_tokens, **penalties}
+    return Profile(name=name, sampling=Sampling.model_validate(parameters))
 
 
 PROFILES: dict[Kind, tuple[Profile, ...]] = {
@@ -96,17 +99,17 @@ PROFILES: dict[Kind, tuple[Profile, ...]] = {
         _profile("plain", 0.4, 0.9, 192),
     ),
 }
-"""Best known first."""
+"""Profiles by kind of question; the best known comes first."""
 
 PRECISE = PROFILES["factual"][0]
-"""For chores too, whatever the talk is about that they are for."""
+"""The profile of chores, whatever the conversation is about."""
 
 SINGLE_PRIOR = 0.70
-"""Of one model, under the best known profile."""
+"""The prior of one model with the first profile."""
 TEAM_PRIOR = 0.64
-"""Of a team that is worth a try."""
+"""The prior of a team that is worth a try."""
 _LATER_PROFILE_PRIOR = 0.66
-"""Of the profiles that come after the first."""
+"""The prior of one model with another profile."""
 
 TEAMS: dict[Kind, dict[Level, dict[str, float]]] = {
     "factual": {"hard": {"maestro": 0.60, "decompose": 0.55}},
@@ -118,26 +121,26 @@ TEAMS: dict[Kind, dict[Level, dict[str, float]]] = {
     "code": {"hard": {"maestro": 0.58, "decompose": 0.58}},
     "conversation": {},
 }
-"""The share of good answers expected of a pattern other than `single`, where one is tried at all.
+"""Priors of the patterns other than `single` that are tried, by kind and level.
 
-None begins above one model: by `make eval`, with SmolLM2-135M, no pattern was shown to be right more often
-than a single answer at a twentieth of the tokens. What is tried now and then, and what users and critics say
-of it, decides with other models."""
+None is above that of one model: in `make eval` with SmolLM2-135M, no pattern was shown to be right more often
+than a single answer with a twentieth of the tokens. For other models, occasional tries and the judgements of
+users and critics decide."""
 
 
 GREEDY_KINDS: frozenset[Kind] = frozenset(("factual", "reasoning", "code"))
-"""Kinds whose first profile is greedy: an easy question of these has one right answer, and a sample of it is
-right less often."""
+"""Kinds whose first profile is greedy: an easy question of these has one right answer, which sampling hits
+less often."""
 
 UNKNOWN_PRIOR = 0.62
-"""The share expected of a pattern that somebody names and nothing is known of."""
+"""The prior of a pattern that the settings name and that has no prior here."""
 
 
 COMPARABLE_KINDS: frozenset[Kind] = frozenset(("factual", "reasoning"))
-"""Kinds of which models' answers can be compared: easy or hard, several models may be asked."""
+"""Kinds for which the answers of models can be compared, so several models may be asked at any level."""
 
 CALLS_PER_RUN = {"self-consistency": 4, "debate": 9, "maestro": 7, "decompose": 7}
-"""Answers that are written in a run of a pattern, about."""
+"""About how many answers a run of a pattern writes."""
 
 
 def arms(
@@ -146,11 +149,11 @@ def arms(
     named: Collection[str] = (),
     candidates: Candidates | None = None,
 ) -> tuple[Arm, ...]:
-    """The ways to answer a question for which `patterns` can be had, the one thought best first. Those
-    `named` are offered for every kind and level but small talk. An easy question with one right answer is
-    answered by one model, greedily, or by several `candidates` where more than one lives."""
+    """Return the arms for a question, the best prior first. Only `patterns` are available; those in `named`
+    are offered for every kind and level except small talk. An easy question with one right answer goes to one
+    model with greedy sampling, or to several `candidates` if there is more than one."""
     if candidates is not None and len(candidates.models) > 1:
-        return _among(candidates, analysis, patterns, named)
+        return _arms_of_candidates(candidates, analysis, patterns, named)
     first, *others = PROFILES[analysis.kind]
     if analysis.level == "easy" and analysis.kind in GREEDY_KINDS:
         others = []
@@ -164,10 +167,10 @@ def arms(
     return tuple(sorted(found, key=lambda arm: -arm.prior))
 
 
-def _among(
+def _arms_of_candidates(
     candidates: Candidates, analysis: Analysis, patterns: Collection[str], named: Collection[str]
 ) -> tuple[Arm, ...]:
-    """Each of several models alone, and the teams."""
+    """Return an arm for each model alone, and the teams."""
     models, tokens = candidates.models, candidates.tokens
     profile = PROFILES[analysis.kind][0]
     found = [
@@ -182,9 +185,9 @@ def _among(
     for name, prior in teams.items():
         if name in patterns:
             members = candidates.panel if name == ENSEMBLE else models
-            most = CALLS_PER_RUN.get(name, 1) * tokens.get(models[0], 0.0)
-            most = sum(tokens.get(each, 0.0) for each in members) if name == ENSEMBLE else most
-            found.append(Arm(profile=profile, pattern=name, prior=prior, members=members, tokens=most))
+            expected = CALLS_PER_RUN.get(name, 1) * tokens.get(models[0], 0.0)
+            expected = sum(tokens.get(each, 0.0) for each in members) if name == ENSEMBLE else expected
+            found.append(Arm(profile=profile, pattern=name, prior=prior, members=members, tokens=expected))
     return tuple(sorted(found, key=lambda arm: -arm.prior))
 
 

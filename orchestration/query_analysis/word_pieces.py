@@ -1,7 +1,7 @@
-"""Text into the word pieces of BERT's uncased vocabulary, as all-MiniLM-L6-v2 reads it.
+"""Splits text into the word pieces of BERT's uncased vocabulary, as all-MiniLM-L6-v2 reads it.
 
-Written here although `tokenizers` has it: that library comes with the extra `onnx`, and agents analyse
-queries without it.
+The library `tokenizers` does this too, but it comes with the extra `onnx`, and agents analyse queries without
+it.
 """
 
 from __future__ import annotations
@@ -12,11 +12,12 @@ from collections.abc import Mapping
 
 _TOKEN = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]|[^\W_]+|[^\w\s]|_")
 _MAX_WORD_CHARACTERS = 100
-"""Characters of a word that is looked into; longer ones are unknown, as in BERT."""
+"""Characters of a word; longer words are unknown, as in BERT."""
 
 
 def word_pieces(text: str, vocabulary: Mapping[str, int]) -> list[int]:
-    """The ids of the longest pieces that are in `vocabulary`, from left to right; other words are left out.
+    """Return the ids of the longest pieces in `vocabulary`, from left to right. Words without such pieces are
+    skipped.
 
     Source: WordPiece, Wu et al. 2016 (arXiv:1609.08144); BERT, Devlin et al. 2018 (arXiv:1810.04805).
     """

@@ -44,7 +44,7 @@ async def test_the_right_one_of_several_models_is_found_by_users_words_and_then_
             report = ended.report["auto"]
             reports.append(report)
             right = str(first + second) in text
-            counted = await desk.give(Feedback(run=run.id, score=1 if right else -1))
+            counted = await desk.submit(Feedback(run=run.id, score=1 if right else -1))
             assert counted.pattern == report["pattern"]
         show = ["tuning", "show", "--nats", nats.url]
         told = await asyncio.to_thread(CliRunner().invoke, root, [*show, "--json"])

@@ -42,7 +42,7 @@ async def test_a_right_majority_that_gives_in_is_kept_and_the_flip_is_told_and_t
         entry = await run_feedback_bucket(running.bus).get(run.id)
         assert entry is not None
         known = RunFeedback.model_validate_json(entry.value or b"")
-        await FeedbackCounter(running.bus).give(Feedback(run=run.id, score=1))
+        await FeedbackCounter(running.bus).submit(Feedback(run=run.id, score=1))
         store = running.team.services.tuner.store
         await eventually(lambda: "user" in store.record(known.kind).models.get("cedar", {}))
         models = store.record(known.kind).models

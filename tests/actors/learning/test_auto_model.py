@@ -37,7 +37,7 @@ async def test_a_plain_question_goes_to_one_model_and_a_hard_one_to_the_team_wit
         said = ended.report["auto"]
         assert (said["kind"], said["pattern"], said["difficulty"]) == ("factual", "single", "easy")
         assert progress[0].text.startswith("auto chose single")
-        counted = await FeedbackCounter(running.bus).give(Feedback(run=plain.id, score=1))
+        counted = await FeedbackCounter(running.bus).submit(Feedback(run=plain.id, score=1))
         assert (counted.kind, counted.pattern) == ("factual", "single")
 
         store = running.team.services.tuner.store

@@ -85,16 +85,16 @@ async def test_a_run_that_is_taken_up_keeps_its_choice_whatever_was_learnt_since
     ways = arms(question, PATTERNS)
     run = scripted_run(HARD, id="taken.1", pattern="auto")
     async with tuner(nats.url, explore=0) as first, tuner(nats.url, explore=0) as second:
-        chosen = await first.of(run, "alice").choose(run, question, ways)
+        chosen = await first.advisor(run, "alice").choose(run, question, ways)
         against = [
             Observation(source="user", quality=0, arm=chosen.arm.name, caller=f"user {n}") for n in range(100)
         ]
         await first.store.add(question.kind, against)
         await eventually(lambda: second.store.record(question.kind).arm(chosen.arm.name).wrong > 50)
-        again = await second.of(run, "alice").choose(run, question, ways)
+        again = await second.advisor(run, "alice").choose(run, question, ways)
         assert again == chosen
         other = scripted_run(HARD, id="taken.2", pattern="auto")
-        fresh = await second.of(other, "alice").choose(other, question, ways)
+        fresh = await second.advisor(other, "alice").choose(other, question, ways)
         assert fresh.arm != chosen.arm
 
 
@@ -106,8 +106,8 @@ async def test_a_run_that_is_taken_up_keeps_its_model_though_others_are_trusted_
     before = arms(question, PATTERNS, (), Candidates(models=("ash", "beech")))
     later = arms(question, PATTERNS, (), Candidates(models=("cedar", "elm")))
     async with tuner(nats.url) as first, tuner(nats.url) as second:
-        chosen = await first.of(run, "alice").choose(run, question, before)
-        again = await second.of(run, "alice").choose(run, question, later)
+        chosen = await first.advisor(run, "alice").choose(run, question, before)
+        again = await second.advisor(run, "alice").choose(run, question, later)
     assert chosen.arm.model in ("ash", "beech")
     assert (again.arm.name, again.reason) == (chosen.arm.name, chosen.reason)
 
@@ -117,7 +117,7 @@ async def test_a_model_that_came_to_nothing_is_trusted_less(nats: RunningNats) -
     run = scripted_run("Write a limerick about the sea", id="failed.1", pattern="auto")
     ways = arms(question, PATTERNS, (), Candidates(models=("oak", "yew")))
     async with tuner(nats.url) as made:
-        advice = made.of(run, "alice")
+        advice = made.advisor(run, "alice")
         model = (await advice.choose(run, question, ways)).arm.model
         advice.failed(BackendFailed("broken"))
         await eventually(lambda: made.store.record("creative").models.get(model))
@@ -133,7 +133,7 @@ async def test_without_learning_the_usual_way_is_taken_and_nothing_is_kept(nats:
         assert ended.report["auto"]["reason"] == "the usual way; learning is off"
         assert await run_feedback_bucket(running.bus).get(run.id) is None
         with pytest.raises(UnknownRun):
-            await FeedbackCounter(running.bus).give(Feedback(run=run.id, score=1))
+            await FeedbackCounter(running.bus).submit(Feedback(run=run.id, score=1))
 
 
 async def test_a_run_goes_on_when_its_choice_cannot_be_kept(nats: RunningNats) -> None:
@@ -142,7 +142,7 @@ async def test_a_run_goes_on_when_its_choice_cannot_be_kept(nats: RunningNats) -
     async with connection(nats.url, "gone") as bus:
         cut = Tuner(bus, LearningSettings())
     run = scripted_run(HARD, id="cut.1", pattern="auto")
-    assert (await cut.of(run, "").choose(run, question, ways)).arm in ways
+    assert (await cut.advisor(run, "").choose(run, question, ways)).arm in ways
     cut.learn("reasoning", Observation(source="user", quality=1, arm="a"))
     await cut.flush()
     assert len(cut._waiting["reasoning"]) == 1, "it waits for the bus to come back"
@@ -161,7 +161,7 @@ async def test_what_users_say_counts_once_and_the_last_counts(bus: Bus) -> None:
     )
     await run_feedback_bucket(bus).put("said.1", known.encoded())
     with pytest.raises(NotEnded):
-        await counter.give(Feedback(run="said.1", score=1))
+        await counter.submit(Feedback(run="said.1", score=1))
     await run_feedback_bucket(bus).put("said.1", known.model_copy(update={"state": "ended"}).encoded())
 
     async def heard(good: float, bad: float) -> None:
@@ -171,17 +171,17 @@ async def test_what_users_say_counts_once_and_the_last_counts(bus: Bus) -> None:
 
         await eventually(so)
 
-    first = await counter.give(Feedback(run="said.1", score=-1, comment="no"))
+    first = await counter.submit(Feedback(run="said.1", score=-1, comment="no"))
     assert (first.score, first.replaced, first.pattern, first.kind) == (-1, None, "single", "code")
     await heard(0, 3)
-    assert (await counter.give(Feedback(run="said.1", score=1))).replaced == -1
+    assert (await counter.submit(Feedback(run="said.1", score=1))).replaced == -1
     await heard(3, 0)
-    await asyncio.gather(*(counter.give(Feedback(run="chatcmpl-said.1", score=1)) for _ in range(6)))
+    await asyncio.gather(*(counter.submit(Feedback(run="chatcmpl-said.1", score=1)) for _ in range(6)))
     await heard(3, 0)
     assert store.record("code").models["m"]["user"].right == pytest.approx(1, abs=0.05)
     for run, allowed in (("said.1", "bob"), ("never.1", "alice")):
         with pytest.raises(UnknownRun, match=run):
-            await counter.give(Feedback(run=run, score=1), lambda caller, who=allowed: caller == who)  # type: ignore[misc]
+            await counter.submit(Feedback(run=run, score=1), lambda caller, who=allowed: caller == who)  # type: ignore[misc]
     await store.stop()
 
 
@@ -222,7 +222,7 @@ async def test_what_is_known_of_other_kinds_follows_every_change_of_their_record
     first = store.trust("code").weight("m")
     await store.add("creative", [replace(observation, quality=0)] * 80)
     await eventually(lambda: store.trust("code").weight("m") < first)
-    await store.forget("creative")
+    await store.reset("creative")
     await eventually(lambda: store.trust("code").weight("m") == plain)
     await store.stop()
 
@@ -233,7 +233,7 @@ async def test_one_callers_words_are_bounded_through_whatever_gateways_they_come
         RecordStore(bus),
         run_feedback_bucket(bus),
     )
-    await store.forget("creative")
+    await store.reset("creative")
     await store.start()
 
     async def performed(name: str, caller: str) -> None:
@@ -246,14 +246,14 @@ async def test_one_callers_words_are_bounded_through_whatever_gateways_they_come
     async def flood(counter: FeedbackCounter, first: int) -> None:
         for number in range(first, first + 100):
             await performed(f"mallory.{number}", "mallory")
-            await counter.give(Feedback(run=f"mallory.{number}", score=-1), by="mallory")
+            await counter.submit(Feedback(run=f"mallory.{number}", score=-1), by="mallory")
 
     for number in range(60):
         await performed(f"many.{number}", f"user {number}")
-        await counters[number % 2].give(Feedback(run=f"many.{number}", score=1))
+        await counters[number % 2].submit(Feedback(run=f"many.{number}", score=1))
     await asyncio.gather(flood(counters[0], 0), flood(counters[1], 100))
     await performed("other.1", "ann")
-    await counters[0].give(Feedback(run="other.1", score=1), by="mallory")
+    await counters[0].submit(Feedback(run="other.1", score=1), by="mallory")
 
     def heard() -> bool:
         return sum(store.record("creative").callers.values()) > 60
@@ -263,7 +263,7 @@ async def test_one_callers_words_are_bounded_through_whatever_gateways_they_come
     words = record.models["m"]["user"]
     assert words.wrong < 30 < words.right
     assert "ann" not in record.callers, "a word is of who gives it, not of whose run it is about"
-    await store.forget("creative")
+    await store.reset("creative")
     await store.stop()
 
 
@@ -281,4 +281,4 @@ async def test_models_that_answer_alike_are_shown(nats: RunningNats, bus: Bus) -
         line for line in (await asyncio.to_thread(shown)).splitlines() if "blue" in line and "green" in line
     ]
     assert "94%" in row
-    await store.forget("creative")
+    await store.reset("creative")

@@ -49,7 +49,7 @@ async def test_a_judge_is_measured_by_what_users_say_of_the_answers_that_it_judg
         known = RunFeedback.model_validate_json(entry.value or b"")
         assert known.verdicts == {"echo": pytest.approx((verdict["score"] - 1) / 9)}
         store = running.team.services.tuner.store
-        await FeedbackCounter(running.bus).give(Feedback(run=run.id, score=-1))
+        await FeedbackCounter(running.bus).submit(Feedback(run=run.id, score=-1))
         await eventually(lambda: "echo" in store.record(known.kind).judges)
         record = store.record(known.kind)
         assert record.judges["echo"].right == pytest.approx(1 - known.verdicts["echo"])
@@ -88,14 +88,14 @@ async def test_debates_that_flip_are_counted_and_what_users_say_of_them_too(
     _, context = await debated(("7", "7", "8"), ("8", "8", "8"), priors=priors)
     run = context.run.model_copy(update={"id": f"flipped.{flip}"})
     async with tuner(nats.url) as tuning:
-        of = tuning.of(run, "alice")
+        of = tuning.advisor(run, "alice")
         assert of.kind is not None
         labels = {"kind": of.kind, "outcome": flip}
         before = figure("orchestra_debate_flips", **labels)
         judged = figure("orchestra_debate_flips_judged", **labels, rating=word)
         await of.ended(context, ANSWER, 1.0)
         assert figure("orchestra_debate_flips", **labels) == before + 1
-    await FeedbackCounter(bus).give(Feedback(run=run.id, score=-1 if word == "bad" else 1))
+    await FeedbackCounter(bus).submit(Feedback(run=run.id, score=-1 if word == "bad" else 1))
     assert figure("orchestra_debate_flips_judged", **labels, rating=word) == judged + 1
 
 
@@ -106,7 +106,9 @@ async def test_what_was_checked_of_a_teams_steps_is_learnt_of_who_wrote_them(nat
         "sums": [{"step": "task 2", "model": "thinker", "right": 1, "wrong": 1}],
     }
     async with tuner(nats.url) as tuning:
-        await tuning.of(context.run.model_copy(update={"id": "team.1"}), "alice").ended(context, ANSWER, 1.0)
+        await tuning.advisor(context.run.model_copy(update={"id": "team.1"}), "alice").ended(
+            context, ANSWER, 1.0
+        )
         store = tuning.store
 
         def learnt(kind: Kind, model: str) -> bool:
@@ -124,10 +126,10 @@ async def test_first_answers_of_a_debate_are_credited_by_what_its_user_says(
     _, context = await debated(("7", "7", "8"), ("7", "7", "7"), priors=priors)
     run = context.run.model_copy(update={"id": "debated.1"})
     async with tuner(nats.url) as tuning:
-        of = tuning.of(run, "alice")
+        of = tuning.advisor(run, "alice")
         await of.ended(context, ANSWER, 1.0)
         kind = of.kind or "factual"
-        await FeedbackCounter(bus).give(Feedback(run=run.id, score=1))
+        await FeedbackCounter(bus).submit(Feedback(run=run.id, score=1))
         await eventually(lambda: "user" in tuning.store.record(kind).models.get("third", {}))
         models = tuning.store.record(kind).models
     right = {name: models[name]["user"].right for name in priors}

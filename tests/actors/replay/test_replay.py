@@ -154,7 +154,7 @@ def test_ctrl_c_keeps_what_was_answered_and_resume_ends_it(tmp_path: Path) -> No
         (("--up",), "--up does not go with --replay"),
         (("--nats", "nats://127.0.0.1:1"), "--nats does not go with --replay"),
         (("--feedback", "2", "--no-learn"), "--feedback teaches and --no-learn forbids it"),
-        (("--form", "choice"), "record 'q0': gold: '1' is none of the options"),
+        (("--form", "choice"), "record 'q0': gold: '1' is not one of the options"),
         (("--scorer", "nowhere.py"), "nowhere.py is no file of Python"),
         (("--patterns", "ensemble", "--set", "auto.x=1"), "'auto' is none of --patterns ensemble"),
         (("--patterns", "chorus"), "no model 'orchestra/chorus'"),

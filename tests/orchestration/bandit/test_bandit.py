@@ -58,7 +58,7 @@ def test_before_anything_is_judged_the_priors_decide_nearly_always_and_say_so() 
         best(ARMS).arm.name,
         ARMS[1].name,
     }
-    assert {each.reason for each in chosen} == {"thought best before any run was judged"}
+    assert {each.reason for each in chosen} == {"has the best prior, no run was judged yet"}
 
 
 def test_judgements_turn_a_prior_that_was_wrong() -> None:

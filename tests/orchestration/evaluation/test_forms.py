@@ -50,11 +50,11 @@ def test_an_answer_is_right_when_it_comes_to_the_same(
 @pytest.mark.parametrize(
     ("form", "answer", "reason"),
     [
-        (AnswerForm.NUMBER, "a few", "is no number"),
-        (AnswerForm.CHOICE, "D", "is none of the options"),
-        (AnswerForm.REGEX, "(", "is no regular expression"),
-        (AnswerForm.EXACT, " … ", "says nothing"),
-        (AnswerForm.CONTAINS, "", "says nothing"),
+        (AnswerForm.NUMBER, "a few", "is not a number"),
+        (AnswerForm.CHOICE, "D", "is not one of the options"),
+        (AnswerForm.REGEX, "(", "is not a regular expression"),
+        (AnswerForm.EXACT, " … ", "is empty"),
+        (AnswerForm.CONTAINS, "", "is empty"),
     ],
 )
 def test_an_answer_that_cannot_be_right_is_refused_with_the_reason(

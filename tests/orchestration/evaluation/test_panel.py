@@ -25,7 +25,7 @@ def voice(number: int, model: str, **said: Any) -> dict[str, Any]:
 
 def report(*voices: dict[str, Any], dissent: tuple[tuple[int, ...], ...] = (), **said: Any) -> VoteReportRow:
     full = {"kind": "number", "voices": voices, "dissent": [{"voices": each} for each in dissent]}
-    found = VoteReportRow.found({"budget": {}, "ensemble": full | {"tokens_saved": 0} | said})
+    found = VoteReportRow.from_report({"budget": {}, "ensemble": full | {"tokens_saved": 0} | said})
     assert found is not None
     return found
 
@@ -145,7 +145,7 @@ def test_pairs_and_voices_that_were_read_wrong_are_counted_and_shown() -> None:
 
 
 def test_a_run_without_a_vote_has_no_figures_of_one() -> None:
-    assert VoteReportRow.found({"single": {"model": "a"}, "budget": {"tokens": {"used": 1}}}) is None
+    assert VoteReportRow.from_report({"single": {"model": "a"}, "budget": {"tokens": {"used": 1}}}) is None
     nothing = [asked("1", "1", None, a="1", b="2")]
     assert early_stop_figures(nothing).votes == 0
     assert reading_figures(nothing).equal_called_different is None

@@ -108,7 +108,7 @@ def test_two_who_change_places_change_the_sign(marks: list[tuple[bool, bool]]) -
 
 
 def test_nothing_has_no_mean_and_two_must_have_answered_the_same() -> None:
-    with pytest.raises(ValueError, match="no values"):
+    with pytest.raises(ValueError, match="without values"):
         mean_interval([])
     with pytest.raises(ValueError, match="zip"):
         difference([1.0], [1.0, 0.0])

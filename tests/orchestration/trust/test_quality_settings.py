@@ -28,16 +28,16 @@ def test_the_quality_of_models_is_read_by_name_and_by_kind(file: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "complaint"),
     [
-        ("foo = 1.0", "the quality of 'foo' is 1.0; it lies between 0 and 1"),
-        ("foo = 0", "the quality of 'foo' is 0; it lies between 0 and 1"),
+        ("foo = 1.0", "the quality of 'foo' is 1.0; it must be above 0 and below 1"),
+        ("foo = 0", "the quality of 'foo' is 0; it must be above 0 and below 1"),
         ("foo = true", "the quality of 'foo' is True"),
         ("foo = nan", "the quality of 'foo' is nan"),
         ('foo = "good"', "the quality of 'foo' is 'good'"),
         ("foo = [0.5]", "the quality of 'foo' is [0.5]"),
         ("foo = {code = 80}", "the quality of 'foo' at code is 80"),
-        ("foo = {coding = 0.8}", "'coding' of 'foo' is no kind of question; known: factual, reasoning"),
-        ("gpt-4.1 = 0.9", "A model's name with a dot stands in quotes"),
-        ('"" = 0.9', "a model's name is empty"),
+        ("foo = {coding = 0.8}", "unknown kind of question 'coding' for 'foo'; allowed: factual, reasoning"),
+        ("gpt-4.1 = 0.9", "Put the name of a model with a dot in quotes"),
+        ('"" = 0.9', "the name of a model is empty"),
     ],
 )
 def test_a_quality_that_means_nothing_is_refused_with_the_way_out(
