@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from orchestration.messages import Generation
+from orchestration.messages import TextGeneration
 
 ASCII_PER_TOKEN = 4.0
 """Characters of English prose. Code and mathematics have 2.5 to 3.5, which only a count can tell."""
@@ -14,11 +14,12 @@ MESSAGE_TOKENS = 4
 """Tokens of the template around each message of a chat."""
 
 
-def likely_prompt(generation: Generation) -> int:
+def likely_prompt(generation: TextGeneration) -> int:
     """The estimated tokens that a model reads: of the conversation or the prompt, and of the prefix."""
-    texts = [said.content for said in generation.messages] or [generation.prompt]
-    read = sum(likely_tokens(text) + MESSAGE_TOKENS for text in (*texts, generation.prefix) if text)
-    return len(generation.prompt_ids) + round(read)
+    texts = (*generation.texts, generation.prefix)
+    read = sum(likely_tokens(text) + MESSAGE_TOKENS for text in texts if text)
+    ids = len(generation.prompt_ids) if generation.kind == "completion" else 0
+    return ids + round(read)
 
 
 def likely_tokens(text: str) -> float:

@@ -18,7 +18,7 @@ from actors.runtime.envelope import current_envelope
 from actors.streams.client import StreamClient
 from actors.telemetry.telemetry import span, traceparent
 from orchestration.errors import BusUnavailable
-from orchestration.messages import Generation, Progress, Run, TextDelta
+from orchestration.messages import Progress, TextDelta, Work
 
 log = logging.getLogger(__name__)
 
@@ -58,7 +58,7 @@ class Agent(Actor):
             self._beating.cancel()
 
     @abstractmethod
-    def work(self, prompt: Prompt) -> Generation | Run:
+    def work(self, prompt: Prompt) -> Work:
         """What to put on a queue for `prompt`. Raises an `OrchestraError` when nothing can serve it."""
 
     async def on_prompt(self, prompt: Prompt) -> AsyncIterator[PromptChunk]:

@@ -25,7 +25,7 @@ from orchestration.accounts import accounts_of
 from orchestration.bandit.durations import Durations
 from orchestration.errors import InternalError, OrchestraError
 from orchestration.fitting import MAX_END_BYTES, fitting
-from orchestration.messages import ChatMessage, End, Generation, Run, RunEnd, Step, StreamEnd, TextDelta
+from orchestration.messages import ChatMessage, End, Generation, Run, RunEnd, Step, StreamEnd, TextDelta, Work
 from orchestration.patterns import (
     COORDINATOR,
     BudgetTracker,
@@ -49,7 +49,7 @@ class RunExecution:
     `known` the steps that it finished. `step_cache` records the steps of this coordinator.
     """
 
-    work: Generation | Run
+    work: Work
     envelope: Envelope
     writer: StreamWriter
     run_events: RunEventPublisher
@@ -91,7 +91,7 @@ class Coordinator(Actor):
             trace = traceparent(execution.envelope.trace) or new_trace()
             execution.envelope = replace(execution.envelope.with_trace(trace), pattern=execution.pattern)
             execution.run_events.add("started", _started(execution))
-            if isinstance(work, Generation):
+            if work.kind != "run":
                 return await self._generate(work, execution)
             tuning = self.services.tuner.advisor(work, execution.envelope.caller)
             context = self._context(work, execution, tuning)
@@ -199,7 +199,7 @@ def _sound(item: Any) -> TextDelta:
 def _started(execution: RunExecution) -> dict[str, Any]:
     """The fields of the event `started`."""
     fields = {"pattern": execution.pattern, "attempt": execution.run_events.attempt}
-    return fields | {"model": execution.work.model} if isinstance(execution.work, Generation) else fields
+    return fields | {"model": execution.work.model} if execution.work.kind != "run" else fields
 
 
 def _choice(context: RunContext) -> dict[str, str]:

@@ -6,7 +6,7 @@ from collections.abc import Container
 
 from prometheus_client import Counter, Gauge, Histogram
 
-from orchestration.messages import Generation, Run
+from orchestration.messages import Work
 
 RUNS = Counter("orchestra_runs", "Runs ended", ["pattern", "outcome"])
 RUN_SECONDS = Histogram(
@@ -24,9 +24,9 @@ STEPS_RECORDED = Counter(
 STEPS = Counter("orchestra_steps", "Steps of runs finished", ["agent", "outcome"])
 
 
-def pattern_label(work: Generation | Run, known: Container[str]) -> str:
+def pattern_label(work: Work, known: Container[str]) -> str:
     """The pattern's name, `none` for a generation. Names that callers make up are all `unknown`, so that they
     cannot grow the metrics."""
-    if isinstance(work, Generation):
+    if work.kind != "run":
         return "none"
     return work.pattern if work.pattern in known else "unknown"

@@ -17,7 +17,16 @@ from actors.agents.services import AgentServices
 from actors.runtime.envelope import Envelope
 from actors.telemetry.telemetry import span, traceparent
 from orchestration.errors import InvalidRequest, NoNode
-from orchestration.messages import Finish, Generation, Priority, Step, StreamEnd, TextDelta, Vectors
+from orchestration.messages import (
+    EmbeddingGeneration,
+    Finish,
+    Generation,
+    Priority,
+    Step,
+    StreamEnd,
+    TextDelta,
+    Vectors,
+)
 from orchestration.patterns import GenerationRequest
 from orchestration.patterns.base import StepAccepted
 
@@ -79,7 +88,7 @@ class ModelClient(ABC):
         model = min((card.name for card in cards if card.kind == "embedding"), default=None)
         if model is None:
             raise NoNode(f"{why}, and no live node serves one")
-        work = Generation(id=streams.new_id(), kind="embedding", model=model, inputs=tuple(texts))
+        work = EmbeddingGeneration(id=streams.new_id(), model=model, inputs=tuple(texts))
         vectors: list[list[float]] = [[] for _ in texts]
         async with aclosing(streams.stream(work, self.envelope)) as events:
             async for event in events:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from actors.cluster.registry import Registry
-from orchestration.messages import Continuation, Generation
+from orchestration.messages import ChatGeneration, Continuation, Generation
 from orchestration.patterns import GenerationRequest
 from orchestration.roles import Role, choose_model
 from orchestration.small_models import is_small
@@ -19,7 +19,7 @@ def role_generation(
         cards = cards | {request.model: card}
     model = choose_model(request.model, role.models, cards, registry.known)
     small = is_small(cards[model])
-    return Generation(
+    return ChatGeneration(
         id=generation_id,
         model=model,
         messages=role.before(request.messages, small=small),

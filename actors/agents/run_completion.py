@@ -27,13 +27,12 @@ from orchestration.fitting import MAX_END_BYTES, fitting
 from orchestration.messages import (
     End,
     Finish,
-    Generation,
     JoinedText,
     Priority,
-    Run,
     RunEnd,
     StreamPosition,
     TextDelta,
+    Work,
 )
 from orchestration.patterns import ResumeFilter
 
@@ -44,7 +43,7 @@ class RunCompletion:
     def __init__(
         self,
         delivery: Delivery,
-        work: Generation | Run,
+        work: Work,
         envelope: Envelope,
         position: StreamPosition | None = None,
         *,
@@ -65,13 +64,16 @@ class RunCompletion:
         records = StepRecords(delivery.bus, work.id)
         self.execution = RunExecution(work, envelope, writer, run_events, records)
         if position is not None:
-            self.execution.resume_filter = ResumeFilter(position.text, position.tokens)
+            begun = position.continuation
+            self.execution.resume_filter = ResumeFilter(begun.text, begun.tokens)
 
     def make_writer(self, address: StreamAddress, position: StreamPosition | None) -> StreamWriter:
         if position is None:
             return StreamWriter(self.delivery.bus, address, self._gone)
-        writer = position.writer or token_hex(4)
-        return StreamWriter(self.delivery.bus, address, self._gone, writer, position.seq)
+        begun = position.continuation
+        return StreamWriter(
+            self.delivery.bus, address, self._gone, begun.writer or token_hex(4), begun.first_seq
+        )
 
     def cancel(self) -> None:
         """Cancel the run: the caller no longer wants the answer."""
@@ -163,7 +165,7 @@ class JobCompletion(RunCompletion):
     def __init__(
         self,
         delivery: Delivery,
-        work: Generation | Run,
+        work: Work,
         envelope: Envelope,
         attempts: JobAttempts,
         *,

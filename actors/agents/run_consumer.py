@@ -34,7 +34,7 @@ from actors.runtime.service import invalid_request
 from actors.streams.client import ID_HEADER
 from actors.streams.handoff import stream_position
 from orchestration.errors import Cancelled, InternalError, OrchestraError
-from orchestration.messages import Finish, Generation, Priority, Run, RunEnd, StreamPosition, encode_event
+from orchestration.messages import Finish, Priority, Run, RunEnd, StreamPosition, Work, encode_event
 from orchestration.patterns import BUILT_IN, Catalogue
 
 log = logging.getLogger(__name__)
@@ -157,9 +157,7 @@ class RunConsumer:
             completion.execution.known = await completion.execution.records.known()
             self._begin(priority, completion)
 
-    def _on_job(
-        self, priority: Priority, delivery: Delivery, work: Generation | Run, envelope: Envelope
-    ) -> None:
+    def _on_job(self, priority: Priority, delivery: Delivery, work: Work, envelope: Envelope) -> None:
         """Begin a job. Its deadline is that of the attempt, not that of its submission."""
         timed = Envelope.within(self.jobs.attempt_timeout_s, trace=envelope.trace, caller=envelope.caller)
         label = pattern_label(work, self.catalogue)

@@ -8,7 +8,7 @@ from actors.agents.role_generation import role_generation
 from actors.bus.bus import Bus
 from actors.cluster.registry import Registry
 from actors.streams.client import StreamClient
-from orchestration.messages import ChatMessage, Generation, Priority, Run, Sampling
+from orchestration.messages import ChatMessage, Priority, Run, Sampling, Work
 from orchestration.patterns import GenerationRequest
 from orchestration.roles import Role
 
@@ -23,7 +23,7 @@ class Specialist(Agent):
         self.role = role
         self.registry = registry
 
-    def work(self, prompt: Prompt) -> Generation | Run:
+    def work(self, prompt: Prompt) -> Work:
         request = GenerationRequest(
             name="prompt",
             agent=self.role.name,

@@ -30,6 +30,7 @@ from orchestration.errors import (
     UnknownModel,
 )
 from orchestration.messages import (
+    CompletionGeneration,
     Finish,
     FinishReason,
     Generation,
@@ -38,6 +39,7 @@ from orchestration.messages import (
     ModelCard,
     Sampling,
     TextDelta,
+    TextGeneration,
     TokenLogprob,
     TopLogprob,
     Usage,
@@ -202,13 +204,13 @@ class EchoBackend(Backend):
             usage=Usage(prompt_tokens=prompt_tokens, completion_tokens=generation.prefix_tokens + sent),
         )
 
-    def _answer(self, generation: Generation) -> tuple[int, Iterator[str], FinishReason]:
+    def _answer(self, generation: TextGeneration) -> tuple[int, Iterator[str], FinishReason]:
         """Prompt tokens, the words of the answer, and the finish reason. Raises `InvalidRequest` and
         subclasses."""
         settings, sampling = self._settings, generation.sampling
         if generation.kind == "chat" and not generation.messages:
             raise InvalidRequest("a chat needs at least one message", param="messages")
-        prompt_text = " ".join(m.content for m in generation.messages) or _prompt(generation)
+        prompt_text = " ".join(generation.texts) if generation.kind == "chat" else _prompt(generation)
         prompt_tokens = len(prompt_text.split())
         room = settings.context_tokens - prompt_tokens
         if room <= 0:
@@ -241,15 +243,15 @@ def _guided(guide: GuidedDecoding) -> str:
     return json.dumps(schema_instance(guide.json_schema), ensure_ascii=False)
 
 
-def _said_last(generation: Generation) -> str:
+def _said_last(generation: TextGeneration) -> str:
     """The last user message, else the last message, else the prompt."""
-    for message in reversed(generation.messages):
-        if message.role == "user":
-            return message.content
-    return generation.messages[-1].content if generation.messages else _prompt(generation)
+    if generation.kind == "completion":
+        return _prompt(generation)
+    of_user = [message.content for message in generation.messages if message.role == "user"]
+    return (of_user or generation.texts)[-1]
 
 
-def _prompt(generation: Generation) -> str:
+def _prompt(generation: CompletionGeneration) -> str:
     return generation.prompt or " ".join(map(str, generation.prompt_ids))
 
 

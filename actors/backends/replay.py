@@ -35,6 +35,7 @@ from orchestration.messages import (
     Hardware,
     ModelCard,
     TextDelta,
+    TextGeneration,
     Usage,
 )
 
@@ -129,14 +130,17 @@ class ReplayBackend(Backend):
             if not self.running[key]:
                 del self.running[key]
         asked = record.prompt_tokens(generation.model, sample)
-        asked = asked or sum(text_tokens(each.content) for each in generation.messages)
+        asked = asked or sum(map(text_tokens, generation.texts))
         yield Finish(reason=reason, usage=Usage(prompt_tokens=asked, completion_tokens=tokens))
 
-    def _found(self, generation: Generation) -> RecordedQuestion:
-        said = [(each.role, each.content) for each in generation.messages]
-        record = self._questions.find(said or [("user", generation.prompt)])
+    def _found(self, generation: TextGeneration) -> RecordedQuestion:
+        if generation.kind == "chat":
+            said = [(each.role, each.content) for each in generation.messages]
+        else:
+            said = [("user", generation.prompt)]
+        record = self._questions.find(said)
         if record is None or generation.model not in record.answers:
-            last = said[-1][1] if said else generation.prompt
+            last = said[-1][1] if said else ""
             shown = " ".join(last.split())
             shown = shown if len(shown) <= _SHOWN else f"{shown[:_SHOWN]}…"
             what = "this question" if record is None else f"question {record.id!r}"

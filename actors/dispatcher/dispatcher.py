@@ -251,7 +251,7 @@ class Dispatcher(Actor):
             )
             return
         job.cancelled = job.cancelled or not position.open
-        if position.writer:
+        if position.continuation.writer:
             job.body = migration.with_continuation(job.delivery.message.data, position, job.queue.model)
         job.refusals_before = self.placer.refusals(job.queue.model)
         self._enqueue(job)

@@ -68,4 +68,4 @@ class HungNodes:
         position = await peek(self.bus, call.id, min(age_s, call.limit_s))
         if position is None or position.alive:  # it may fall silent later
             call.alive_at = time.monotonic()
-        call.has_output = position is not None and (position.seq > 0 or not position.open)
+        call.has_output = position is not None and (position.events > 0 or not position.open)

@@ -17,7 +17,7 @@ from actors.dispatcher.job import Job
 from actors.jobs.dead_letters import dead_letter_delivery
 from actors.streams.handoff import request_race, stream_position
 from orchestration.errors import BusUnavailable, DeadlineExceeded, InternalError, OrchestraError
-from orchestration.messages import Continuation, Generation, StreamPosition
+from orchestration.messages import StreamPosition, decode_generation
 
 log = logging.getLogger(__name__)
 
@@ -42,7 +42,8 @@ async def prepare_hedge(bus: Bus, job: Job, decision_subject: str) -> tuple[str,
     position = await request_race(bus, job.id, decision_subject)
     if not position.open or position.alive:
         return "", b""
-    return position.writer, with_continuation(job.delivery.message.data, position, job.queue.model)
+    body = with_continuation(job.delivery.message.data, position, job.queue.model)
+    return position.continuation.writer, body
 
 
 async def wait_for_bus(bus: Bus, job: Job, pause_s: float) -> bool:
@@ -82,19 +83,14 @@ def with_continuation(body: bytes, position: StreamPosition, model: str) -> byte
     """The generation in `body` for `model`, to be continued at `position`. A body that cannot be read is
     returned unchanged; the node reports what is wrong with it."""
     try:
-        generation = Generation.model_validate_json(body)
+        generation = decode_generation(body)
     except ValidationError:
         return body
     return (
         generation.model_copy(
             update={
                 "model": model,
-                "continuation": Continuation(
-                    text=position.text,
-                    tokens=position.tokens,
-                    first_seq=position.seq,
-                    writer=position.writer,
-                ),
+                "continuation": position.continuation,
             }
         )
         .model_dump_json(exclude_defaults=True)

@@ -23,7 +23,7 @@ from actors.engine.sampling import SamplingPlan
 from actors.engine.settings import EngineSettings
 from actors.engine.stats import EngineStats
 from actors.engine.token_rules import TokenRules
-from actors.engine.tool_calling import parse_outputs, tool_error, with_call_guide
+from actors.engine.tool_calling import guide_error, parse_outputs, with_call_guide
 from actors.models.errors import ModelError
 from actors.telemetry.memory import release_memory
 from orchestration.errors import (
@@ -36,7 +36,15 @@ from orchestration.errors import (
     UnknownModel,
 )
 from orchestration.json_schema import resolve_references
-from orchestration.messages import Finish, Generation, Hardware, ModelCard, Usage
+from orchestration.messages import (
+    EmbeddingGeneration,
+    Finish,
+    Generation,
+    Hardware,
+    ModelCard,
+    TextGeneration,
+    Usage,
+)
 from orchestration.model_memory import Residency
 
 log = logging.getLogger(__name__)
@@ -180,6 +188,10 @@ class EngineBackend(Backend):
         with model.engine.place():
             if isinstance(model, EmbeddingModel):
                 outputs = self._embedded(model, generation)
+            elif generation.kind == "embedding":
+                raise InvalidRequest(
+                    f"model {generation.model!r} is a chat model and makes no embeddings", param="model"
+                )
             else:
                 outputs = self._answered(model, _with_own_references(with_call_guide(generation)))
             async with aclosing(outputs):
@@ -192,7 +204,7 @@ class EngineBackend(Backend):
             async for item in _received(queue):
                 yield item
 
-    async def _answered(self, model: ChatModel, generation: Generation) -> AsyncGenerator[Output, None]:
+    async def _answered(self, model: ChatModel, generation: TextGeneration) -> AsyncGenerator[Output, None]:
         """The outputs of a generation; checked at the end if the grammar covers only part of the schema."""
         relaxed = await self._relaxed(model, generation)
         if not relaxed:
@@ -209,11 +221,11 @@ class EngineBackend(Backend):
         try:
             check = SchemaCheck(generation.guide.json_schema)
         except InvalidGuide as error:
-            raise (error if generation.offer is None else tool_error(error)) from error
+            raise guide_error(generation, error) from error
         async for item in checked_outputs(written, check, relaxed, again):
             yield item
 
-    async def _relaxed(self, model: ChatModel, generation: Generation) -> tuple[str, ...]:
+    async def _relaxed(self, model: ChatModel, generation: TextGeneration) -> tuple[str, ...]:
         """The parts of the schema that the grammar does not enforce."""
         guide = generation.guide
         if guide is None or guide.json_schema is None:
@@ -221,9 +233,9 @@ class EngineBackend(Backend):
         try:
             return (await self._aside(partial(model.guides.compile, guide))).relaxed
         except InvalidGuide as error:
-            raise (error if generation.offer is None else tool_error(error)) from error
+            raise guide_error(generation, error) from error
 
-    async def _written(self, model: ChatModel, generation: Generation) -> AsyncGenerator[Output, None]:
+    async def _written(self, model: ChatModel, generation: TextGeneration) -> AsyncGenerator[Output, None]:
         """The engine's outputs."""
         async with self._output_queue(model) as queue:
             job = await self._chat_job(model, generation, queue)
@@ -245,20 +257,16 @@ class EngineBackend(Backend):
             model.engine.wake()
 
     async def _chat_job(
-        self, model: ChatModel, generation: Generation, queue: OutputQueue
+        self, model: ChatModel, generation: TextGeneration, queue: OutputQueue
     ) -> ChatJob | Finish:
-        if generation.kind == "embedding":
-            raise InvalidRequest(
-                f"model {generation.model!r} is a chat model and makes no embeddings", param="model"
-            )
         if generation.guide is None and _chars(generation) <= _INLINE_CHARS:
             return self._prepared(model, generation, queue)
         try:
             return await self._aside(lambda: self._prepared(model, generation, queue))
         except InvalidGuide as error:
-            raise (error if generation.offer is None else tool_error(error)) from error
+            raise guide_error(generation, error) from error
 
-    def _prepared(self, model: ChatModel, generation: Generation, queue: OutputQueue) -> ChatJob | Finish:
+    def _prepared(self, model: ChatModel, generation: TextGeneration, queue: OutputQueue) -> ChatJob | Finish:
         """The job for the engine; a `Finish` if the prefix is already the whole answer."""
         guide = None if generation.guide is None else model.guides.compile(generation.guide)
         sampling = generation.sampling
@@ -302,7 +310,7 @@ class EngineBackend(Backend):
         return await asyncio.get_running_loop().run_in_executor(self._prepare, work)
 
 
-def _with_own_references(generation: Generation) -> Generation:
+def _with_own_references(generation: TextGeneration) -> TextGeneration:
     """The generation with its schema's references resolved. Raises `InvalidGuide` for an external one."""
     guide = generation.guide
     if guide is None or guide.json_schema is None:
@@ -329,11 +337,10 @@ async def _received(queue: OutputQueue) -> AsyncIterator[Output]:
 
 
 def _chars(generation: Generation) -> int:
-    messages = len(generation.prefix) + sum(len(message.content) for message in generation.messages)
-    return messages + len(generation.prompt) + sum(map(len, generation.inputs))
+    return len(generation.prefix) + sum(map(len, generation.texts))
 
 
-def _tokenised(model: EmbeddingModel, generation: Generation, queue: OutputQueue) -> EmbeddingJob:
+def _tokenised(model: EmbeddingModel, generation: EmbeddingGeneration, queue: OutputQueue) -> EmbeddingJob:
     inputs = []
     for text in generation.inputs:
         tokens = model.tokenizer.encode_sentence(text)

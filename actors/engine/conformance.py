@@ -20,7 +20,7 @@ from jsonschema.validators import extend
 from actors.backends.base import Output
 from orchestration.errors import InvalidGuide
 from orchestration.json_schema import Schema, subschemas
-from orchestration.messages import ChatMessage, Finish, Generation, TextDelta, TokenLogprob
+from orchestration.messages import ChatMessage, Finish, TextDelta, TextGeneration, TokenLogprob
 
 PATTERN_TIMEOUT_S = 0.2
 """Time limit of a caller's regular expression; the pattern is not checked beyond it."""
@@ -121,8 +121,8 @@ async def checked_outputs(
 
 
 def correction(
-    generation: Generation,
-    write: Callable[[Generation], AsyncGenerator[Output, None]],
+    generation: TextGeneration,
+    write: Callable[[TextGeneration], AsyncGenerator[Output, None]],
     answer: str,
     wrong: str,
 ) -> AsyncGenerator[Output, None] | None:

@@ -10,7 +10,7 @@ from actors.models.chat_template import ChatTemplate
 from actors.models.manifest import ModelManifest
 from actors.models.tokenizer import Tokenizer
 from orchestration.errors import ContextTooLong, InvalidRequest
-from orchestration.messages import Generation
+from orchestration.messages import ChatGeneration, CompletionGeneration, TextGeneration
 
 
 class PromptBuilder:
@@ -29,7 +29,7 @@ class PromptBuilder:
                 tokenizer.control_tokens,
             )
 
-    def build(self, generation: Generation) -> NDArray[np.int64]:
+    def build(self, generation: TextGeneration) -> NDArray[np.int64]:
         """The prompt's token ids [t], 1 <= t < context.
 
         Raises InvalidRequest for an empty prompt, and ContextTooLong for one that is too long.
@@ -44,11 +44,11 @@ class PromptBuilder:
             raise error
         return np.array(ids, np.int64)
 
-    def prefix(self, generation: Generation) -> NDArray[np.int64]:
+    def prefix(self, generation: TextGeneration) -> NDArray[np.int64]:
         """The token ids of the answer's prefix, which follow the prompt."""
         return np.array(self._tokenizer.encode(generation.prefix, specials=False), np.int64)
 
-    def _chat(self, generation: Generation) -> list[int]:
+    def _chat(self, generation: ChatGeneration) -> list[int]:
         if not generation.messages:
             raise InvalidRequest("messages is empty; send at least one", param="messages")
         if self._template is None:
@@ -64,7 +64,7 @@ class PromptBuilder:
             ids.insert(0, bos)
         return ids
 
-    def _completion(self, generation: Generation) -> list[int]:
+    def _completion(self, generation: CompletionGeneration) -> list[int]:
         if generation.prompt_ids:
             return self._known(generation.prompt_ids)
         ids = self._tokenizer.encode(generation.prompt, specials=False)

@@ -23,6 +23,7 @@ from orchestration.messages import (
     GuidedDecoding,
     Sampling,
     TextDelta,
+    TextGeneration,
     Tool,
     ToolCall,
     ToolOffer,
@@ -31,13 +32,13 @@ from orchestration.messages import (
 _CLOSED = {"additionalProperties": False}
 
 
-def with_call_guide(generation: Generation) -> Generation:
+def with_call_guide(generation: TextGeneration) -> TextGeneration:
     """The generation with the guide and the prompt for its tools. Raises `InvalidRequest` for invalid
     tools."""
-    offer = generation.offer
-    if offer is None:
+    if generation.kind != "chat" or generation.offer is None:
         return generation
-    if _is_optional(generation):
+    offer = generation.offer
+    if offer.choice == "auto":
         if generation.guide is not None:
             return generation
         changes = {
@@ -65,16 +66,20 @@ def with_call_guide(generation: Generation) -> Generation:
     )
 
 
-def tool_error(error: InvalidGuide) -> InvalidRequest:
-    """The error for a guide that was made from functions."""
+def guide_error(generation: TextGeneration, error: InvalidGuide) -> InvalidRequest:
+    """The error for an invalid guide, which may have been made from functions."""
+    if generation.kind != "chat" or generation.offer is None:
+        return error
     return InvalidRequest(f"the parameters of a function: {error.message}", param="tools")
 
 
 def parse_outputs(outputs: AsyncIterator[Output], generation: Generation) -> AsyncIterator[Output]:
     """The outputs of the guided `generation`, as text or as a tool call."""
-    if generation.offer is None or (_is_optional(generation) and generation.guide is not None):
+    if generation.kind != "chat" or generation.offer is None:
         return outputs
-    if _is_optional(generation):
+    if generation.offer.choice == "auto":
+        if generation.guide is not None:
+            return outputs
         return _as_text_or_call(outputs, generation.sampling, begun=bool(generation.prefix))
     return parse_call_outputs(outputs)
 
@@ -165,11 +170,6 @@ def _schema(tools: Sequence[Tool]) -> dict[str, Any]:
         properties = {"name": {"const": tool.name}, "arguments": {"$ref": place}}
         forms.append({"type": "object", "properties": properties, "required": [*properties], **_CLOSED})
     return (forms[0] if len(forms) == 1 else {"anyOf": forms}) | {"$defs": parameters}
-
-
-def _is_optional(generation: Generation) -> bool:
-    """Whether it may call a tool but need not."""
-    return generation.offer is not None and generation.offer.choice == "auto"
 
 
 def _with_functions(messages: tuple[ChatMessage, ...], offer: ToolOffer) -> tuple[ChatMessage, ...]:

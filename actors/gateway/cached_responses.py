@@ -16,7 +16,7 @@ from actors.gateway.response_cache import ResponseCache
 from actors.gateway.settings import GatewaySettings
 from actors.openai_api.encoder import ChoiceEvent
 from actors.runtime.envelope import Envelope
-from orchestration.messages import Generation, Run, StreamEvent
+from orchestration.messages import StreamEvent, Work
 from orchestration.response_cache import fingerprint, is_deterministic
 
 _COUNTERS = {origin: CACHE.labels(origin) for origin in ("hit", "shared", "miss")}
@@ -79,19 +79,19 @@ class CachedResponses:
         return response
 
     def _events(
-        self, response: Response, work: Generation | Run, options: CacheOptions, envelope: Envelope
+        self, response: Response, work: Work, options: CacheOptions, envelope: Envelope
     ) -> AsyncGenerator[StreamEvent, None]:
         if not self._is_cached(work, options):
             return self.client.stream(work, envelope)
         return self._cached(response, work, options, envelope)
 
-    def _is_cached(self, work: Generation | Run, options: CacheOptions) -> bool:
+    def _is_cached(self, work: Work, options: CacheOptions) -> bool:
         if not self.settings.cache.enabled or options.no_store or options.ttl == 0:
             return False
         return options.force or is_deterministic(work)
 
     async def _cached(
-        self, response: Response, work: Generation | Run, options: CacheOptions, envelope: Envelope
+        self, response: Response, work: Work, options: CacheOptions, envelope: Envelope
     ) -> AsyncGenerator[StreamEvent, None]:
         key = fingerprint(work, self.authenticator.namespace(envelope.caller))
         cached = self.cache.local(key, options.ttl)
@@ -122,7 +122,7 @@ class CachedResponses:
         self,
         key: str,
         stream_key: str,
-        work: Generation | Run,
+        work: Work,
         options: CacheOptions,
         envelope: Envelope,
     ) -> SharedStream:

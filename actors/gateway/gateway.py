@@ -23,7 +23,7 @@ from actors.streams.client import StreamClient
 from actors.telemetry.telemetry import recorded_trace_id
 from orchestration.errors import BusUnavailable, DeadlineExceeded, Unavailable
 from orchestration.limits import Permit, QuotaLimit, RateLimiter
-from orchestration.messages import Generation, Run
+from orchestration.messages import Run, Work
 from orchestration.patterns import BUILT_IN, Catalogue
 
 
@@ -127,7 +127,7 @@ class Gateway:
                 request.encoder.add(event)
         return response.origin, request.encoder.encode_full()
 
-    async def reserve_tokens(self, work: Generation | Run, envelope: Envelope) -> TokenReservation:
+    async def reserve_tokens(self, work: Work, envelope: Envelope) -> TokenReservation:
         """Reserve the tokens of work that is done elsewhere. Raises `LimitExceeded`, `TooManyTokens`."""
         return await self.client.reserve(work, envelope.caller)
 

@@ -11,7 +11,7 @@ from actors.gateway.token_reservation import TokenReservation
 from actors.runtime.envelope import Envelope
 from actors.streams.client import StreamClient
 from orchestration.limits import RateLimiter, TokenEstimates
-from orchestration.messages import Generation, Run, StreamEvent
+from orchestration.messages import StreamEvent, Work
 
 
 class MeteredClient:
@@ -26,7 +26,7 @@ class MeteredClient:
         self.assumed_tokens = assumed_tokens
         self.estimates = TokenEstimates()
 
-    def stream(self, work: Generation | Run, envelope: Envelope) -> AsyncGenerator[StreamEvent, None]:
+    def stream(self, work: Work, envelope: Envelope) -> AsyncGenerator[StreamEvent, None]:
         """The events of `work`; closing the generator cancels it.
 
         Raises `LimitExceeded` and `TooManyTokens` for tokens, and what `StreamClient.stream` raises.
@@ -35,7 +35,7 @@ class MeteredClient:
             return self.client.stream(work, envelope)
         return self._metered(work, envelope)
 
-    async def _metered(self, work: Generation | Run, envelope: Envelope) -> AsyncGenerator[StreamEvent, None]:
+    async def _metered(self, work: Work, envelope: Envelope) -> AsyncGenerator[StreamEvent, None]:
         reservation = await self.reserve(work, envelope.caller)
         try:
             async with aclosing(self.client.stream(work, envelope)) as events:
@@ -45,11 +45,11 @@ class MeteredClient:
         finally:
             reservation.settle()
 
-    async def reserve(self, work: Generation | Run, caller: str) -> TokenReservation:
+    async def reserve(self, work: Work, caller: str) -> TokenReservation:
         """Reserve the tokens of `work`, drawing quota of other gateways if needed. Raises `LimitExceeded`
         and `TooManyTokens`."""
         return await self.shared_limits.acquire(lambda: self.reserve_here(work, caller))
 
-    def reserve_here(self, work: Generation | Run, caller: str) -> TokenReservation:
+    def reserve_here(self, work: Work, caller: str) -> TokenReservation:
         """Reserve them from the quota of this gateway. Raises like `reserve`."""
         return TokenReservation(self.limits, self.estimates, caller, work, self.assumed_tokens)

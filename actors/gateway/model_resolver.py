@@ -10,7 +10,7 @@ from typing import Literal
 from actors.cluster.registry import Registry
 from actors.gateway.fields import UPSTREAM, Upstreams
 from orchestration.errors import DeadlineExceeded, InvalidRequest, NoNode, OrchestraError, UnknownModel
-from orchestration.messages import Generation, ModelCard, NodeInfo, Run
+from orchestration.messages import ModelCard, NodeInfo, Work
 from orchestration.patterns import BUILT_IN, Catalogue, Pattern
 from orchestration.virtual_models import pattern_name
 
@@ -81,7 +81,7 @@ class ModelResolver:
             return Upstreams.ALL
         return Upstreams.SOME if model is not None and (having or not nodes) else Upstreams.NONE
 
-    def missed_deadline(self, work: Generation | Run, error: DeadlineExceeded) -> OrchestraError:
+    def missed_deadline(self, work: Work, error: DeadlineExceeded) -> OrchestraError:
         """Return the error of work without an event until its deadline: `NoNode` if no node serves it."""
         model = work.model
         if self.cards if model is None else self.registry.card(model):

@@ -30,7 +30,18 @@ from actors.openai_api.encoder import ResponseEncoder, TextEncoder
 from actors.runtime.failures import wrap_unexpected_errors
 from actors.runtime.service import invalid_request
 from orchestration.errors import InvalidRequest, NoNode
-from orchestration.messages import ChatMessage, Generation, GuidedDecoding, Priority, Run, Sampling
+from orchestration.messages import (
+    ChatGeneration,
+    ChatMessage,
+    CompletionGeneration,
+    EmbeddingGeneration,
+    Generation,
+    GuidedDecoding,
+    Priority,
+    Run,
+    Sampling,
+    Work,
+)
 
 B = TypeVar("B", bound=WorkBody)
 DEFAULT_CACHE = CacheOptions()
@@ -40,7 +51,7 @@ DEFAULT_CACHE = CacheOptions()
 class AdmittedRequest:
     """A request that was admitted: its work, the encoder of its response, and its cache options."""
 
-    work: Generation | Run
+    work: Work
     encoder: ResponseEncoder
     stream: bool
     cache: CacheOptions = DEFAULT_CACHE
@@ -90,14 +101,14 @@ def _look_up(raw: bytes, kind: ModelKind, resolver: ModelResolver) -> None:
 def admit_chat(body: ChatBody, work_id: str, resolver: ModelResolver) -> AdmittedRequest:
     """Admit a body. Raises `InvalidRequest`, `UnknownModel`, `NoNode`."""
     pattern = resolver.pattern(body.model)
-    work: Generation | Run
+    work: Work
     if pattern is None:
         resolver.need_model(body.model, "chat")
         _refuse_of_patterns(body)
         fields = _fields(body, body.model, resolver)
         offer = offer_of(body.tools, body.tool_choice, body.parallel_tool_calls)
         messages, prefill = _messages_and_prefill(body, fields)
-        work = Generation(
+        work = ChatGeneration(
             id=work_id,
             model=body.model,
             messages=messages,
@@ -195,8 +206,8 @@ def admit_completion(raw: bytes, work_id: str, resolver: ModelResolver) -> Admit
 
 def _completion(work_id: str, prompt: str | tuple[int, ...], model: str, params: _CommonParams) -> Generation:
     if isinstance(prompt, str):
-        return Generation(id=work_id, kind="completion", model=model, prompt=prompt, **params)
-    return Generation(id=work_id, kind="completion", model=model, prompt_ids=prompt, **params)
+        return CompletionGeneration(id=work_id, model=model, prompt=prompt, **params)
+    return CompletionGeneration(id=work_id, model=model, prompt_ids=prompt, **params)
 
 
 def _echo(encoder: ResponseEncoder, body: CompletionBody, sampling: Sampling) -> None:
@@ -227,9 +238,8 @@ def admit_embedding(raw: bytes, work_id: str, resolver: ModelResolver) -> Admitt
     fields = _fields(body, body.model, resolver)
     _refuse_special(fields, body.model)
     dimensions = {} if body.dimensions is None else {"dimensions": body.dimensions}
-    work = Generation(
+    work = EmbeddingGeneration(
         id=work_id,
-        kind="embedding",
         model=body.model,
         inputs=body.input,
         labels=fields.labels,
@@ -303,7 +313,7 @@ def _with_caller_name(error: InvalidRequest, body: ChatBody | CompletionBody) ->
 
 
 def _admit(
-    prompts: Sequence[Generation | Run],
+    prompts: Sequence[Work],
     encoder: type[ChatEncoder | CompletionEncoder],
     body: ChatBody | CompletionBody,
     fields: Fields,
@@ -346,9 +356,9 @@ def _admit(
     )
 
 
-def _choice(work: Generation | Run, index: int, repeat: int) -> Generation:
+def _choice(work: Work, index: int, repeat: int) -> Generation:
     """Return the work of another choice. Each choice of a prompt has the next seed, so that they differ."""
-    assert isinstance(work, Generation)
+    assert not isinstance(work, Run)
     sampling = work.sampling
     if sampling.seed is not None and repeat:
         seed = sampling.seed + repeat if sampling.seed < 2**63 - MAX_CHOICES else sampling.seed - repeat

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 from orchestration.limits import RateLimiter, Reservation, TokenEstimates
-from orchestration.messages import Generation, Progress, Run, StreamEnd, StreamEvent, TextDelta
+from orchestration.messages import Progress, StreamEnd, StreamEvent, TextDelta, Work
 
 
 class TokenReservation:
@@ -18,7 +18,7 @@ class TokenReservation:
         limits: RateLimiter,
         estimates: TokenEstimates,
         caller: str,
-        work: Generation | Run,
+        work: Work,
         assumed_tokens: int,
     ) -> None:
         self._limits = limits

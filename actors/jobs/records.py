@@ -6,26 +6,17 @@ import hashlib
 import re
 from enum import StrEnum
 from secrets import token_hex
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from pydantic import Discriminator, Tag, TypeAdapter
+from pydantic import Field, TypeAdapter
 
-from orchestration.messages import End, ErrorBody, Generation, Priority, Run, TokenLogprob, Wire
+from orchestration.messages import End, ErrorBody, Priority, Run, TokenLogprob, Wire, Work
+from orchestration.messages.wire import tag
 
 PREFIX = "job."
 RETRY_HEADER = "Orchestra-Retry"
 """Number of times that a dead job was put back into the queue, from 0."""
 _ID = re.compile(r"job\.[0-9a-f]{24}")
-
-
-def _type_of_work(value: Any) -> str:
-    is_run = "pattern" in value if isinstance(value, dict) else isinstance(value, Run)
-    return "run" if is_run else "generation"
-
-
-def _type_of_message(value: Any) -> str:
-    kind = value.get("type") if isinstance(value, dict) else getattr(value, "type", None)
-    return "job" if kind == "job" else "run"
 
 
 class QueuedJob(Wire):
@@ -34,14 +25,12 @@ class QueuedJob(Wire):
     The work is what the same body of a chat asks for, and its id is the job's id.
     """
 
-    type: Literal["job"]
-    work: Annotated[
-        Annotated[Generation, Tag("generation")] | Annotated[Run, Tag("run")], Discriminator(_type_of_work)
-    ]
+    kind: Literal["job"] = tag("job")
+    work: Work
 
 
 _QUEUE_MESSAGE: TypeAdapter[Run | QueuedJob] = TypeAdapter(
-    Annotated[Annotated[Run, Tag("run")] | Annotated[QueuedJob, Tag("job")], Discriminator(_type_of_message)]
+    Annotated[Run | QueuedJob, Field(discriminator="kind")]
 )
 
 

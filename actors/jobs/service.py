@@ -31,7 +31,7 @@ from actors.runtime.envelope import Envelope
 from actors.streams.client import ID_HEADER
 from actors.telemetry.telemetry import recorded_trace_id
 from orchestration.errors import Cancelled, OrchestraError, Unavailable
-from orchestration.messages import Finish, Generation, Run, RunEnd
+from orchestration.messages import Finish, Run, RunEnd, Work
 
 NO_PATTERN = "generation"
 """Subject token of a job of a model, in the place of a pattern's name."""
@@ -52,7 +52,7 @@ class JobSubmission:
     when the id comes from an idempotency key. `notes` are returned with the answer.
     """
 
-    work: Generation | Run
+    work: Work
     model: str
     fingerprint: str
     webhook: str = ""
@@ -131,7 +131,7 @@ class JobService:
         work, counted = submission.work, "" if submission.max_unfinished is None else envelope.caller
         headers = {ID_HEADER: work.id, MESSAGE_ID_HEADER: record.message_id, RETRY_HEADER: "0"}
         headers |= Envelope(trace=envelope.trace, caller=envelope.caller).headers()
-        body = QueuedJob(type="job", work=work).model_dump_json(exclude_defaults=True).encode()
+        body = QueuedJob(work=work).model_dump_json(exclude_defaults=True).encode()
         queue = RunQueue(work.priority, record.pattern or NO_PATTERN, counted)
         try:
             await enqueue(self.bus, queue.subject, body, headers)

@@ -33,6 +33,7 @@ from orchestration.errors import (
     Unavailable,
 )
 from orchestration.messages import (
+    ChatGeneration,
     Continuation,
     Finish,
     Generation,
@@ -271,6 +272,8 @@ class Node(Actor):
     def _as_taken(self, generation: Generation) -> tuple[Generation, tuple[str, ...]]:
         """The generation in the form that the backend accepts, and notes for the caller. Raises
         `InvalidRequest` if tools must be called and the backend calls none."""
+        if not isinstance(generation, ChatGeneration):
+            return generation, ()
         if generation.prefill:  # a backend continues it like a prefix; it costs the caller no token
             begun = generation.continuation or Continuation()
             begun = begun.model_copy(update={"text": generation.prefill + begun.text})

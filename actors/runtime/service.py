@@ -24,7 +24,7 @@ from datetime import UTC, datetime
 from secrets import token_hex
 from typing import Any
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from actors.bus.bus import Bus, Message, Subscription
 from actors.bus.message import ERROR as ERROR
@@ -55,12 +55,14 @@ class ServiceInfo:
     metadata: dict[str, str] = field(default_factory=dict)
 
 
-def decode_model(kind: type[BaseModel]) -> Callable[[Message], Any]:
-    """A decoder for JSON bodies. Raises `InvalidRequest` naming the field at fault."""
+def decode_model(kind: Any) -> Callable[[Message], Any]:
+    """A decoder for JSON bodies of a message's type, which may be a union. The decoder raises
+    `InvalidRequest` naming the field at fault."""
+    validate = TypeAdapter(kind).validator.validate_json
 
     def decode(message: Message) -> Any:
         try:
-            return kind.model_validate_json(message.data)
+            return validate(message.data)
         except ValidationError as error:
             raise invalid_request(error) from error
 

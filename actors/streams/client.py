@@ -29,7 +29,7 @@ from orchestration.errors import (
     OrchestraError,
     from_body,
 )
-from orchestration.messages import Generation, HandoffRequest, Run, StreamEnd, StreamEvent, StreamPosition
+from orchestration.messages import HandoffRequest, Run, StreamEnd, StreamEvent, StreamPosition, Work
 from orchestration.placement import NEEDS_HEADER, needs_of
 
 log = logging.getLogger(__name__)
@@ -91,7 +91,7 @@ class StreamClient:
     def open_streams(self) -> int:
         return len(self.readers)
 
-    def stream(self, work: Generation | Run, envelope: Envelope) -> AsyncGenerator[StreamEvent, None]:
+    def stream(self, work: Work, envelope: Envelope) -> AsyncGenerator[StreamEvent, None]:
         """Put `work` on its queue, and `follow` its stream."""
         return self.follow(work.id, envelope, partial(self._publish, work, envelope))
 
@@ -137,14 +137,14 @@ class StreamClient:
                 if opened.queued:
                     self.withdrawals.add(opened.receipt)
 
-    async def _publish(self, work: Generation | Run, envelope: Envelope, accepted: str) -> None:
+    async def _publish(self, work: Work, envelope: Envelope, accepted: str) -> None:
         headers = envelope.headers()
         headers[ID_HEADER] = work.id
-        if isinstance(work, Generation):
+        if isinstance(work, Run):
+            subject = RunQueue(work.priority, work.pattern).subject
+        else:
             subject = GenerationQueue(work.priority, work.model).subject
             headers[NEEDS_HEADER] = needs_of(work).encode()
-        else:
-            subject = RunQueue(work.priority, work.pattern).subject
         body = work.model_dump_json(exclude_defaults=True).encode()
         await self.bus.publish(subject, body, reply=accepted, headers=headers)
         opened = self.readers[work.id]

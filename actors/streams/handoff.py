@@ -45,7 +45,7 @@ async def stream_position(
 
 async def peek(bus: Bus, stream_id: str, quiet_s: float) -> StreamPosition | None:
     """Whether the writer has sent something within `quiet_s` seconds (`alive`), and the number of its events
-    (`seq`). None if the reader does not answer."""
+    (`events`). None if the reader does not answer."""
     body = HandoffRequest(quiet_s=quiet_s, peek=True).model_dump_json().encode()
     try:
         return await _ask(bus, stream_id, body, PEEK_TIMEOUT_S)

@@ -14,7 +14,15 @@ from pydantic import ValidationError
 from actors.bus.message import Message
 from actors.streams.writer import OUT_OF_BAND, WRITER_HEADER
 from orchestration.errors import InternalError, NodeLost, OrchestraError, Unavailable
-from orchestration.messages import StreamEnd, StreamEvent, StreamPosition, TextDelta, decode_event
+from orchestration.messages import (
+    Continuation,
+    StreamEnd,
+    StreamEvent,
+    StreamPosition,
+    TextDelta,
+    WriterAlive,
+    decode_event,
+)
 
 REPLAY_INTERVAL_S = 0.2
 """Minimum time between two requests for missing events."""
@@ -115,7 +123,7 @@ class StreamReader:
             and event.error is not None
         ):
             return True  # it cannot do it at all, which the first one may
-        if seq == OUT_OF_BAND and isinstance(event, TextDelta):
+        if isinstance(event, WriterAlive):
             return self._is_alive(writer)
         if seq != OUT_OF_BAND and self._is_from_rival(writer):
             return not self.handed_off
@@ -206,9 +214,10 @@ class StreamReader:
         self._writer = token_hex(4)
         self._old_reasoning, self._old_reasoning_read = "".join(self._reasoning), 0
         self._text_started = any(self._text)
-        return StreamPosition(
-            text="".join(self._text), tokens=self._tokens, seq=self._expected, writer=self._writer
+        continuation = Continuation(
+            text="".join(self._text), tokens=self._tokens, first_seq=self._expected, writer=self._writer
         )
+        return StreamPosition(continuation=continuation)
 
     def _superseded(self, attempt: int) -> bool:
         return 0 < attempt < self._attempt
@@ -219,7 +228,7 @@ class StreamReader:
             open=not self._ended,
             alive=time.monotonic() - self._last_signal_at < quiet_s,
             superseded=self._superseded(attempt),
-            seq=self._expected - self._handed_off_at,
+            events=self._expected - self._handed_off_at,
         )
 
     def race(self, on_winner: Callable[[str], None]) -> StreamPosition:
@@ -232,7 +241,7 @@ class StreamReader:
         if self._writer is not None or self._on_winner is not None:
             return StreamPosition(alive=True)
         self._second_writer, self._on_winner = token_hex(4), on_winner
-        return StreamPosition(writer=self._second_writer)
+        return StreamPosition(continuation=Continuation(writer=self._second_writer))
 
     def close(self) -> None:
         if self.acceptance is not None:

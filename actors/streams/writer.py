@@ -25,6 +25,7 @@ from orchestration.messages import (
     TextDelta,
     TokenLogprob,
     Vectors,
+    WriterAlive,
     encode_event,
 )
 
@@ -44,7 +45,7 @@ KEEP_ALIVE_S = 1.0
 OUT_OF_BAND = -1
 """The `seq` of messages outside the numbered events: a writer's keep-alive, or an end that the dispatcher
 sends for a writer that died."""
-_ALIVE = encode_event(OUT_OF_BAND, TextDelta(text="", tokens=0))
+_ALIVE = encode_event(OUT_OF_BAND, WriterAlive())
 WRITER_HEADER = "Orchestra-Writer"
 """Name of the writer, on streams that a second writer continues."""
 SUPERSEDED = b"retired"

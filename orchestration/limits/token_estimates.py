@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from dataclasses import dataclass
 
-from orchestration.messages import Generation, Run, Usage
+from orchestration.messages import ChatGeneration, CompletionGeneration, Run, Usage, Work
 
 BYTES_A_TOKEN = 4
 """Bytes per token of English text. The node's report replaces the estimate in the end."""
@@ -34,7 +34,7 @@ class TokenEstimates:
     def __init__(self) -> None:
         self._means: OrderedDict[str, float] = OrderedDict()
 
-    def of(self, work: Generation | Run, assumed_answer: int, most: int) -> Estimate:
+    def of(self, work: Work, assumed_answer: int, most: int) -> Estimate:
         """Estimate the tokens of `work`; its answer has `assumed_answer` if the caller does not limit it.
 
         `most` is the limit of one request. Parts that are only estimated do not exceed it, so that a small
@@ -52,7 +52,7 @@ class TokenEstimates:
         total = known if known > most else max(1, min(known + extra, most))
         return Estimate(max(1, text + (0 if isinstance(work, Run) else extra)), total)
 
-    def learn(self, work: Generation | Run, usage: Usage) -> None:
+    def learn(self, work: Work, usage: Usage) -> None:
         """Update the means with the tokens that a request has used."""
         if not usage.prompt_tokens or (usage.estimated and not isinstance(work, Run)):
             return  # in a run, only the usage of stopped steps is estimated
@@ -68,17 +68,18 @@ class TokenEstimates:
             self._means.popitem(last=False)
 
 
-def text_tokens(work: Generation | Run) -> int:
+def text_tokens(work: Work) -> int:
     """The tokens of the caller's texts, estimated from their bytes, since they are not tokenised yet."""
-    texts, ids = [message.content for message in work.messages], 0
-    if isinstance(work, Generation):
-        texts += [*work.inputs, work.prompt, work.prefill]
+    texts, ids = list(work.texts), 0
+    if isinstance(work, ChatGeneration):
+        texts.append(work.prefill)
+    elif isinstance(work, CompletionGeneration):
         ids = len(work.prompt_ids)
     return ids + sum(len(text.encode()) // BYTES_A_TOKEN + MESSAGE_TOKENS for text in texts if text)
 
 
-def answer_tokens(work: Generation | Run, assumed: int) -> int:
+def answer_tokens(work: Work, assumed: int) -> int:
     """The maximum tokens of the answer; `assumed` if the request does not limit it."""
-    if isinstance(work, Generation) and work.kind == "embedding":
+    if work.kind == "embedding":
         return 0
     return work.sampling.max_tokens or assumed

@@ -24,6 +24,7 @@ from orchestration.messages.events import (
     TopLogprob,
     Usage,
     Vectors,
+    WriterAlive,
     decode_event,
     encode_event,
 )
@@ -40,13 +41,28 @@ from orchestration.messages.nodes import (
 )
 from orchestration.messages.tools import Tool, ToolCall, ToolOffer, ToolResult
 from orchestration.messages.wire import Wire
-from orchestration.messages.work import Budget, Continuation, Generation, Priority, Run
+from orchestration.messages.work import (
+    Budget,
+    ChatGeneration,
+    CompletionGeneration,
+    Continuation,
+    EmbeddingGeneration,
+    Generation,
+    Priority,
+    Run,
+    TextGeneration,
+    Work,
+    decode_generation,
+)
 
 __all__ = [
     "Accounts",
     "Budget",
+    "ChatGeneration",
     "ChatMessage",
+    "CompletionGeneration",
     "Continuation",
+    "EmbeddingGeneration",
     "End",
     "ErrorBody",
     "EventFrame",
@@ -75,6 +91,7 @@ __all__ = [
     "StreamEvent",
     "StreamPosition",
     "TextDelta",
+    "TextGeneration",
     "TokenId",
     "TokenLogprob",
     "Tool",
@@ -86,6 +103,9 @@ __all__ = [
     "Usage",
     "Vectors",
     "Wire",
+    "Work",
+    "WriterAlive",
     "decode_event",
+    "decode_generation",
     "encode_event",
 ]

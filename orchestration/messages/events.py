@@ -192,6 +192,12 @@ class Progress(Wire):
     step: Step | None = None
 
 
+class WriterAlive(Wire):
+    """A writer without text tells its reader that it works. It has no number among the events."""
+
+    type: Literal["writer_alive"] = tag("writer_alive")
+
+
 class StreamEnd(Wire):
     """The last event of a stream, always sent. `writing_s` is the time in seconds from the stream's first
     event to this one, measured by the writer. `finish.reason` is `error` or `cancelled` where `error` is set.
@@ -229,14 +235,14 @@ class EventFrame:
     """One message of a stream. `seq` counts up from 0 without a gap; a negative one is outside the order."""
 
     seq: int
-    event: StreamEvent
+    event: Annotated[StreamEvent | WriterAlive, Field(discriminator="type")]
 
 
 _FRAME = TypeAdapter(EventFrame).validator
 _TEXT = TypeAdapter(TextDelta).serializer
 
 
-def encode_event(seq: int, event: TextDelta | Vectors | Progress | StreamEnd) -> bytes:
+def encode_event(seq: int, event: TextDelta | Vectors | Progress | WriterAlive | StreamEnd) -> bytes:
     """An `EventFrame` as JSON. A delta is written without its defaults, and so is read faster.
 
     Raises pydantic's `PydanticSerializationError` for a report that is not JSON.

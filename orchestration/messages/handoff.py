@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from orchestration.messages.wire import Wire
+from orchestration.messages.work import Continuation
 
 
 class HandoffRequest(Wire):
@@ -20,11 +21,11 @@ class HandoffRequest(Wire):
     """The delivery number of the work at the process that asks; 0 if unknown. The answer is `superseded` if a
     later delivery has been taken up."""
     peek: bool = False
-    """Only report whether the writer is alive, and as `seq` the number of its events; change nothing."""
+    """Only report whether the writer is alive, and the number of its `events`; change nothing."""
 
 
 class StreamPosition(Wire):
-    """What the reader has of a stream. Only `writer` may continue it, from event `seq` on, after `text`."""
+    """What the reader has of a stream, for the process that asked with a `HandoffRequest`."""
 
     open: bool = True
     """False if nobody wants the answer any more."""
@@ -32,7 +33,7 @@ class StreamPosition(Wire):
     """The present writer continues, and nothing has changed."""
     superseded: bool = False
     """A later delivery of the work has been taken up; this one must be dropped."""
-    text: str = ""
-    tokens: int = 0
-    seq: int = 0
-    writer: str = ""
+    events: int = 0
+    """With `peek`: the number of events that the reader has from the present writer."""
+    continuation: Continuation = Continuation()
+    """Only the writer that is named in it may continue the stream. Without a name, the work starts anew."""

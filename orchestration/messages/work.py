@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Any, Literal
+from typing import Annotated, Any, Literal, cast
 
-from pydantic import Field
+from pydantic import Field, TypeAdapter
 
 from orchestration.messages.chat import ChatMessage, GuidedDecoding, Sampling, TokenId
 from orchestration.messages.tools import ToolOffer
-from orchestration.messages.wire import Wire
+from orchestration.messages.wire import Wire, tag
 
 
 class Priority(StrEnum):
@@ -32,27 +32,17 @@ class Continuation(Wire):
     writer: str = ""
 
 
-class Generation(Wire):
-    """One model call.
+class BaseGeneration(Wire):
+    """What the generations of every kind have.
 
     `id` is `<client>.<number>`, two subject tokens: the client subscribes to `stream.<client>.*` once and
-    receives every stream it asked for. Exactly one of `messages` (kind chat), `prompt` (kind completion)
-    and `inputs` (kind embedding) is used.
+    receives every stream it asked for.
     """
 
     id: str
-    kind: Literal["chat", "completion", "embedding"] = "chat"
     model: str
-    messages: tuple[ChatMessage, ...] = ()
-    prompt: str = ""
-    prompt_ids: tuple[TokenId, ...] = ()
-    """The prompt of a completion as tokens of the model's vocabulary, instead of `prompt`."""
-    prefill: str = ""
-    """The beginning of the answer, set by the caller. The model continues it; the answer is what follows."""
-    inputs: tuple[str, ...] = ()
     sampling: Sampling = Sampling()
     guide: GuidedDecoding | None = None
-    offer: ToolOffer | None = None
     priority: Priority = Priority.INTERACTIVE
     continuation: Continuation | None = None
     labels: dict[str, str] = Field(default_factory=dict)
@@ -70,6 +60,62 @@ class Generation(Wire):
         return self.continuation.tokens if self.continuation else 0
 
 
+class ChatGeneration(BaseGeneration):
+    """The next message of a conversation."""
+
+    kind: Literal["chat"] = tag("chat")
+    messages: tuple[ChatMessage, ...] = ()
+    prefill: str = ""
+    """The beginning of the answer, set by the caller. The model continues it; the answer is what follows."""
+    offer: ToolOffer | None = None
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """The texts that the model reads."""
+        return tuple(message.content for message in self.messages)
+
+
+class CompletionGeneration(BaseGeneration):
+    """The text that follows a prompt."""
+
+    kind: Literal["completion"] = tag("completion")
+    prompt: str = ""
+    prompt_ids: tuple[TokenId, ...] = ()
+    """The prompt as tokens of the model's vocabulary, instead of `prompt`."""
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """The texts that the model reads."""
+        return (self.prompt,) if self.prompt else ()
+
+
+class EmbeddingGeneration(BaseGeneration):
+    """The vectors of texts."""
+
+    kind: Literal["embedding"] = tag("embedding")
+    inputs: tuple[str, ...] = ()
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """The texts that the model reads."""
+        return self.inputs
+
+
+TextGeneration = ChatGeneration | CompletionGeneration
+"""One model call that writes text."""
+Generation = Annotated[
+    ChatGeneration | CompletionGeneration | EmbeddingGeneration, Field(discriminator="kind")
+]
+"""One model call."""
+
+_GENERATION = TypeAdapter[Generation](Generation).validator
+
+
+def decode_generation(data: bytes) -> Generation:
+    """Raises pydantic's `ValidationError`."""
+    return cast(Generation, _GENERATION.validate_json(data))
+
+
 class Budget(Wire):
     """Limits of a run; null: no limit."""
 
@@ -84,6 +130,7 @@ class Budget(Wire):
 class Run(Wire):
     """One orchestrated request: a pattern and the conversation it is about."""
 
+    kind: Literal["run"] = tag("run")
     id: str
     pattern: str
     messages: tuple[ChatMessage, ...]
@@ -95,7 +142,18 @@ class Run(Wire):
     labels: dict[str, str] = Field(default_factory=dict)
     """Labels that the node of every step must have."""
     extra: dict[str, Any] = Field(default_factory=dict)
-    """See `Generation.extra`: for the generation of every step."""
+    """See `BaseGeneration.extra`: for the generation of every step."""
     settings: dict[str, Any] = Field(default_factory=dict)
     """The settings of the pattern, which checks them."""
     budget: Budget = Budget()
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """The texts of the conversation."""
+        return tuple(message.content for message in self.messages)
+
+
+Work = Annotated[
+    ChatGeneration | CompletionGeneration | EmbeddingGeneration | Run, Field(discriminator="kind")
+]
+"""What a queue has: one model call, or one orchestrated request."""

@@ -114,10 +114,9 @@ def parse_labels(labels: Mapping[str, str]) -> frozenset[tuple[str, str]]:
 
 def needs_of(generation: Generation) -> Needs:
     """Work them out from the request alone: lengths, limits, and words that promise hard thinking."""
-    turns = generation.messages
-    characters = sum(len(turn.content) for turn in turns) + len(generation.prompt)
-    characters += sum(map(len, generation.inputs))
-    prompt = characters // CHARACTERS_PER_TOKEN + TOKENS_PER_MESSAGE * len(turns)
+    texts = generation.texts
+    messages = len(texts) if generation.kind == "chat" else 0
+    prompt = sum(map(len, texts)) // CHARACTERS_PER_TOKEN + TOKENS_PER_MESSAGE * messages
     max_tokens = generation.sampling.max_tokens
     output = 0 if generation.kind == "embedding" else max_tokens if max_tokens is not None else USUAL_OUTPUT
     bounded = generation.kind == "embedding" or max_tokens is not None
@@ -134,8 +133,8 @@ def needs_of(generation: Generation) -> Needs:
 def _demand(generation: Generation, prompt: int, output: int, bounded: bool) -> Demand:
     if prompt >= HEAVY_PROMPT or output >= HEAVY_OUTPUT:
         return Demand.HEAVY
-    question = generation.messages[-1].content if generation.messages else generation.prompt
-    if _is_hard(question[:MAX_SCANNED_CHARS]):
+    is_text = generation.kind != "embedding" and generation.texts
+    if is_text and _is_hard(generation.texts[-1][:MAX_SCANNED_CHARS]):
         return Demand.HEAVY
     return Demand.LIGHT if bounded and prompt <= LIGHT_PROMPT and output <= LIGHT_OUTPUT else Demand.ORDINARY
 

@@ -6,25 +6,25 @@ import hashlib
 
 from pydantic_core import to_json
 
-from orchestration.messages import Generation, Run
+from orchestration.messages import Run, Work
 
 _VERSION = 1
 """Part of every fingerprint. Raise it when the meaning of a field changes: old entries do not match then."""
 
 
-def fingerprint(work: Generation | Run, namespace: str) -> str:
+def fingerprint(work: Work, namespace: str) -> str:
     """Return the SHA-256, in hexadecimal, of everything that changes the response, and of the namespace.
 
     The id and the priority change nothing. A parameter that is not set differs from one that is set to the
     default, because the node decides which default that is. Keys of a JSON schema keep their order: a guided
     answer has its fields in that order.
     """
-    head = to_json([_VERSION, type(work).__name__, namespace])
+    head = to_json([_VERSION, namespace])
     fields = work.model_dump_json(exclude={"id", "priority"}, exclude_defaults=True)
     return hashlib.sha256(head + fields.encode()).hexdigest()
 
 
-def is_deterministic(work: Generation | Run) -> bool:
+def is_deterministic(work: Work) -> bool:
     """Whether the same request would get the same response again.
 
     Embeddings do, and text at temperature 0. With a seed the caller wants the same response again (OpenAI's

@@ -21,7 +21,7 @@ import aiohttp
 import uvloop
 
 from actors.backends.openai import OpenAIBackend, OpenAISettings
-from orchestration.messages import ChatMessage, Generation, Sampling, TextDelta
+from orchestration.messages import ChatGeneration, ChatMessage, Sampling, TextDelta
 from tests.bench.load import chat_body
 from tests.bench.orchestra_serving import openai_node, serve_orchestra
 from tests.fixtures.zero_upstream import zero_upstream
@@ -58,7 +58,7 @@ def percentile(values: list[float], share: float) -> float:
 
 async def ask_backend(backend: OpenAIBackend) -> tuple[int, list[tuple[int, int]]]:
     """One stream through the bare backend."""
-    generation = Generation(
+    generation = ChatGeneration(
         id="bench.1",
         model="bench",
         messages=(ChatMessage(role="user", content="hello there"),),

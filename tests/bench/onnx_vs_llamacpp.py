@@ -28,7 +28,7 @@ import psutil
 
 from actors.engine.onnx_backend import OnnxBackend
 from actors.engine.settings import OnnxSettings
-from orchestration.messages import ChatMessage, Generation, Sampling, TextDelta
+from orchestration.messages import ChatGeneration, ChatMessage, Sampling, TextDelta
 from tests.fixtures.llamacpp import LlamaServer, serve_llamacpp, smollm2_gguf
 from tests.fixtures.models import smollm2_folder
 
@@ -73,7 +73,7 @@ class Onnx:
 
     async def stream(self, text: str, *, max_tokens: int, system: str = "") -> AsyncIterator[int]:
         messages = (ChatMessage(role="system", content=system),) if system else ()
-        generation = Generation(
+        generation = ChatGeneration(
             id="bench.0",
             model="smollm2-135m",
             messages=(*messages, ChatMessage(role="user", content=text)),

@@ -12,11 +12,11 @@ import time
 import uvloop
 
 from actors.backends.openai import OpenAIBackend, OpenAISettings
-from orchestration.messages import ChatMessage, Generation, Sampling
+from orchestration.messages import ChatGeneration, ChatMessage, Sampling
 from tests.fixtures.zero_upstream import zero_upstream
 
 WIDTHS = (1, 32)
-GENERATION = Generation(
+GENERATION = ChatGeneration(
     id="bench.1",
     model="bench",
     messages=(ChatMessage(role="user", content="hello there"),),

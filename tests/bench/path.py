@@ -31,7 +31,7 @@ from actors.node.settings import NodeSettings
 from actors.runtime.envelope import Envelope
 from actors.runtime.system import ActorSystem
 from actors.streams.client import StreamClient
-from orchestration.messages import ChatMessage, Generation
+from orchestration.messages import ChatGeneration, ChatMessage
 from tests.fixtures.nats import start_nats
 
 WIDTHS = (1, 32, 64)
@@ -74,7 +74,7 @@ async def path(url: str) -> AsyncIterator[StreamClient]:
 async def one(streams: StreamClient, words: str) -> float:
     """Ask once; seconds from the question to the end of the answer."""
     began = time.perf_counter()
-    generation = Generation(
+    generation = ChatGeneration(
         id=streams.new_id(), model="echo", messages=(ChatMessage(role="user", content=words),)
     )
     async with aclosing(streams.stream(generation, Envelope.within(30))) as events:

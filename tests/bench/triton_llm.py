@@ -20,7 +20,7 @@ from typing import Any, cast
 import tritonclient.grpc.aio as grpc
 
 from actors.engine.onnx_backend import OnnxBackend
-from orchestration.messages import ChatMessage, Finish, Generation, Sampling
+from orchestration.messages import ChatGeneration, ChatMessage, Finish, Sampling
 from tests.actors.triton.llm import ask, write_llm
 from tests.fixtures.models import smollm2_folder
 from tests.fixtures.triton import start_triton
@@ -74,7 +74,7 @@ async def node_row(at_once: list[int], tokens: int) -> None:
     await backend.start()
 
     async def ask_one(text: str) -> int:
-        generation = Generation(
+        generation = ChatGeneration(
             id=f"bench.{next(_numbers)}",
             model="smollm2-135m",
             messages=(ChatMessage(role="user", content=text),),

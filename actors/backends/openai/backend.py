@@ -42,7 +42,17 @@ from orchestration.errors import (
     InvalidRequest,
     UnknownModel,
 )
-from orchestration.messages import Finish, Generation, Hardware, ModelCard, TextDelta, Usage, Vectors
+from orchestration.messages import (
+    EmbeddingGeneration,
+    Finish,
+    Generation,
+    Hardware,
+    ModelCard,
+    TextDelta,
+    TextGeneration,
+    Usage,
+    Vectors,
+)
 
 log = logging.getLogger(__name__)
 
@@ -133,14 +143,14 @@ class OpenAIBackend(Backend):
             raise
         self._backoff.answered()
 
-    def _stream(self, generation: Generation) -> AsyncGenerator[Output, None]:
+    def _stream(self, generation: TextGeneration) -> AsyncGenerator[Output, None]:
         connection, name = self._of(generation)
         if generation.prefix:
             return self._go_on(connection, name, generation)
         return self._read(connection, name, generation)
 
     async def _go_on(
-        self, connection: UpstreamClient, name: str, generation: Generation
+        self, connection: UpstreamClient, name: str, generation: TextGeneration
     ) -> AsyncGenerator[Output, None]:
         """Continue what another node began, by the first method that works. Raises `CannotContinue`."""
         prefill = self._prefills.get(generation.model, "no")
@@ -175,15 +185,18 @@ class OpenAIBackend(Backend):
         self,
         connection: UpstreamClient,
         name: str,
-        generation: Generation,
+        generation: TextGeneration,
         *,
         requests_continuation: bool = False,
     ) -> AsyncGenerator[Output, None]:
         """The answer. If the model refuses the roles of the messages, they are converted and sent again; the
         accepted form is remembered. `requests_continuation`: see `generation_body`."""
+        messages = generation.messages if generation.kind == "chat" else ()
         known = roles = self._roles.get(name, ChatRoles())
         while True:
-            fitting = generation.model_copy(update={"messages": roles.fit(generation.messages)})
+            fitting = generation
+            if generation.kind == "chat":
+                fitting = generation.model_copy(update={"messages": roles.fit(messages)})
             body = generation_body(fitting, name, self._settings, requests_continuation=requests_continuation)
             outputs = self._answered(connection, generation, body)
             shown = False
@@ -193,7 +206,7 @@ class OpenAIBackend(Backend):
                         shown = shown or output is not KEEP_ALIVE
                         yield output
             except UnsupportedRoles as error:
-                less = roles.alternative(repeats=error.repeats, messages=generation.messages)
+                less = roles.alternative(repeats=error.repeats, messages=messages)
                 if shown or less is None:
                     raise
                 roles = less
@@ -204,7 +217,7 @@ class OpenAIBackend(Backend):
             return
 
     async def _answered(
-        self, connection: UpstreamClient, generation: Generation, body: bytes
+        self, connection: UpstreamClient, generation: TextGeneration, body: bytes
     ) -> AsyncGenerator[Output, None]:
         settings = self._settings
         url = self._chat_url if generation.kind == "chat" else self._completion_url
@@ -242,7 +255,7 @@ class OpenAIBackend(Backend):
         finally:
             answer.close()
 
-    async def _embed(self, generation: Generation) -> AsyncGenerator[Output, None]:
+    async def _embed(self, generation: EmbeddingGeneration) -> AsyncGenerator[Output, None]:
         connection, name = self._of(generation)
         usage = Usage()
         size = self._settings.embedding_batch

@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from actors.backends.base import KEEP_ALIVE, Output
 from actors.backends.openai.settings import OpenAISettings
-from orchestration.messages import Finish, Generation, TextDelta
+from orchestration.messages import Finish, TextDelta, TextGeneration
 
 Prefill = Literal["no", "trailing_message", "continue_final_message"]
 _OWNERS: dict[str, Prefill] = {
@@ -42,7 +42,7 @@ def detect_prefill(entry: Mapping[str, Any], settings: OpenAISettings) -> Prefil
     return _OWNERS.get(str(entry.get("owned_by", "")).lower(), "no")
 
 
-def continuation_methods(generation: Generation, prefill: Prefill) -> tuple[ContinuationMethod, ...]:
+def continuation_methods(generation: TextGeneration, prefill: Prefill) -> tuple[ContinuationMethod, ...]:
     """The methods to try, in order. A guide starts with every request, so only the same text fits it."""
     if generation.guide is not None or not generation.prefix.strip():
         return (ContinuationMethod.AGAIN,)
@@ -53,7 +53,7 @@ def continuation_methods(generation: Generation, prefill: Prefill) -> tuple[Cont
     return (ContinuationMethod.PREFILL, ContinuationMethod.AGAIN, ContinuationMethod.TURN)
 
 
-def continuation_request(generation: Generation, way: ContinuationMethod) -> Generation:
+def continuation_request(generation: TextGeneration, way: ContinuationMethod) -> TextGeneration:
     """The generation to send: with its prefix, or from the beginning."""
     if way is not ContinuationMethod.AGAIN:
         # Templates strip trailing spaces of a message, and some servers refuse them.
@@ -73,7 +73,7 @@ class ContinuationFilter:
     be such a repetition is held back until that is known.
     """
 
-    def __init__(self, generation: Generation, way: ContinuationMethod) -> None:
+    def __init__(self, generation: TextGeneration, way: ContinuationMethod) -> None:
         prefix = generation.prefix
         self._strict = way is ContinuationMethod.AGAIN and bool(prefix.strip())
         self._spaces = prefix[len(prefix.rstrip()) :] if generation.kind == "chat" else ""

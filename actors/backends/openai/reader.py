@@ -17,8 +17,8 @@ from orchestration.errors import BackendFailed
 from orchestration.messages import (
     Finish,
     FinishReason,
-    Generation,
     TextDelta,
+    TextGeneration,
     TokenLogprob,
     TopLogprob,
     Usage,
@@ -80,7 +80,7 @@ class CompletionReader:
         "started",
     )
 
-    def __init__(self, upstream: Upstream, generation: Generation, rate: TokenRatio) -> None:
+    def __init__(self, upstream: Upstream, generation: TextGeneration, rate: TokenRatio) -> None:
         self._upstream = upstream
         self._generation = generation
         self._reason: FinishReason | None = None
@@ -224,7 +224,7 @@ class CompletionReader:
         deltas, old = delta.get("tool_calls"), delta.get("function_call")
         if not deltas and old:  # the legacy field: one call without an id
             deltas = [{"function": old}]
-        if not deltas or self._generation.offer is None:
+        if not deltas or self._generation.kind != "chat" or self._generation.offer is None:
             return False
         self._calls.take(deltas)
         return True

@@ -9,7 +9,7 @@ from typing import Any
 
 from actors.backends.openai.settings import OpenAISettings
 from orchestration.errors import InvalidGuide, Unavailable
-from orchestration.messages import ChatMessage, Generation, GuidedDecoding, Sampling, ToolCall, ToolOffer
+from orchestration.messages import ChatMessage, GuidedDecoding, Sampling, TextGeneration, ToolCall, ToolOffer
 
 _OUR_GUIDES = ("", "response_format", "regex", "structured_outputs.json_object")
 """Guide fields that an upstream is not expected to have, or that are sent anyway."""
@@ -20,7 +20,11 @@ _SAME_NAME = (
 
 
 def generation_body(
-    generation: Generation, upstream: str, settings: OpenAISettings, *, requests_continuation: bool = False
+    generation: TextGeneration,
+    upstream: str,
+    settings: OpenAISettings,
+    *,
+    requests_continuation: bool = False,
 ) -> bytes:
     """The JSON body of a streamed `/chat/completions` or `/completions`, after the prefix if there is one.
 
@@ -33,15 +37,15 @@ def generation_body(
         "stream": True,
         "stream_options": {"include_usage": True},
     }
-    if chat:
+    if generation.kind == "chat":
         body["messages"] = [_message(message) for message in generation.messages]
+        if generation.offer is not None:
+            _offer(body, generation.offer)
     else:
         body["prompt"] = list(generation.prompt_ids) or generation.prompt
     _sampling(body, generation.sampling, chat, settings)
     if generation.prefix:
         _go_on(body, generation, settings, requests_continuation)
-    if generation.offer is not None:
-        _offer(body, generation.offer)
     if generation.guide is not None:
         _guide(
             body, generation.guide, "response_format" if chat else settings.completion_schema_field, settings
@@ -119,10 +123,9 @@ def _sampling(body: dict[str, Any], sampling: Sampling, chat: bool, settings: Op
 
 
 def _go_on(
-    body: dict[str, Any], generation: Generation, settings: OpenAISettings, requests_continuation: bool
+    body: dict[str, Any], generation: TextGeneration, settings: OpenAISettings, requests_continuation: bool
 ) -> None:
-    chat = generation.kind == "chat"
-    if chat:
+    if generation.kind == "chat":
         if body.get("continue_final_message") and generation.messages[-1].role == "assistant":
             body["messages"][-1]["content"] += generation.prefix  # the caller's own prefill comes first
         else:
@@ -134,7 +137,7 @@ def _go_on(
     else:
         body["prompt"] += generation.prefix
     if generation.sampling.max_tokens is not None:
-        field = settings.max_tokens_field if chat else "max_tokens"
+        field = settings.max_tokens_field if generation.kind == "chat" else "max_tokens"
         body[field] = max(1, generation.sampling.max_tokens - generation.prefix_tokens)
 
 

@@ -163,7 +163,9 @@ class TritonBackend(Backend):
         if embeds != health.model.embeds:
             does = "makes no embeddings" if embeds else "is an embedding model"
             raise InvalidRequest(f"model {generation.model!r}: it {does}", param="model")
-        return (stream_vectors if embeds else stream_text)(health, generation, self._settings)
+        if generation.kind == "embedding":
+            return stream_vectors(health, generation, self._settings)
+        return stream_text(health, generation, self._settings)
 
     async def _discover(self, server: TritonClient, index: dict[str, str]) -> None:
         """Find the models to offer. One that is neither loaded nor installed here is loaded to describe

@@ -11,7 +11,7 @@ from tritonclient.grpc import InferInput
 
 from actors.triton.backend.served_model import ServedModel
 from orchestration.errors import InvalidGuide, InvalidRequest, Unavailable
-from orchestration.messages import ChatMessage, Generation
+from orchestration.messages import ChatMessage, CompletionGeneration, TextGeneration
 
 _VLLM_FLAGS = ("return_finish_reason", "return_num_input_tokens", "return_num_output_tokens")
 _VLLM_SAME_NAME = (
@@ -21,7 +21,7 @@ _VLLM_SAME_NAME = (
 )  # fmt: skip
 
 
-def chat_inputs(model: ServedModel, generation: Generation) -> list[InferInput]:
+def chat_inputs(model: ServedModel, generation: TextGeneration) -> list[InferInput]:
     """The inputs of a chat. Raises `InvalidRequest`; `Unavailable` if only another node can continue it."""
     if not model.own:
         return _foreign(model, generation)
@@ -29,12 +29,8 @@ def chat_inputs(model: ServedModel, generation: Generation) -> list[InferInput]:
     if generation.kind == "chat":
         messages = [message.model_dump(exclude_defaults=True) for message in generation.messages]
         inputs.append(_bytes("messages", json.dumps(messages, ensure_ascii=False)))
-    elif generation.prompt_ids:
-        raise InvalidRequest(
-            f"model {generation.model!r} accepts no token ids through Triton", param="prompt"
-        )
     else:
-        inputs.append(_bytes("text_input", generation.prompt))
+        inputs.append(_bytes("text_input", _prompt(generation)))
     if generation.prefix or generation.prefix_tokens:
         inputs.append(_bytes("prefix", generation.prefix))
         inputs.append(_tensor("prefix_tokens", np.array([generation.prefix_tokens], np.int32), "INT32"))
@@ -56,14 +52,22 @@ def embedding_inputs(texts: Sequence[str]) -> list[InferInput]:
     return [_tensor("text", np.array([[text.encode()] for text in texts], object), "BYTES")]
 
 
-def _sampling(generation: Generation) -> dict[str, Any]:
+def _prompt(generation: CompletionGeneration) -> str:
+    if generation.prompt_ids:
+        raise InvalidRequest(
+            f"model {generation.model!r} accepts no token ids through Triton", param="prompt"
+        )
+    return generation.prompt
+
+
+def _sampling(generation: TextGeneration) -> dict[str, Any]:
     fields = generation.sampling.model_dump(mode="json", exclude_none=True, exclude_defaults=True)
     if generation.guide is not None:
         fields["guide"] = generation.guide.model_dump(mode="json", exclude_none=True)
     return fields
 
 
-def _foreign(model: ServedModel, generation: Generation) -> list[InferInput]:
+def _foreign(model: ServedModel, generation: TextGeneration) -> list[InferInput]:
     """The tensors of NVIDIA's vLLM backend, which has no messages, prefixes or guides."""
     sampling = generation.sampling
     if generation.guide is not None:
@@ -72,11 +76,7 @@ def _foreign(model: ServedModel, generation: Generation) -> list[InferInput]:
         raise InvalidRequest(
             f"model {generation.model!r} returns no logprobs through Triton", param="logprobs"
         )
-    if generation.prompt_ids:
-        raise InvalidRequest(
-            f"model {generation.model!r} accepts no token ids through Triton", param="prompt"
-        )
-    text = generation.prompt if generation.kind == "completion" else _rendered(model, generation.messages)
+    text = _rendered(model, generation.messages) if generation.kind == "chat" else _prompt(generation)
     fields = {name: value for name in _VLLM_SAME_NAME if (value := getattr(sampling, name)) is not None}
     if sampling.stop:
         fields["stop"] = list(sampling.stop)

@@ -16,13 +16,22 @@ from actors.triton.backend.health import ModelHealth
 from actors.triton.backend.requests import chat_inputs, embedding_inputs
 from actors.triton.backend.settings import TritonSettings
 from orchestration.errors import BackendFailed, InvalidRequest
-from orchestration.messages import Finish, FinishReason, Generation, TextDelta, TokenLogprob, Usage, Vectors
+from orchestration.messages import (
+    EmbeddingGeneration,
+    Finish,
+    FinishReason,
+    TextDelta,
+    TextGeneration,
+    TokenLogprob,
+    Usage,
+    Vectors,
+)
 
 _LOGPROBS = TypeAdapter(tuple[TokenLogprob, ...])
 
 
 async def stream_text(
-    health: ModelHealth, generation: Generation, settings: TritonSettings
+    health: ModelHealth, generation: TextGeneration, settings: TritonSettings
 ) -> AsyncGenerator[Output, None]:
     """The outputs of a chat or a completion. Closing it cancels the request on the server."""
     reader = ResponseReader(generation, own=health.model.own)
@@ -37,7 +46,7 @@ async def stream_text(
 
 
 async def stream_vectors(
-    health: ModelHealth, generation: Generation, settings: TritonSettings
+    health: ModelHealth, generation: EmbeddingGeneration, settings: TritonSettings
 ) -> AsyncGenerator[Output, None]:
     """The vectors of all inputs, in batches of the model's maximum size."""
     if not generation.inputs:
@@ -68,7 +77,7 @@ class ResponseReader:
 
     __slots__ = ("_generation", "_own", "_reason", "_tokens", "_usage")
 
-    def __init__(self, generation: Generation, *, own: bool) -> None:
+    def __init__(self, generation: TextGeneration, *, own: bool) -> None:
         self._generation = generation
         self._own = own
         self._reason = ""

@@ -9,13 +9,13 @@ from typing import Any
 from pydantic import ValidationError
 
 from orchestration.errors import InvalidRequest
-from orchestration.messages import Generation
+from orchestration.messages import ChatGeneration, CompletionGeneration, TextGeneration
 from orchestration.validation import first_problem
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChatRequest:
-    generation: Generation
+    generation: TextGeneration
     stream: bool
     """Whether each output is its own response, instead of one response in all."""
 
@@ -63,13 +63,12 @@ def parse_request(tensors: Tensors, *, model: str, number: int) -> ChatRequest:
         raise InvalidRequest("send either text_input or messages", param="messages")
     begun, stream = tensors.value("prefix_tokens"), tensors.value("stream")
     try:
-        generation = Generation.model_validate(
+        kind = ChatGeneration if talks else CompletionGeneration
+        generation = kind.model_validate(
             {
                 "id": f"triton.{number}",
                 "model": model,
-                "kind": "chat" if talks else "completion",
-                "messages": messages,
-                "prompt": prompt or "",
+                **({"messages": messages} if talks else {"prompt": prompt}),
                 "guide": sampling.pop("guide", None),
                 "sampling": sampling,
                 "continuation": {

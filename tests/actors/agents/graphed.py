@@ -31,7 +31,7 @@ class Graphed(EchoBackend):
             yield TextDelta(text=self.plans.pop(0) if len(self.plans) > 1 else self.plans[0])
             yield Finish(reason="stop", usage=Usage(prompt_tokens=1, completion_tokens=1))
             return
-        asked = _TASK.search(generation.messages[-1].content)
+        asked = _TASK.search(generation.texts[-1])
         if asked is None:
             async for output in super().generate(generation):
                 yield output

@@ -77,7 +77,7 @@ class Planned(EchoBackend):
         self.plan = json.dumps({"reason": "as told", "steps": plan})
 
     async def generate(self, generation: Generation) -> AsyncGenerator[Output, None]:
-        if generation.guide is not None and "Plan which specialists" in generation.messages[1].content:
+        if generation.guide is not None and "Plan which specialists" in generation.texts[1]:
             yield TextDelta(text=self.plan)
             yield Finish(reason="stop", usage=Usage(prompt_tokens=1, completion_tokens=1))
             return

@@ -14,7 +14,10 @@ from actors.backends.base import Output
 from actors.backends.echo import EchoBackend, EchoSettings
 from orchestration.errors import BackendFailed, ContextTooLong, InvalidGuide, InvalidRequest, UnknownModel
 from orchestration.messages import (
+    ChatGeneration,
     ChatMessage,
+    CompletionGeneration,
+    EmbeddingGeneration,
     Finish,
     Generation,
     GuidedDecoding,
@@ -25,7 +28,7 @@ from orchestration.messages import (
 
 
 def _chat(text: str, guide: GuidedDecoding | None = None, **sampling: object) -> Generation:
-    return Generation(
+    return ChatGeneration(
         id="asker.1",
         model="echo",
         messages=(
@@ -155,7 +158,7 @@ async def test_a_stalled_generation_ends_when_it_is_cancelled() -> None:
 async def test_embeddings_are_unit_vectors_that_depend_on_the_text_alone() -> None:
     backend = EchoBackend(EchoSettings(embedding_models=("vec",), dimensions=16))
     inputs = ("a", "b", "a", *(f"text {i}" for i in range(97)))
-    generation = Generation(id="a.1", kind="embedding", model="vec", inputs=inputs)
+    generation = EmbeddingGeneration(id="a.1", model="vec", inputs=inputs)
     outputs = [output async for output in backend.generate(generation)]
     vectors: list[str] = []
     for output in outputs[:-1]:
@@ -214,9 +217,9 @@ async def test_a_guide_it_cannot_follow_is_refused(guide: GuidedDecoding) -> Non
 async def test_bad_requests_are_named() -> None:
     backend = EchoBackend()
     with pytest.raises(UnknownModel, match="known models: echo"):
-        await _answer(backend, Generation(id="a.1", model="other", prompt="x"))
+        await _answer(backend, CompletionGeneration(id="a.1", model="other", prompt="x"))
     with pytest.raises(InvalidRequest) as caught:
-        await _answer(backend, Generation(id="a.1", model="echo"))
+        await _answer(backend, ChatGeneration(id="a.1", model="echo"))
     assert caught.value.param == "messages"
     with pytest.raises(ValidationError):
         EchoSettings(dimensions=4)

@@ -16,6 +16,7 @@ from actors.backends.replay import ReplayBackend, ReplaySettings
 from actors.node.backend_factory import ServedName, replay_backend
 from orchestration.errors import InvalidGuide, InvalidRequest, NotRecorded, UnknownModel
 from orchestration.messages import (
+    ChatGeneration,
     ChatMessage,
     Continuation,
     Finish,
@@ -66,7 +67,7 @@ def backend(tmp_path: Path) -> ReplayBackend:
 
 def asked(*texts: str, model: str = "a", guide: GuidedDecoding | None = None, **sampling: Any) -> Generation:
     messages = tuple(ChatMessage(role="user", content=text) for text in texts)
-    return Generation(
+    return ChatGeneration(
         id="asker.1", model=model, messages=messages, guide=guide, sampling=Sampling.model_validate(sampling)
     )
 

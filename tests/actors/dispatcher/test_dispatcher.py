@@ -20,7 +20,7 @@ from orchestration.errors import (
     InvalidRequest,
     OrchestraError,
 )
-from orchestration.messages import GenerationEnd, Priority, StreamEvent, decode_event
+from orchestration.messages import GenerationEnd, Priority, StreamEvent, WriterAlive, decode_event
 from orchestration.placement import NEEDS_HEADER, needs_of
 from tests.fixtures.eventually import eventually
 from tests.fixtures.local_cluster import SETTINGS, LocalCluster
@@ -421,7 +421,7 @@ async def test_a_generation_that_waits_for_a_node_that_has_gone_says_so_at_its_d
     dispatcher = await cluster.dispatcher()
     busy = asyncio.ensure_future(cluster.ask(cluster.generation(tokens=1000, priority=Priority.BATCH)))
     await eventually(lambda: sum(cluster.running().values()) == 1)
-    told: list[StreamEvent] = []
+    told: list[StreamEvent | WriterAlive] = []
     generation = cluster.generation()
     await cluster.bus.subscribe(
         f"stream.{generation.id}",

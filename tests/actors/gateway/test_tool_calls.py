@@ -11,7 +11,7 @@ from openai import OpenAI
 
 from actors.backends.openai import OpenAIBackend, OpenAISettings
 from actors.engine.onnx_backend import OnnxBackend
-from orchestration.messages import ChatMessage, Generation, Tool, ToolOffer
+from orchestration.messages import ChatGeneration, ChatMessage, Tool, ToolOffer
 from orchestration.response_cache import fingerprint
 from tests.fixtures.cluster import running_cluster
 from tests.fixtures.models import smollm2_folder
@@ -130,7 +130,7 @@ def test_the_callers_guide_is_the_answer_of_a_model_that_may_call(clients: dict[
 
 
 def test_responses_are_cached_by_their_tools_and_tool_choice() -> None:
-    plain = Generation(id="a.1", model="m", messages=(ChatMessage(role="user", content="hi"),))
+    plain = ChatGeneration(id="a.1", model="m", messages=(ChatMessage(role="user", content="hi"),))
     tool, other = Tool(name="f"), Tool(name="g")
     offers = (
         None,

@@ -10,7 +10,7 @@ import pytest
 
 from actors.gateway.bodies import ChatBody
 from actors.jobs.records import QueuedJob, decode_queue_message
-from orchestration.messages import ChatMessage, Generation, Run
+from orchestration.messages import ChatGeneration, ChatMessage, Run, Work
 from tests.actors.jobs.client import JobsClient
 from tests.fixtures.chat_bodies import CITY, FORM, HI, RIGHT, WEATHER
 from tests.fixtures.scripted import DONE, WHOLE, Before, cluster_before, stream
@@ -108,14 +108,14 @@ def test_a_job_of_a_pattern_sends_what_its_chat_sends(before: Before, body: dict
 @pytest.mark.parametrize(
     "work",
     [
-        Generation(id="job.1", model="pattern", messages=MESSAGES, labels={"a": "b"}, extra={"c": 1}),
+        ChatGeneration(id="job.1", model="pattern", messages=MESSAGES, labels={"a": "b"}, extra={"c": 1}),
         Run(id="job.1", pattern="auto", messages=MESSAGES, model="m", settings={"a": 1}),
     ],
     ids=["generation", "run"],
 )
-def test_a_job_in_the_queue_has_the_work_as_it_was(work: Generation | Run) -> None:
-    message = QueuedJob(type="job", work=work).model_dump_json(exclude_defaults=True)
-    assert decode_queue_message(message.encode()) == QueuedJob(type="job", work=work)
+def test_a_job_in_the_queue_has_the_work_as_it_was(work: Work) -> None:
+    message = QueuedJob(work=work).model_dump_json(exclude_defaults=True)
+    assert decode_queue_message(message.encode()) == QueuedJob(work=work)
 
 
 def test_a_run_in_the_queue_is_not_a_job() -> None:

@@ -20,7 +20,7 @@ from actors.launch.build_tools import build_tools
 from actors.models.tokenizer import Tokenizer
 from actors.runtime.system import ActorSystem
 from actors.settings import Settings
-from orchestration.messages import ChatMessage, Generation, Run, RunEnd, Sampling
+from orchestration.messages import ChatGeneration, ChatMessage, Generation, Run, RunEnd, Sampling
 from orchestration.patterns import StepLimits
 from tests.actors.agents.clusters import Cluster, answered, cluster, connection
 from tests.actors.agents.test_protocol import agents_of
@@ -108,6 +108,7 @@ async def test_a_poisoned_document_stays_quoted_in_what_the_model_reads(
         _, ended = await ask(running, "When does the pool open?")
     assert any("pool.md" in source["document"] for source in ended.report["sources"])
     (generation,) = backend.heard
+    assert isinstance(generation, ChatGeneration)
     system, user = generation.messages
     assert (system.role, user.role) == ("system", "user")
     assert "pirate" not in system.content

@@ -25,10 +25,11 @@ from orchestration.errors import (
     Unavailable,
 )
 from orchestration.messages import (
+    ChatGeneration,
     ChatMessage,
+    CompletionGeneration,
     EventFrame,
     Finish,
-    Generation,
     GenerationEnd,
     TextDelta,
     encode_event,
@@ -205,7 +206,7 @@ async def test_a_full_queue_is_told_to_the_asker(streams: StreamClient) -> None:
     model = f"nobody-pulls-{uuid4().hex[:8]}"
 
     async def ask() -> None:
-        generation = Generation(
+        generation = ChatGeneration(
             id=streams.new_id(), model=model, messages=(ChatMessage(role="user", content="x"),)
         )
         async with aclosing(streams.stream(generation, Envelope.within(30))) as events:
@@ -231,7 +232,7 @@ async def test_a_request_that_no_queue_acknowledges_is_given_up_soon_and_not_at_
     await streams.start()
     own_nats.process.send_signal(signal.SIGSTOP)
     try:
-        generation = Generation(id=streams.new_id(), model="m", prompt="x", kind="completion")
+        generation = CompletionGeneration(id=streams.new_id(), model="m", prompt="x")
         with pytest.raises(BusUnavailable, match=r"within 0\.2 s: the NATS server does not answer") as caught:
             await anext(streams.stream(generation, Envelope.within(30)))
         assert caught.value.retry_after_s == 1
@@ -245,7 +246,7 @@ async def test_streams_that_are_not_declared_are_said_to_be_missing(own_nats: Ru
     bus = await Bus.connect(BusSettings(url=own_nats.url), name="test")
     streams = StreamClient(bus)
     await streams.start()
-    generation = Generation(id=streams.new_id(), model="m", prompt="x", kind="completion")
+    generation = CompletionGeneration(id=streams.new_id(), model="m", prompt="x")
     with pytest.raises(BusUnavailable, match="declared"):
         await anext(streams.stream(generation, Envelope.within(10)))
     await streams.stop()

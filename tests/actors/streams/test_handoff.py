@@ -21,9 +21,10 @@ async def test_a_stream_that_is_handed_over_goes_on_from_what_was_read(streams: 
     await reading.write(*deltas("a", "b"))
     await eventually(lambda: reading.text == "ab")
     position = await resume(streams, reading)
-    assert (position.open, position.text, position.tokens, position.seq) == (True, "ab", 2, 2)
+    begun = position.continuation
+    assert (position.open, begun.text, begun.tokens, begun.first_seq) == (True, "ab", 2, 2)
     await reading.write(*deltas("x", "y", start=2), end(4))  # thawed, too late
-    await reading.write(*deltas("c d", start=2), end(3), writer=position.writer)
+    await reading.write(*deltas("c d", start=2), end(3), writer=begun.writer)
     assert await reading.task == END
     assert reading.text == "abc d"
     assert not (await resume(streams, reading)).open
@@ -42,7 +43,7 @@ async def test_what_has_arrived_and_was_not_read_yet_counts_as_read(streams: Str
     await first
     await streams.bus.flush()
     reply = await streams.bus.request(f"stream_handoff.{work}", b"{}")
-    assert StreamPosition.model_validate_json(reply.data).text == "abc"
+    assert StreamPosition.model_validate_json(reply.data).continuation.text == "abc"
     await events.aclose()
 
 
@@ -79,8 +80,8 @@ async def test_a_later_delivery_supersedes_an_earlier_one_for_good(streams: Stre
     reading = Reading(streams)
     await reading.write(*deltas("a"))
     await eventually(lambda: reading.text == "a")
-    first = await resume(streams, reading, attempt=1)
-    second = await resume(streams, reading, attempt=2)
+    first = (await resume(streams, reading, attempt=1)).continuation
+    second = (await resume(streams, reading, attempt=2)).continuation
     assert second.writer
     assert first.writer != second.writer
     for quiet_s in (0, 60):
@@ -89,7 +90,7 @@ async def test_a_later_delivery_supersedes_an_earlier_one_for_good(streams: Stre
     assert not await is_superseded(streams.bus, reading.id, 2)
     await reading.write(*deltas("b", start=1), writer=second.writer)
     await eventually(lambda: reading.text == "ab")
-    assert (await resume(streams, reading, attempt=2)).seq == 2
+    assert (await resume(streams, reading, attempt=2)).continuation.first_seq == 2
     await reading.write(end(2))
     reading.task.cancel()
     await asyncio.wait({reading.task})
@@ -101,7 +102,7 @@ async def test_a_delivery_whose_writer_is_alive_supersedes_none(streams: StreamC
     await reading.write(*deltas("a"))
     await eventually(lambda: reading.text == "a")
     assert (await resume(streams, reading, quiet_s=60, attempt=2)).alive
-    assert (await resume(streams, reading, attempt=1)).writer
+    assert (await resume(streams, reading, attempt=1)).continuation.writer
     reading.task.cancel()
     await asyncio.wait({reading.task})
 
@@ -132,9 +133,9 @@ async def test_a_look_at_a_stream_tells_of_its_writer_and_changes_nothing(
     assert await resume(streams, reading, quiet_s=60, peek=True) == StreamPosition()
     await reading.write(*deltas("a"))
     await eventually(lambda: reading.text == "a")
-    assert await resume(streams, reading, quiet_s=60, peek=True) == StreamPosition(alive=True, seq=1)
-    taken = await resume(streams, reading)
-    assert (await resume(streams, reading, quiet_s=60, peek=True)).seq == 0  # of the next writer
+    assert await resume(streams, reading, quiet_s=60, peek=True) == StreamPosition(alive=True, events=1)
+    taken = (await resume(streams, reading)).continuation
+    assert (await resume(streams, reading, quiet_s=60, peek=True)).events == 0  # of the next writer
     await reading.write(*deltas("b", start=1), end(2), writer=taken.writer)
     assert await reading.task == END
     assert reading.text == "ab"

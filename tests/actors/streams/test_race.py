@@ -19,7 +19,7 @@ class Race:
     def __init__(self) -> None:
         self.stream = StreamReader(lambda _: None)
         self.winners: list[str] = []
-        self.second = self.ask().writer
+        self.second = self.ask().continuation.writer
 
     def ask(self) -> StreamPosition:
         return self.stream.race(self.winners.append)
@@ -91,7 +91,7 @@ async def test_nobody_may_race_who_is_read_already_nor_twice_nor_when_it_is_over
 
 
 async def test_a_hand_over_ends_the_race_for_both(race: Race) -> None:
-    third = race.stream.hand_off(0).writer
+    third = race.stream.hand_off(0).continuation.writer
     assert not race.write(FIRST, delta("late"))
     assert not race.write(race.second, delta("late"))
     assert race.write(third, delta("on time"))

@@ -23,7 +23,7 @@ class Reader:
         self.seq += 1
 
     def move(self) -> None:
-        self.writer = self.stream.hand_off(0).writer
+        self.writer = self.stream.hand_off(0).continuation.writer
 
     def read(self) -> tuple[str, str]:
         """Reasoning and text."""

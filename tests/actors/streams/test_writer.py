@@ -16,6 +16,7 @@ from orchestration.messages import (
     TextDelta,
     TokenLogprob,
     Vectors,
+    WriterAlive,
     decode_event,
 )
 from tests.fixtures.eventually import eventually
@@ -28,7 +29,7 @@ class Heard:
     """Everything on one stream, decoded."""
 
     def __init__(self) -> None:
-        self.events: list[StreamEvent] = []
+        self.events: list[StreamEvent | WriterAlive] = []
         self.seqs: list[int] = []
         self.headers: list[str] = []
 

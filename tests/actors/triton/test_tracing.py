@@ -13,7 +13,15 @@ from actors.bus.bus import Bus
 from actors.bus.subjects import NodeAddress
 from actors.runtime.envelope import TRACE
 from actors.runtime.service import ERROR_CODE
-from orchestration.messages import ChatMessage, Generation, LoadModel, Sampling, UnloadModel
+from orchestration.messages import (
+    ChatGeneration,
+    ChatMessage,
+    EmbeddingGeneration,
+    Generation,
+    LoadModel,
+    Sampling,
+    UnloadModel,
+)
 from tests.actors.triton.test_node import nodes
 from tests.fixtures.collector import Collector, Span, collector
 from tests.fixtures.eventually import eventually
@@ -29,7 +37,7 @@ ROOT = "00f067aa0ba902b7"
 
 
 def question(number: int) -> Generation:
-    return Generation(
+    return ChatGeneration(
         id=f"chat.{number}",
         model=CHAT,
         messages=(ChatMessage(role="user", content="What do bees make?"),),
@@ -38,7 +46,7 @@ def question(number: int) -> Generation:
 
 
 def text(number: int) -> Generation:
-    return Generation(id=f"text.{number}", kind="embedding", model=EMBEDDER, inputs=("honey",))
+    return EmbeddingGeneration(id=f"text.{number}", model=EMBEDDER, inputs=("honey",))
 
 
 async def said(bus: Bus, subject: str, body: bytes) -> str:

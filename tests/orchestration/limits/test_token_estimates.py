@@ -4,14 +4,24 @@ from __future__ import annotations
 
 from orchestration.limits import LimitExceeded, QuotaLimit, RateLimiter, TokenEstimates
 from orchestration.limits.token_estimates import MAX_NAMES, TEMPLATE_TOKENS
-from orchestration.messages import Budget, ChatMessage, Generation, Run, Sampling, Usage
+from orchestration.messages import (
+    Budget,
+    ChatGeneration,
+    ChatMessage,
+    CompletionGeneration,
+    EmbeddingGeneration,
+    Generation,
+    Run,
+    Sampling,
+    Usage,
+)
 
 HI = (ChatMessage(role="user", content="Hi"),)
 PLENTY = 100_000
 
 
 def chat(model: str = "m", max_tokens: int | None = 30) -> Generation:
-    return Generation(id="a.1", model=model, messages=HI, sampling=Sampling(max_tokens=max_tokens))
+    return ChatGeneration(id="a.1", model=model, messages=HI, sampling=Sampling(max_tokens=max_tokens))
 
 
 def test_the_template_counts_before_anything_is_known_of_it() -> None:
@@ -45,11 +55,9 @@ def test_a_guess_refuses_nothing_that_a_small_limit_would_hold() -> None:
 
 
 def test_embeddings_and_completions_have_no_template() -> None:
-    embedding = Generation(id="a.1", kind="embedding", model="m", inputs=("a" * 40,))
+    embedding = EmbeddingGeneration(id="a.1", model="m", inputs=("a" * 40,))
     assert TokenEstimates().of(embedding, 1024, PLENTY).total == 14
-    ids = Generation(
-        id="a.1", kind="completion", model="m", prompt_ids=(1, 2, 3), sampling=Sampling(max_tokens=5)
-    )
+    ids = CompletionGeneration(id="a.1", model="m", prompt_ids=(1, 2, 3), sampling=Sampling(max_tokens=5))
     assert TokenEstimates().of(ids, 1024, PLENTY).total == 8
 
 

@@ -4,12 +4,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestration.messages import ChatMessage, Generation, Sampling
+from orchestration.messages import ChatGeneration, ChatMessage, EmbeddingGeneration, Generation, Sampling
 from orchestration.placement import Demand, Needs, needs_of
 
 
 def asked(words: str, max_tokens: int | None = None, **labels: str) -> Generation:
-    return Generation(
+    return ChatGeneration(
         id="a.1",
         model="m",
         messages=(ChatMessage(role="user", content=words),),
@@ -59,7 +59,7 @@ def test_without_a_header_needs_are_ordinary() -> None:
         (asked("Prove that there are infinitely many primes.", 90), Demand.HEAVY),
         (asked("word " * 2000, 10), Demand.HEAVY),
         (asked("Tell a story.", 2000), Demand.HEAVY),
-        (Generation(id="a.1", model="m", kind="embedding", inputs=("a", "b")), Demand.LIGHT),
+        (EmbeddingGeneration(id="a.1", model="m", inputs=("a", "b")), Demand.LIGHT),
     ],
 )
 def test_a_query_deserves_what_its_length_and_words_say(generation: Generation, demand: Demand) -> None:

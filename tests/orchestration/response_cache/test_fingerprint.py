@@ -8,21 +8,32 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestration.messages import ChatMessage, Generation, GuidedDecoding, Priority, Run, Sampling
+from orchestration.messages import (
+    ChatGeneration,
+    ChatMessage,
+    CompletionGeneration,
+    EmbeddingGeneration,
+    GuidedDecoding,
+    Priority,
+    Run,
+    Sampling,
+    Work,
+)
 from orchestration.response_cache import fingerprint, is_deterministic
 
 HELLO = (ChatMessage(role="user", content="hello"),)
-WORK = Generation(id="a.1", model="m", messages=HELLO, sampling=Sampling(temperature=0))
+WORK = ChatGeneration(id="a.1", model="m", messages=HELLO, sampling=Sampling(temperature=0))
+OTHER_KINDS: list[Work] = [
+    CompletionGeneration(id="a.1", model="m", prompt="hello", sampling=WORK.sampling),
+    EmbeddingGeneration(id="a.1", model="m", inputs=("hello",), sampling=WORK.sampling),
+    EmbeddingGeneration(id="a.1", model="m", inputs=("hel", "lo"), sampling=WORK.sampling),
+]
 OTHERS: list[dict[str, Any]] = [
     {"model": "n"},
-    {"kind": "completion"},
     {"messages": (ChatMessage(role="system", content="hello"),)},
     {"messages": (ChatMessage(role="user", content="hello "),)},
     {"messages": (ChatMessage(role="user", content="hello", name="x"),)},
     {"messages": (*HELLO, *HELLO)},
-    {"messages": (), "prompt": "hello"},
-    {"messages": (), "inputs": ("hello",)},
-    {"messages": (), "inputs": ("hel", "lo")},
     {"guide": GuidedDecoding(json_schema={"type": "object"})},
     {"guide": GuidedDecoding(json_schema={"type": "array"})},
     {"guide": GuidedDecoding(regex="a")},
@@ -48,7 +59,7 @@ OTHERS: list[dict[str, Any]] = [
 
 
 def test_everything_that_changes_the_answer_changes_the_fingerprint() -> None:
-    changed = [WORK, *(WORK.model_copy(update=update) for update in OTHERS)]
+    changed = [WORK, *OTHER_KINDS, *(WORK.model_copy(update=update) for update in OTHERS)]
     run = Run(id="a.1", pattern="m", messages=HELLO, sampling=WORK.sampling)
     prints = [fingerprint(work, "n") for work in changed]
     prints += [fingerprint(WORK, "other"), fingerprint(run, "n")]
@@ -63,8 +74,8 @@ def test_who_carries_it_and_how_urgent_it_is_change_nothing() -> None:
 
 @given(st.text(), st.text(), st.text(), st.text())
 def test_texts_do_not_run_into_each_other(model: str, content: str, namespace: str, prompt: str) -> None:
-    one = Generation(id="a.1", model=model, messages=(ChatMessage(role="user", content=content),))
-    other = Generation(id="a.1", model=namespace, messages=(ChatMessage(role="user", content=prompt),))
+    one = ChatGeneration(id="a.1", model=model, messages=(ChatMessage(role="user", content=content),))
+    other = ChatGeneration(id="a.1", model=namespace, messages=(ChatMessage(role="user", content=prompt),))
     same = (model, content, namespace) == (namespace, prompt, model)
     assert (fingerprint(one, namespace) == fingerprint(other, model)) == same
 
@@ -76,11 +87,9 @@ def test_texts_do_not_run_into_each_other(model: str, content: str, namespace: s
         (WORK.model_copy(update={"sampling": Sampling()}), False),
         (WORK.model_copy(update={"sampling": Sampling(temperature=0.7)}), False),
         (WORK.model_copy(update={"sampling": Sampling(temperature=0.7, seed=0)}), True),
-        (Generation(id="a.1", kind="embedding", model="e", inputs=("a",)), True),
+        (EmbeddingGeneration(id="a.1", model="e", inputs=("a",)), True),
         (Run(id="a.1", pattern="maestro", messages=HELLO, sampling=Sampling(temperature=0)), False),
     ],
 )
-def test_only_what_would_be_answered_the_same_again_is_deterministic(
-    work: Generation | Run, expected: bool
-) -> None:
+def test_only_what_would_be_answered_the_same_again_is_deterministic(work: Work, expected: bool) -> None:
     assert is_deterministic(work) is expected

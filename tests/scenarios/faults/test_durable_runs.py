@@ -57,7 +57,7 @@ class Gated(Planned):
         self.go = asyncio.Event()
 
     async def generate(self, generation: Generation) -> AsyncGenerator[Output, None]:
-        text = " ".join(said.content for said in generation.messages)
+        text = " ".join(generation.texts)
         asked = next(
             question(kind, number)
             for kind in KINDS

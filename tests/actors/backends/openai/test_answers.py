@@ -16,7 +16,14 @@ from orchestration.errors import (
     InvalidRequest,
     UnknownModel,
 )
-from orchestration.messages import ChatMessage, Finish, Generation, TextDelta, Usage, Vectors
+from orchestration.messages import (
+    ChatMessage,
+    EmbeddingGeneration,
+    Finish,
+    TextDelta,
+    Usage,
+    Vectors,
+)
 from tests.fixtures.scripted import CHAT, DONE, WHOLE, backend_before, once, stream, whole
 from tests.fixtures.upstream import (
     MODEL,
@@ -237,7 +244,7 @@ async def test_embeddings_as_numbers_and_out_of_order_are_put_right() -> None:
         yield response(200, {"data": data[::-1], "usage": {"prompt_tokens": len(data)}})
 
     inputs = tuple(str(number) for number in range(5))
-    generation = Generation(id="a.1", kind="embedding", model=MODEL, inputs=inputs)
+    generation = EmbeddingGeneration(id="a.1", model=MODEL, inputs=inputs)
     async with backend_before(script, embedding_batch=2) as (backend, upstream):
         outputs = [output async for output in backend.generate(generation)]
         assert len(upstream.requests) == 3
@@ -261,7 +268,7 @@ async def test_embeddings_as_numbers_and_out_of_order_are_put_right() -> None:
     ],
 )
 async def test_embeddings_that_cannot_be_read_fail(body: object) -> None:
-    generation = Generation(id="a.1", kind="embedding", model=MODEL, inputs=("a",))
+    generation = EmbeddingGeneration(id="a.1", model=MODEL, inputs=("a",))
     async with backend_before(once(response(200, body))) as (backend, _):
         with pytest.raises(BackendFailed, match="cannot be read"):
             await whole(backend, generation)
@@ -269,7 +276,7 @@ async def test_embeddings_that_cannot_be_read_fail(body: object) -> None:
 
 async def test_an_answer_over_the_limit_is_not_read_to_its_end() -> None:
     body = json.dumps({"data": "x" * 50_000}).encode()
-    generation = Generation(id="a.1", kind="embedding", model=MODEL, inputs=("a",))
+    generation = EmbeddingGeneration(id="a.1", model=MODEL, inputs=("a",))
     async with backend_before(once(response(200, body)), max_answer_bytes=4096) as (backend, _):
         with pytest.raises(BackendFailed, match=r"4096 bytes \(max_answer_bytes\)"):
             await whole(backend, generation)

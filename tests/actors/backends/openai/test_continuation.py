@@ -22,6 +22,7 @@ from actors.backends.openai.continuation import (
 from orchestration.errors import CannotContinue, InvalidRequest
 from orchestration.messages import (
     ChatMessage,
+    CompletionGeneration,
     Continuation,
     Finish,
     GuidedDecoding,
@@ -143,7 +144,9 @@ async def test_calls_after_a_text_that_was_sent_come_whole_and_once() -> None:
 
 
 async def test_a_completion_goes_on_after_its_prompt() -> None:
-    begun = BEGUN.model_copy(update={"kind": "completion", "prompt": "Count: ", "messages": ()})
+    begun = CompletionGeneration(
+        id="a.1", model=CHAT.model, prompt="Count: ", continuation=BEGUN.continuation, sampling=BEGUN.sampling
+    )
     events = [event({"choices": [{"index": 0, "text": text}]}) for text in ("three", " four")]
     async with backend_before(stream(*events, DONE)) as (backend, upstream):
         assert (await whole(backend, begun))[0] == "three four"

@@ -12,7 +12,7 @@ from actors.backends.openai.reader import UNLIKELY, CompletionReader
 from actors.backends.openai.sse import SseParser
 from actors.backends.openai.token_count import TokenRatio
 from orchestration.errors import BackendFailed, ContextTooLong, OrchestraError, RateLimited
-from orchestration.messages import Finish, Generation, TextDelta, Tool, ToolOffer, encode_event
+from orchestration.messages import Finish, TextDelta, TextGeneration, Tool, ToolOffer, encode_event
 from tests.fixtures.scripted import CHAT, DONE, backend_before, once, stream, whole
 from tests.fixtures.upstream import delta, event, response
 
@@ -20,7 +20,7 @@ CALLING = CHAT.model_copy(update={"offer": ToolOffer(tools=(Tool(name="f", descr
 
 
 def read(
-    *events: Any, generation: Generation = CHAT, done: bool = True
+    *events: Any, generation: TextGeneration = CHAT, done: bool = True
 ) -> tuple[str, Finish, list[TextDelta]]:
     reader = CompletionReader(Upstream(host="host:1"), generation, TokenRatio())
     pieces = []

@@ -17,8 +17,11 @@ from actors.backends.base import Output
 from actors.backends.openai import OpenAIBackend, OpenAISettings
 from orchestration.errors import ContextTooLong, InvalidGuide, UnknownModel
 from orchestration.messages import (
+    ChatGeneration,
     ChatMessage,
+    CompletionGeneration,
     Continuation,
+    EmbeddingGeneration,
     Finish,
     Generation,
     GuidedDecoding,
@@ -51,7 +54,7 @@ async def backend(llamacpp: LlamaServer) -> AsyncIterator[OpenAIBackend]:
 
 def _chat(text: str, sampling: Sampling = GREEDY, guide: GuidedDecoding | None = None) -> Generation:
     message = ChatMessage(role="user", content=text)
-    return Generation(id="a.1", model="smollm2-135m", messages=(message,), sampling=sampling, guide=guide)
+    return ChatGeneration(id="a.1", model="smollm2-135m", messages=(message,), sampling=sampling, guide=guide)
 
 
 async def _all(backend: OpenAIBackend, generation: Generation) -> tuple[str, list[TextDelta], Finish]:
@@ -95,9 +98,8 @@ async def test_max_tokens_and_stop_strings_end_an_answer(backend: OpenAIBackend)
 
 
 async def test_a_completion_continues_its_prompt(backend: OpenAIBackend) -> None:
-    generation = Generation(
+    generation = CompletionGeneration(
         id="a.1",
-        kind="completion",
         model="smollm2-135m",
         prompt="The capital of France is",
         sampling=Sampling(temperature=0, max_tokens=4, logprobs=True, top_logprobs=1),
@@ -119,8 +121,8 @@ async def test_a_schema_guides_a_chat_and_a_completion(backend: OpenAIBackend) -
     sampling = Sampling(temperature=0, max_tokens=64)
     text, _, _ = await _all(backend, _chat("Name a city as JSON.", sampling, guide))
     assert set(json.loads(text)) == {"city", "sure"}
-    completion = Generation(
-        id="a.1", kind="completion", model="smollm2-135m", prompt="City:", sampling=sampling, guide=guide
+    completion = CompletionGeneration(
+        id="a.1", model="smollm2-135m", prompt="City:", sampling=sampling, guide=guide
     )
     text, _, _ = await _all(backend, completion)
     assert set(json.loads(text)) == {"city", "sure"}
@@ -183,7 +185,7 @@ async def test_embeddings_are_unit_vectors_in_the_order_of_their_inputs() -> Non
         backend = OpenAIBackend(OpenAISettings(base_url=server.url, models={"embed": MODEL}))
         await backend.start()
         inputs = ("a dog barks", "stock markets fell", "a dog barks")
-        generation = Generation(id="a.1", kind="embedding", model="embed", inputs=inputs)
+        generation = EmbeddingGeneration(id="a.1", model="embed", inputs=inputs)
         outputs = [output async for output in backend.generate(generation)]
         await backend.close()
     first, finish = outputs
@@ -202,7 +204,7 @@ async def test_a_prompt_over_the_context_names_both_numbers(backend: OpenAIBacke
 
 async def test_an_unknown_model_is_refused_with_the_known_ones(backend: OpenAIBackend) -> None:
     with pytest.raises(UnknownModel, match="known models: smollm2-135m"):
-        await _all(backend, Generation(id="a.1", model="gpt-9", prompt="x"))
+        await _all(backend, CompletionGeneration(id="a.1", model="gpt-9", prompt="x"))
 
 
 async def test_models_are_found_at_the_server_with_what_it_tells(llamacpp: LlamaServer) -> None:

@@ -25,17 +25,25 @@ from orchestration.errors import (
     Unavailable,
     UnknownModel,
 )
-from orchestration.messages import ChatMessage, Continuation, Generation, GuidedDecoding, Sampling
+from orchestration.messages import (
+    ChatGeneration,
+    ChatMessage,
+    CompletionGeneration,
+    Continuation,
+    GuidedDecoding,
+    Sampling,
+    TextGeneration,
+)
 
 UPSTREAM = Upstream(host="host:1", api_key_env="THE_KEY", api_key="sk-secret")
-CHAT = Generation(id="a.1", model="m", messages=(ChatMessage(role="user", content="hé"),))
+CHAT = ChatGeneration(id="a.1", model="m", messages=(ChatMessage(role="user", content="hé"),))
 
 
 def _settings(**values: Any) -> OpenAISettings:
     return OpenAISettings.model_validate({"base_url": "http://host:1"} | values)
 
 
-def _body(generation: Generation, **values: Any) -> dict[str, Any]:
+def _body(generation: TextGeneration, **values: Any) -> dict[str, Any]:
     body: dict[str, Any] = json.loads(generation_body(generation, "up", _settings(**values)))
     return body
 
@@ -86,7 +94,7 @@ def test_every_way_of_sampling_is_sent_under_its_name() -> None:
         "logprobs": True,
         "top_logprobs": 2,
     }
-    completion = generation.model_copy(update={"kind": "completion", "prompt": "p", "messages": ()})
+    completion = CompletionGeneration(id="a.1", model="m", prompt="p", sampling=generation.sampling)
     body = _body(completion)
     assert (body["prompt"], body["logprobs"], body["max_tokens"]) == ("p", 2, 9)
     assert "messages" not in body
@@ -105,7 +113,7 @@ def test_guides_go_where_the_upstream_takes_them() -> None:
     assert _body(regex, regex_field="structured_outputs.regex")["structured_outputs"] == {"regex": "[ab]"}
     with pytest.raises(InvalidGuide, match="regex_field"):
         _body(regex)
-    completion = guided.model_copy(update={"kind": "completion"})
+    completion = CompletionGeneration(id="a.1", model="m", guide=guided.guide)
     assert _body(completion, completion_schema_field="json_schema")["json_schema"] == schema
     with pytest.raises(InvalidGuide, match="completion_schema_field"):
         _body(completion)
@@ -381,5 +389,5 @@ def test_a_callers_own_prefill_comes_before_the_text_so_far() -> None:
 
 
 def test_a_completion_goes_on_after_its_prompt_and_prefix() -> None:
-    asked = Generation(id="a.1", model="m", kind="completion", prompt="Tell: ", **BEGUN)
+    asked = CompletionGeneration(id="a.1", model="m", prompt="Tell: ", **BEGUN)
     assert _body(asked)["prompt"] == "Tell: Once upon"

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from actors.backends.openai.token_count import TokenCounter, TokenRatio
-from orchestration.messages import ChatMessage, Finish, Generation, TextDelta
+from orchestration.messages import ChatGeneration, ChatMessage, Finish, TextDelta
 from orchestration.token_length import likely_tokens
 from tests.fixtures.scripted import CHAT, DONE, backend_before, stream
 from tests.fixtures.upstream import delta, event
@@ -93,7 +93,7 @@ def test_a_count_that_is_of_something_else_teaches_nothing() -> None:
 
 
 async def test_a_prompt_that_nobody_counted_is_estimated() -> None:
-    asked = Generation(id="a.1", model=CHAT.model, messages=(ChatMessage(role="user", content=ENGLISH),))
+    asked = ChatGeneration(id="a.1", model=CHAT.model, messages=(ChatMessage(role="user", content=ENGLISH),))
     async with backend_before(stream(*events(["Yes"]))) as (backend, _):
         outputs = [output async for output in backend.generate(asked)]
     assert isinstance(outputs[-1], Finish)

@@ -13,12 +13,21 @@ from actors.backends.openai.reader import CompletionReader
 from actors.backends.openai.requests import generation_body
 from actors.backends.openai.token_count import TokenRatio
 from orchestration.errors import BackendFailed
-from orchestration.messages import ChatMessage, Finish, Generation, TextDelta, Tool, ToolCall, ToolOffer
+from orchestration.messages import (
+    ChatGeneration,
+    ChatMessage,
+    Finish,
+    TextDelta,
+    TextGeneration,
+    Tool,
+    ToolCall,
+    ToolOffer,
+)
 
 UPSTREAM = Upstream(host="host:1", api_key_env=None, api_key=None)
 TOOL = Tool(name="f", description="does", parameters={"type": "object"})
 OFFER = ToolOffer(tools=(TOOL,))
-CHAT = Generation(id="a.1", model="m", messages=(ChatMessage(role="user", content="hi"),), offer=OFFER)
+CHAT = ChatGeneration(id="a.1", model="m", messages=(ChatMessage(role="user", content="hi"),), offer=OFFER)
 
 
 def body_of(**changes: Any) -> dict[str, Any]:
@@ -27,7 +36,7 @@ def body_of(**changes: Any) -> dict[str, Any]:
     return body
 
 
-def read(*choices: dict[str, Any], generation: Generation = CHAT) -> tuple[list[TextDelta], Finish]:
+def read(*choices: dict[str, Any], generation: TextGeneration = CHAT) -> tuple[list[TextDelta], Finish]:
     reader = CompletionReader(UPSTREAM, generation, TokenRatio())
     events = (reader.take(json.dumps({"choices": [choice]}).encode()) for choice in choices)
     return [event for event in events if event is not None], reader.finish(done=True)

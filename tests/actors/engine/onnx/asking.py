@@ -16,7 +16,10 @@ from numpy.typing import NDArray
 from actors.backends.base import Output
 from actors.engine.backend import EngineBackend
 from orchestration.messages import (
+    ChatGeneration,
     ChatMessage,
+    CompletionGeneration,
+    EmbeddingGeneration,
     Finish,
     Generation,
     GuidedDecoding,
@@ -63,10 +66,12 @@ class Answer:
         return b"".join(bytes(each.bytes) for each in self.logprobs[: next(unsure, None)])
 
 
-def chat(text: str, *, system: str = "", guide: GuidedDecoding | None = None, **sampling: Any) -> Generation:
+def chat(
+    text: str, *, system: str = "", guide: GuidedDecoding | None = None, **sampling: Any
+) -> ChatGeneration:
     """A chat generation, greedy unless `sampling` says otherwise."""
     messages = (ChatMessage(role="system", content=system),) if system else ()
-    return Generation(
+    return ChatGeneration(
         id=f"test.{next(_numbers)}",
         model=MODEL,
         messages=(*messages, ChatMessage(role="user", content=text)),
@@ -75,11 +80,10 @@ def chat(text: str, *, system: str = "", guide: GuidedDecoding | None = None, **
     )
 
 
-def complete(prompt: str, **sampling: Any) -> Generation:
+def complete(prompt: str, **sampling: Any) -> CompletionGeneration:
     """A plain completion, greedy unless `sampling` says otherwise."""
-    return Generation(
+    return CompletionGeneration(
         id=f"test.{next(_numbers)}",
-        kind="completion",
         model=MODEL,
         prompt=prompt,
         sampling=Sampling(**{"temperature": 0.0, **sampling}),
@@ -108,7 +112,7 @@ async def ask(backend: EngineBackend, generation: Generation) -> Answer:
 
 async def embed(backend: EngineBackend, *texts: str) -> tuple[NDArray[np.float32], Finish]:
     """Vectors [texts, hidden]."""
-    generation = Generation(id=f"test.{next(_numbers)}", kind="embedding", model=EMBEDDER, inputs=texts)
+    generation = EmbeddingGeneration(id=f"test.{next(_numbers)}", model=EMBEDDER, inputs=texts)
     vectors: list[NDArray[np.float32]] = []
     async with generating(backend, generation) as items:
         async for item in items:

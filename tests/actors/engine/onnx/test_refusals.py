@@ -9,7 +9,7 @@ from actors.engine.onnx_backend import OnnxBackend
 from actors.engine.settings import OnnxSettings
 from actors.models.errors import CorruptModel
 from orchestration.errors import ContextTooLong, InvalidRequest, Unavailable, UnknownModel
-from orchestration.messages import Generation
+from orchestration.messages import ChatGeneration, EmbeddingGeneration
 from tests.actors.engine.onnx.asking import EMBEDDER, MODEL, ask, chat, complete
 
 
@@ -29,13 +29,13 @@ async def test_a_prompt_longer_than_the_context_is_refused_with_both_numbers(bac
 
 async def test_an_empty_conversation_is_refused(backend: OnnxBackend) -> None:
     with pytest.raises(InvalidRequest) as caught:
-        await ask(backend, Generation(id="test.empty", model=MODEL))
+        await ask(backend, ChatGeneration(id="test.empty", model=MODEL))
     assert caught.value.param == "messages"
 
 
 async def test_kinds_that_a_model_does_not_do_are_refused(backend: OnnxBackend) -> None:
     with pytest.raises(InvalidRequest, match="makes no embeddings"):
-        await ask(backend, Generation(id="test.e", model=MODEL, kind="embedding", inputs=("a",)))
+        await ask(backend, EmbeddingGeneration(id="test.e", model=MODEL, inputs=("a",)))
     with pytest.raises(InvalidRequest, match="is an embedding model"):
         await ask(backend, chat("Hi").model_copy(update={"model": EMBEDDER}))
 

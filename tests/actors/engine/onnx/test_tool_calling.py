@@ -14,10 +14,10 @@ from actors.engine.onnx_backend import OnnxBackend
 from actors.engine.tool_calling import parse_call, parse_outputs, render
 from orchestration.errors import BackendFailed, InvalidRequest
 from orchestration.messages import (
+    ChatGeneration,
     ChatMessage,
     Continuation,
     Finish,
-    Generation,
     GuidedDecoding,
     TextDelta,
     Tool,
@@ -44,7 +44,7 @@ WEATHER = Tool(
 CLOCK = Tool(name="get_time", parameters={**UNIT, "$defs": {"unit": {"enum": ["hours", "seconds"]}}})
 
 
-def offering(*tools: Tool, text: str = "How is the weather in Paris?", **offer: Any) -> Generation:
+def offering(*tools: Tool, text: str = "How is the weather in Paris?", **offer: Any) -> ChatGeneration:
     generation = chat(text, max_tokens=80)
     return generation.model_copy(update={"offer": ToolOffer(tools=tools, **offer)})
 

@@ -9,12 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from actors.backends.base import Backend
-from orchestration.messages import Generation, Vectors
+from orchestration.messages import EmbeddingGeneration, Vectors
 
 
 async def vectors(backend: Backend, model: str, texts: Sequence[str]) -> NDArray[np.float32]:
     """Vectors [texts, hidden]."""
-    generation = Generation(id="test.1", kind="embedding", model=model, inputs=tuple(texts))
+    generation = EmbeddingGeneration(id="test.1", model=model, inputs=tuple(texts))
     found: list[NDArray[np.float32]] = []
     async for output in backend.generate(generation):
         if isinstance(output, Vectors):

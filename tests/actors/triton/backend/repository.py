@@ -11,7 +11,7 @@ from typing import Any
 
 from actors.backends.base import Backend
 from actors.triton.backend import TritonBackend, TritonSettings
-from orchestration.messages import ChatMessage, Finish, Generation, TextDelta
+from orchestration.messages import ChatGeneration, ChatMessage, Finish, Generation, TextDelta
 from tests.fixtures.triton import RunningTriton
 
 MODELS = Path(__file__).parent / "models"
@@ -107,7 +107,7 @@ async def backend_for(server: RunningTriton, *models: str, **settings: Any) -> A
 def saying(model: str, script: str, **more: Any) -> Generation:
     """A chat whose last message is `script`."""
     message = ChatMessage(role="user", content=script)
-    return Generation(id=f"test.{next(_numbers)}", model=model, messages=(message,), **more)
+    return ChatGeneration(id=f"test.{next(_numbers)}", model=model, messages=(message,), **more)
 
 
 async def answered(backend: Backend, generation: Generation) -> tuple[str, Finish]:

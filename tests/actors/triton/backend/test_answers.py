@@ -19,7 +19,14 @@ from actors.triton.config import CONFIG, parse
 from actors.triton.repository import write_repository
 from actors.triton.repository_plan import ModelSpec
 from orchestration.errors import ContextTooLong, InvalidGuide, InvalidRequest
-from orchestration.messages import ChatMessage, Continuation, Generation, GuidedDecoding, Sampling
+from orchestration.messages import (
+    ChatGeneration,
+    ChatMessage,
+    Continuation,
+    Generation,
+    GuidedDecoding,
+    Sampling,
+)
 from tests.actors.triton.backend.embeddings import vectors
 from tests.actors.triton.backend.repository import answered, backend_for
 from tests.fixtures.eventually import eventually
@@ -62,7 +69,7 @@ async def onnx() -> AsyncIterator[OnnxBackend]:
 def question(text: str, **more: object) -> Generation:
     said = {"temperature": 0.0, "max_tokens": 24, **more}
     messages = (ChatMessage(role="user", content=text),)
-    return Generation(id="test.1", model=CHAT, messages=messages, sampling=Sampling.model_validate(said))
+    return ChatGeneration(id="test.1", model=CHAT, messages=messages, sampling=Sampling.model_validate(said))
 
 
 async def test_greedy_answers_and_vectors_are_those_of_the_onnx_node(

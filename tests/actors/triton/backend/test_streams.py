@@ -18,7 +18,7 @@ from orchestration.errors import (
     OrchestraError,
     UnknownModel,
 )
-from orchestration.messages import Continuation, TextDelta
+from orchestration.messages import Continuation, EmbeddingGeneration, TextDelta
 from tests.actors.triton.backend.repository import answered, backend_for, chat_model, saying
 from tests.fixtures.eventually import eventually
 from tests.fixtures.triton import RunningTriton
@@ -99,6 +99,6 @@ async def test_what_goes_wrong_in_the_model_is_told_as_what_it_is(
 async def test_what_cannot_be_asked_of_a_model_is_refused(backend: TritonBackend, name: str) -> None:
     with pytest.raises(UnknownModel, match="no model 'other'"):
         await answered(backend, saying("other", "count 1"))
-    embedding = saying(name, "").model_copy(update={"kind": "embedding", "inputs": ("a",)})
+    embedding = EmbeddingGeneration(id="test.1", model=name, inputs=("a",))
     with pytest.raises(InvalidRequest, match="makes no embeddings"):
         await answered(backend, embedding)
