@@ -10,10 +10,13 @@ from orchestration.errors import InternalError, OrchestraError, Overloaded, from
 from orchestration.messages import (
     ChatGeneration,
     ChatMessage,
+    CompletionGeneration,
+    EmbeddingGeneration,
     End,
     ErrorBody,
     EventFrame,
     Finish,
+    Generation,
     GenerationEnd,
     Hardware,
     NodeInfo,
@@ -55,6 +58,24 @@ def test_what_was_said_wins_over_the_defaults_and_nothing_else_does(
         wanted = getattr(said, name)
         assert getattr(merged, name) == (getattr(defaults, name) if wanted is None else wanted)
     assert Sampling().over(defaults) == defaults
+
+
+@pytest.mark.parametrize(
+    "generation",
+    [
+        ChatGeneration(id="a.1", model="m", prefill="So"),
+        CompletionGeneration(id="a.1", model="m", prompt="Once"),
+        EmbeddingGeneration(id="a.1", model="m", inputs=("a", "b")),
+    ],
+    ids=["chat", "completion", "embedding"],
+)
+def test_a_generation_is_decoded_by_its_kind(generation: Generation) -> None:
+    assert decode_generation(generation.model_dump_json(exclude_defaults=True).encode()) == generation
+
+
+def test_a_generation_without_a_kind_cannot_be_decoded() -> None:
+    with pytest.raises(ValidationError, match="discriminator"):
+        decode_generation(b'{"id": "a.1", "model": "m", "messages": []}')
 
 
 @given(SAMPLINGS)

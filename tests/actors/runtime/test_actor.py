@@ -3,7 +3,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import aclosing
-from typing import Any
+from typing import Annotated, Any
 
 import pytest
 
@@ -30,6 +30,16 @@ from tests.fixtures.eventually import eventually
 async def test_a_handler_is_found_by_the_type_of_its_message() -> None:
     ref = await ActorSystem().spawn(Greeter, Greeter)
     assert await ask(ref, Greet(name="you")) == Greeted(text="hello you")
+
+
+async def test_a_handler_of_a_union_takes_the_messages_of_each_of_its_classes() -> None:
+    class Either(Actor):
+        async def on_either(self, message: Annotated[Greet | Greeted, "either"]) -> str:
+            return type(message).__name__
+
+    ref = await ActorSystem().spawn(Either, Either)
+    assert await ask(ref, Greet(name="you")) == "Greet"
+    assert await ask(ref, Greeted(text="hello")) == "Greeted"
 
 
 async def test_a_message_without_a_handler_is_the_senders_mistake() -> None:
