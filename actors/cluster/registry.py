@@ -43,7 +43,12 @@ class Registry:
     """
 
     def __init__(
-        self, bus: Bus, fallbacks: Fallbacks = NO_FALLBACKS, *, lease_s: float | None = None
+        self,
+        bus: Bus,
+        fallbacks: Fallbacks = NO_FALLBACKS,
+        *,
+        lease_s: float = LEASE_S,
+        sweep_s: float = SWEEP_S,
     ) -> None:
         self.bus = bus
         self.fallbacks = fallbacks
@@ -58,7 +63,8 @@ class Registry:
         """Models that were ever served, None for those that this process itself has not seen."""
         self._left_at: dict[str, float] = {}
         self._serving: dict[str, dict[str, NodeInfo]] = {}
-        self._detector = FailureDetector(bus, LEASE_S if lease_s is None else lease_s)
+        self._detector = FailureDetector(bus, lease_s)
+        self._sweep_s = sweep_s
         self._subscription: Subscription | None = None
         self._sweeper: asyncio.Task[None] | None = None
 
@@ -179,12 +185,12 @@ class Registry:
             await self.bus.flush()
         except OrchestraError:
             return True
-        return time.monotonic() - started_at > SWEEP_S
+        return time.monotonic() - started_at > self._sweep_s
 
     async def _sweep(self) -> None:
         """Remove nodes whose lease has expired: the bucket does not report that."""
         while True:
-            await asyncio.sleep(SWEEP_S)
+            await asyncio.sleep(self._sweep_s)
             if await self._server_stalled():
                 self._detector.grant_grace()
             for key in self._detector.failed():

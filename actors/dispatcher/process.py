@@ -14,10 +14,10 @@ from actors.runtime.system import ActorSystem
 
 @asynccontextmanager
 async def run_dispatcher(
-    bus: Bus, settings: DispatcherSettings, system: ActorSystem
+    bus: Bus, settings: DispatcherSettings, system: ActorSystem, registry: Registry | None = None
 ) -> AsyncIterator[Dispatcher]:
     """Dispatch until the block ends, then finish what was pulled, for at most `drain_timeout_s`."""
-    registry = Registry(bus)
+    registry = registry or Registry(bus)
     await registry.start()
     try:
         made: list[Dispatcher] = []

@@ -37,7 +37,8 @@ class JobStore:
     Every method raises `BusUnavailable` when NATS is away, and `QueueFull` when a bucket is full.
     """
 
-    def __init__(self, bus: Bus) -> None:
+    def __init__(self, bus: Bus, *, max_result_bytes: int = MAX_RESULT_BYTES) -> None:
+        self.max_result_bytes = max_result_bytes
         self.jobs = Bucket(bus, JOBS)
         self.results = Bucket(bus, RESULTS)
         self.jobs_stream = f"KV_{JOBS}"
@@ -87,7 +88,7 @@ class JobStore:
     async def create_result(self, result: JobResult) -> JobResult:
         """Write the result, unless its retry has one. Returns the one that is stored.
 
-        Raises `PayloadTooLarge` beyond `MAX_RESULT_BYTES`.
+        Raises `PayloadTooLarge` beyond `max_result_bytes`.
         """
         key = result_key(result.id, result.retry_number)
         value = result.model_dump_json(exclude_defaults=True).encode()
@@ -99,8 +100,9 @@ class JobStore:
         size = len(value)
         if size <= PART_BYTES:
             return value
-        if size > MAX_RESULT_BYTES:
-            raise PayloadTooLarge(f"the answer has {size} bytes; the limit for a job is {MAX_RESULT_BYTES}")
+        if size > self.max_result_bytes:
+            limit = self.max_result_bytes
+            raise PayloadTooLarge(f"the answer has {size} bytes; the limit for a job is {limit}")
         prefix = f"{key}.{token_hex(4)}"
         starts = range(0, size, PART_BYTES)
         for number, start in enumerate(starts):

@@ -12,7 +12,7 @@ from actors.nats_server.cluster import prepare_store
 from actors.nats_server.disk import watch_disk
 from actors.nats_server.errors import NatsServerError
 from actors.nats_server.files import ServerFiles
-from actors.nats_server.lock import lock_data_folder
+from actors.nats_server.lock import LOCK_WAIT_S, lock_data_folder
 from actors.nats_server.process import launch
 from actors.nats_server.settings import NatsServerSettings
 
@@ -29,12 +29,13 @@ class EmbeddedNats(ChildServer):
     program = "nats-server"
     error = NatsServerError
 
-    def __init__(self, settings: NatsServerSettings) -> None:
+    def __init__(self, settings: NatsServerSettings, *, lock_wait_s: float = LOCK_WAIT_S) -> None:
         super().__init__(settings)
         self.settings = settings
         self.files = ServerFiles(settings.data)
         self._disk_problem = ""
         self._lock = FolderLock(self.files.lock)
+        self._lock_wait_s = lock_wait_s
         self._port = settings.port
         self._disk: asyncio.Task[None] | None = None
 
@@ -50,7 +51,7 @@ class EmbeddedNats(ChildServer):
 
     async def __aenter__(self) -> Self:
         self.files.prepare()
-        await lock_data_folder(self._lock)
+        await lock_data_folder(self._lock, self._lock_wait_s)
         try:
             prepare_store(self.settings, self.files)
             await self.start()

@@ -13,10 +13,10 @@ LOCK_WAIT_S = 2.0
 """After SIGKILL of an orchestra its nats-server ends within milliseconds, and holds the lock until then."""
 
 
-async def lock_data_folder(lock: FolderLock) -> None:
-    """Take the lock within `LOCK_WAIT_S`. Raises `DataFolderInUse` or `DataFolderUnusable`."""
+async def lock_data_folder(lock: FolderLock, timeout_s: float = LOCK_WAIT_S) -> None:
+    """Take the lock within `timeout_s`. Raises `DataFolderInUse` or `DataFolderUnusable`."""
     try:
-        acquired = await lock.acquire(LOCK_WAIT_S)
+        acquired = await lock.acquire(timeout_s)
     except OSError as error:
         raise DataFolderUnusable(
             f"cannot lock {str(lock.path)!r}: {error}; put --data on a local disk that this user can write"

@@ -33,8 +33,6 @@ _ERROR_BYTES = 64 << 10
 _ERROR_TIMEOUT_S = 5.0
 _PAGES = ("text/html", "application/xhtml")
 _DRAIN_TIMEOUT_S = 0.25
-_TAIL_TIMEOUT_S = 5.0
-"""Maximum time between bytes after the answer is complete, for its usage."""
 
 
 class UpstreamResponse:
@@ -116,7 +114,7 @@ class UpstreamResponse:
         With `ended` the answer is already complete, and silence or a cut is its end.
         """
         deadline, self._deadline = self._deadline, None
-        limit = _TAIL_TIMEOUT_S if ended else self._limit_s
+        limit = self._settings.tail_timeout_s if ended else self._limit_s
         if deadline is None and limit is not None:
             deadline = asyncio.get_running_loop().time() + limit
         try:

@@ -37,6 +37,8 @@ class OpenAISettings(BaseModel):
     prefill of a long prompt."""
     chunk_timeout_s: Seconds | None = None
     """Maximum time between bytes (including keep-alive comments) once text flows. Not set: `node.stall_s`."""
+    tail_timeout_s: Seconds = 5.0
+    """Maximum time between bytes after the answer is complete, for its usage. The answer ends then."""
     max_backoff_s: Seconds = 300.0
     """Maximum time for which a `Retry-After` of the upstream is obeyed."""
 

@@ -19,13 +19,31 @@ from orchestration.patterns.voting.sample_pool import SamplePool, VoterResult
 from orchestration.patterns.voting.streamer import VoteStreamer
 from orchestration.patterns.voting.voters import Voter, one_model, with_instructions
 
-SLOW_FACTOR, SLOW_LEAST_S, SLOW_ALONE_S = 5.0, 5.0, 60.0
-"""A voter without known times is late after `SLOW_FACTOR` times the seconds of the slowest other plus
-`SLOW_LEAST_S`; where no other has answered, after `SLOW_ALONE_S`."""
-LOST_FACTOR, LOST_LEAST_S = 4.0, 30.0
-"""A voter is lost after `LOST_FACTOR` times the seconds after which it is late, at least `LOST_LEAST_S`. A
-lost voter is no longer waited for, even where its vote would decide."""
 _JSON = re.compile(r"\bJSON\b|```json", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VotePatience:
+    """How long a vote waits for one voter. Others are asked instead of a late voter; a lost one is no longer
+    waited for, even where its vote would decide."""
+
+    late_factor: float = 5.0
+    min_late_s: float = 5.0
+    """A voter without known times is late after `late_factor` times the seconds of the slowest other plus
+    `min_late_s`."""
+    alone_s: float = 60.0
+    """The same where no other has answered."""
+    lost_factor: float = 4.0
+    min_lost_s: float = 30.0
+    """A voter is lost after `lost_factor` times the seconds after which it is late, at least `min_lost_s`."""
+
+    def late_s(self, others: Sequence[float]) -> float:
+        """Seconds after which a voter without known times is late, by the seconds of the other answers."""
+        return self.late_factor * max(others) + self.min_late_s if others else self.alone_s
+
+    def lost_s(self, late_s: float) -> float:
+        """Seconds after which a voter is lost that is late after `late_s`."""
+        return max(self.min_lost_s, self.lost_factor * late_s)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,6 +61,7 @@ class VoteRules:
     max_parallel: int = 16
     think: bool = False
     synthesis: bool = False
+    patience: VotePatience = VotePatience()
 
 
 class Voting:
@@ -178,17 +197,14 @@ class Voting:
         if not self.rules.early:
             return []
         kind, lengths = self.context.facts.question_kind, self.context.facts.lengths
+        patience = self.rules.patience
+        others = [answer.seconds for answer in self.pool.answers.values()]
         found = []
         for voter in self.samples.running:
-            slowest = lengths.late_after_s(kind, voter.model or "") or self._slow_here_s()
-            times = slowest, max(LOST_LEAST_S, LOST_FACTOR * slowest)
+            slowest = lengths.late_after_s(kind, voter.model or "") or patience.late_s(others)
+            times = slowest, patience.lost_s(slowest)
             found.append((voter, self.samples.seconds(voter), times))
         return found
-
-    def _slow_here_s(self) -> float:
-        """Seconds after which a voter without known times is late."""
-        seconds = [answer.seconds for answer in self.pool.answers.values()]
-        return SLOW_FACTOR * max(seconds) + SLOW_LEAST_S if seconds else SLOW_ALONE_S
 
     async def _count(self, ended: Sequence[VoterResult]) -> VoteCount:
         for voter, result in ended:

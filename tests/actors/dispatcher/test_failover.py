@@ -11,6 +11,7 @@ import pytest
 from actors.backends.echo import EchoBackend, EchoSettings
 from actors.bus.bus import Bus, BusSettings
 from actors.bus.jetstream import Delivery
+from actors.cluster.registry import Registry
 from actors.node.process import run_node
 from actors.node.settings import NodeSettings
 from actors.runtime.system import ActorSystem
@@ -64,14 +65,13 @@ async def test_of_two_dispatchers_with_one_generation_the_earlier_leaves_it_to_t
 
 
 async def test_no_node_counts_as_silent_while_nats_stands_still(
-    own_nats: RunningNats, monkeypatch: pytest.MonkeyPatch
+    own_nats: RunningNats,
 ) -> None:
-    monkeypatch.setattr("actors.cluster.registry.LEASE_S", 3.0)
-    monkeypatch.setattr("actors.cluster.registry.SWEEP_S", 0.05)
     async with local_cluster(own_nats.url) as cluster:
         await cluster.node(speed=100)
         dispatcher = await cluster.dispatcher(
-            SETTINGS.model_copy(update={"ping_interval_s": 0.02, "ping_misses": 5})
+            SETTINGS.model_copy(update={"ping_interval_s": 0.02, "ping_misses": 5}),
+            registry=Registry(cluster.bus, lease_s=3.0, sweep_s=0.05),
         )
         asked = asyncio.ensure_future(cluster.ask(cluster.generation(WORDS, tokens=600)))
         await eventually(lambda: sum(cluster.running().values()) == 1)

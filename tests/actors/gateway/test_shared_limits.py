@@ -10,11 +10,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import aiohttp
-import pytest
 
 from actors.bus.bus import Bus, BusSettings
 from actors.bus.key_value import Bucket
-from actors.cluster import peers
 from actors.gateway.admission_settings import CallerLimits, CallerSettings, LimitsSettings
 from actors.gateway.gateway import Gateway
 from actors.gateway.process import run_gateway
@@ -181,10 +179,8 @@ async def spend(*at: GatewayClient) -> int:
 
 
 async def test_the_quota_of_a_gateway_that_failed_or_left_goes_to_the_others(
-    own_nats: RunningNats, monkeypatch: pytest.MonkeyPatch
+    own_nats: RunningNats,
 ) -> None:
-    monkeypatch.setattr(peers, "HEARTBEAT_S", 0.05)
-    monkeypatch.setattr(peers, "TIMEOUT_S", 0.5)
     async with two_gateways(own_nats) as (on, one, two):
         assert all([await one.begin("alice") for _ in range(PERMITS)])
         assert not await two.begin("alice")

@@ -8,7 +8,6 @@ import time
 import pytest
 
 from actors.bus.bus import Message
-from actors.jobs import store
 from actors.jobs.dead_letters import dead_letter
 from actors.jobs.errors import NoSuchJob
 from actors.jobs.records import JobResult, JobStatus
@@ -75,7 +74,7 @@ async def test_a_redelivered_job_with_a_result_is_completed_and_not_run_again(ow
 
 
 async def test_an_answer_larger_than_a_message_is_stored_whole_and_one_beyond_the_limit_fails(
-    own_nats: RunningNats, monkeypatch: pytest.MonkeyPatch
+    own_nats: RunningNats,
 ) -> None:
     answer = "ä" * 6_000_000
     async with job_harness(own_nats.url, SETTINGS) as harness:
@@ -88,7 +87,7 @@ async def test_an_answer_larger_than_a_message_is_stored_whole_and_one_beyond_th
         assert result.text == answer
         assert (await harness.service.get(job_id))["status"] == "succeeded"
 
-        monkeypatch.setattr(store, "MAX_RESULT_BYTES", 1_000_000)
+        harness.job_attempts.store.max_result_bytes = 1_000_000
         job_id = (await harness.submit("far too much"))["id"]
         record, delivery = await harness.take(job_id)
         assert record is not None

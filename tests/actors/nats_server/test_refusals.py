@@ -45,8 +45,8 @@ def locked_folder(tmp_path: Path) -> Iterator[Path]:
     folder.chmod(0o700)
 
 
-async def start(settings: NatsServerSettings) -> None:
-    async with EmbeddedNats(settings):
+async def start(settings: NatsServerSettings, **options: float) -> None:
+    async with EmbeddedNats(settings, **options):
         pass
 
 
@@ -81,14 +81,13 @@ async def test_a_data_folder_below_a_file_is_named(tmp_path: Path) -> None:
 
 
 async def test_a_second_server_on_the_same_data_is_refused_with_how_to_join_the_first(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path,
 ) -> None:
-    monkeypatch.setattr("actors.nats_server.lock.LOCK_WAIT_S", 0.1)
     async with EmbeddedNats(NatsServerSettings(data=tmp_path)) as first:
         with pytest.raises(
             DataFolderInUse, match=f"process {os.getpid()}, .*join it with --nats {first.url}"
         ):
-            await start(NatsServerSettings(data=tmp_path))
+            await start(NatsServerSettings(data=tmp_path), lock_wait_s=0.1)
     await start(NatsServerSettings(data=tmp_path))
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Any
@@ -25,7 +25,6 @@ from orchestration.messages import (
 )
 from orchestration.patterns import (
     GenerationRequest,
-    Pattern,
     ResumeFilter,
     RunContext,
     StepCache,
@@ -33,6 +32,7 @@ from orchestration.patterns import (
     StepResult,
 )
 from orchestration.patterns.base import StepAccepted, ToolUse
+from orchestration.patterns.definition import PatternOutput
 from orchestration.patterns.ensemble import ensemble
 from orchestration.patterns.self_consistency import self_consistency
 from orchestration.trust.trust import Trust
@@ -89,7 +89,10 @@ def set_up(run: Run, ask: Scripted, **said: Any) -> RunContext:
     return make_context(run, ask, agents=AGENTS, clock=counting_clock(), **said)
 
 
-async def play(pattern: Pattern, context: RunContext) -> tuple[list[str], StepResult]:
+Perform = Callable[[Run, RunContext], PatternOutput]
+
+
+async def play(pattern: Perform, context: RunContext) -> tuple[list[str], StepResult]:
     """The parts that the caller gets, and the answer."""
     parts: list[str] = []
     answer = None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import replace
 from typing import Any
@@ -16,9 +16,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from orchestration.errors import BackendFailed, NoNode, OrchestraError
-from orchestration.messages import Budget, ModelCard, TextDelta
+from orchestration.messages import Budget, ModelCard, Run, TextDelta
 from orchestration.patterns import RunContext, StepCache, StepRecord, StepResult
 from orchestration.patterns.ensemble import ensemble
+from orchestration.patterns.voting import VotePatience, VoteRules, Voting, choose_voters
 from orchestration.patterns.voting.sample_pool import SamplePool
 from orchestration.patterns.voting.voters import Voter
 from orchestration.trust.counts import Counts
@@ -28,7 +29,7 @@ from orchestration.trust.records import KindRecord
 from orchestration.trust.run_observations import answers_in
 from orchestration.trust.trust import Trust, pair_key
 from tests.orchestration.patterns.scripted import Scripted
-from tests.orchestration.patterns.test_ensemble import SUM, Paced, play, set_up, voted
+from tests.orchestration.patterns.test_ensemble import SUM, Paced, Perform, play, set_up, voted
 
 MODELS = ("best", "good", "fair", "poor")
 SHARES = dict(zip(MODELS, (0.85, 0.8, 0.75, 0.7), strict=True))
@@ -151,15 +152,25 @@ async def test_a_most_trusted_voter_that_is_late_is_not_waited_for() -> None:
     assert report["voices"][0]["stopped"]
 
 
+def impatient(models: Sequence[str], patience: VotePatience, **rules: Any) -> Perform:
+    """A vote of the ensemble that waits less long for its voters."""
+
+    def vote(run: Run, context: RunContext) -> AsyncGenerator[TextDelta | StepResult, None]:
+        voters = choose_voters(run, context, models, 0, 0.7)
+        return Voting(context, voters, VoteRules(patience=patience, **rules), "ensemble").perform()
+
+    return vote
+
+
 @pytest.mark.parametrize("models", [MODELS[:3], MODELS[:1] * 3], ids=["panel", "samples"])
 async def test_a_voter_that_hangs_does_not_hold_a_vote_that_it_would_decide(
-    models: Sequence[str], monkeypatch: pytest.MonkeyPatch
+    models: Sequence[str],
 ) -> None:
-    monkeypatch.setattr("orchestration.patterns.voting.voting.LOST_LEAST_S", 0.05)
     ask = Paced(saying("7", "8", "8"), mute={"voice 3": 1})
     context = panel(ask, known(learns=True, audit=True), models=models)
     context.facts = replace(context.facts, lengths=Quick())
-    parts, answer, report = await held(context)
+    parts, answer = await play(impatient(models, VotePatience(min_lost_s=0.05)), context)
+    report = context.report["ensemble"]
     assert (parts, answer.text, ask.stopped) == (["7"], "7", ["voice 3"])
     assert report["voices"][2]["stopped"]
     assert context.notes[0] == f"went on without voice 3 ({models[2]}): no answer after 0 s"
@@ -168,7 +179,6 @@ async def test_a_voter_that_hangs_does_not_hold_a_vote_that_it_would_decide(
 async def test_a_voter_that_is_lost_just_after_the_look_at_the_clock_does_not_hold_a_vote(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("orchestration.patterns.voting.voting.LOST_LEAST_S", 0.085)
     looks: Counter[int] = Counter()
 
     def seconds(pool: SamplePool, voter: Voter) -> float:
@@ -181,17 +191,18 @@ async def test_a_voter_that_is_lost_just_after_the_look_at_the_clock_does_not_ho
     ask = Paced(saying("7", "8", "8"), mute={"voice 3": 1})
     context = panel(ask, known(learns=True, audit=True), models=MODELS[:3])
     context.facts = replace(context.facts, lengths=Quick())
-    _, answer, _ = await held(context)
+    _, answer = await play(impatient(MODELS[:3], VotePatience(min_lost_s=0.085)), context)
     assert (answer.text, ask.stopped) == ("7", ["voice 3"])
 
 
-async def test_where_the_first_that_is_asked_hangs_the_next_ones_are(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_where_the_first_that_is_asked_hangs_the_next_ones_are() -> None:
     trust = known({"best": 0.98, "good": 0.6, "fair": 0.6})
-    monkeypatch.setattr("orchestration.patterns.voting.voting.SLOW_ALONE_S", 0.02)
     ask = Paced(saying("8", "7", "7"), mute={"voice 1": 1})
-    context = panel(ask, trust, models=("best", "good", "fair"), stream_at=1)
+    models = ("best", "good", "fair")
+    context = panel(ask, trust, models=models)
+    vote = impatient(models, VotePatience(alone_s=0.02), stream_at=1)
     async with asyncio.timeout(5):
-        async with aclosing(ensemble(context.run, context)) as items:
+        async with aclosing(vote(context.run, context)) as items:
             first = await anext(items)
     assert isinstance(first, TextDelta)
     assert first.text == "7"

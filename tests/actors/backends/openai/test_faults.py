@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from actors.backends.openai import OpenAIBackend, OpenAISettings, client
+from actors.backends.openai import OpenAIBackend, OpenAISettings
 from orchestration.errors import (
     BackendFailed,
     InvalidRequest,
@@ -132,10 +132,9 @@ async def test_any_byte_before_or_between_texts_is_life(ping: bytes) -> None:
         assert (await whole(backend))[0] == "Hello there"
 
 
-async def test_silence_after_the_whole_answer_is_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(client, "_TAIL_TIMEOUT_S", 0.05)
-    said = STREAM_HEAD + chunk(event(delta("Hello there")) + event(delta(None, "stop")))
-    async with backend_before(lambda _: hang(said)) as (backend, _):
+async def test_silence_after_the_whole_answer_is_its_end() -> None:
+    complete = STREAM_HEAD + chunk(event(delta("Hello there")) + event(delta(None, "stop")))
+    async with backend_before(lambda _: hang(complete), tail_timeout_s=0.05) as (backend, _):
         assert (await whole(backend))[0] == "Hello there"
 
 
