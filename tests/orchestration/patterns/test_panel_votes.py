@@ -138,7 +138,7 @@ async def test_a_vote_never_ends_before_its_most_trusted_voter_has_spoken() -> N
 class Quick(AnswerLengths):
     """Lengths by which every model answers at once."""
 
-    def slowest_s(self, kind: str, model: str) -> float | None:
+    def late_after_s(self, kind: str, model: str) -> float | None:
         return 0.02
 
 
