@@ -96,7 +96,7 @@ class RunConsumer:
     def _pull(self, priority: Priority) -> None:
         puller = self._pullers.get(priority)
         if puller is not None:
-            puller.want(max(0, self.settings.concurrency - self._active[priority]))
+            puller.request(max(0, self.settings.concurrency - self._active[priority]))
 
     def _on_delivery(self, priority: Priority, delivery: Delivery) -> None:
         run_id = delivery.message.header(ID_HEADER)

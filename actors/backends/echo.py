@@ -216,7 +216,7 @@ class EchoBackend(Backend):
         if room <= 0:
             raise ContextTooLong.of(generation.model, prompt_tokens, settings.context_tokens)
         limit = min(room, sampling.max_tokens or room)
-        source = _said_last(generation)
+        source = _last_user_content(generation)
         if generation.guide is not None:
             source, repeat = _guided(generation.guide), False
         else:
@@ -243,7 +243,7 @@ def _guided(guide: GuidedDecoding) -> str:
     return json.dumps(schema_instance(guide.json_schema), ensure_ascii=False)
 
 
-def _said_last(generation: TextGeneration) -> str:
+def _last_user_content(generation: TextGeneration) -> str:
     """The last user message, else the last message, else the prompt."""
     if generation.kind == "completion":
         return _prompt(generation)

@@ -60,7 +60,7 @@ class RecordedMessage(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore")
 
     role: Literal["system", "developer", "user", "assistant", "tool"]
-    content: Annotated[StrictStr, BeforeValidator(lambda said: _joined(said))] = ""
+    content: Annotated[StrictStr, BeforeValidator(lambda content: _joined(content))] = ""
     name: StrictStr | None = None
     tool_calls: tuple[dict[str, Any], ...] | None = None
     tool_call_id: StrictStr | None = None
@@ -83,9 +83,9 @@ def _joined(content: object) -> object:
     )
 
 
-def _several(said: object) -> object:
+def _several(value: object) -> object:
     """A single text or usage as a list."""
-    return said if isinstance(said, list | tuple) else [said]
+    return value if isinstance(value, list | tuple) else [value]
 
 
 Texts = Annotated[
@@ -115,8 +115,8 @@ class RecordedQuestion(BaseModel):
     @property
     def question(self) -> str:
         """The last user message, else the last message."""
-        said = [each.content for each in self.messages if each.role == "user"]
-        return said[-1] if said else self.messages[-1].content
+        questions = [each.content for each in self.messages if each.role == "user"]
+        return questions[-1] if questions else self.messages[-1].content
 
     def tokens(self, model: str, sample: int) -> int:
         """Completion tokens of one answer: as recorded, else one per four characters."""
@@ -142,7 +142,7 @@ def read_records(file: Path) -> tuple[RecordedQuestion, ...]:
     Raises `BadRecords` naming the file, the line and what is wrong with it.
     """
     found: dict[str, RecordedQuestion] = {}
-    asked: dict[tuple[str, ...], int] = {}
+    questions: dict[tuple[str, ...], int] = {}
     for number, line in _lines(file):
         if len(found) >= MAX_RECORDS:
             raise BadRecords(f"{file} has more than {MAX_RECORDS} records: split it")
@@ -151,9 +151,9 @@ def read_records(file: Path) -> tuple[RecordedQuestion, ...]:
         if key in found:
             raise BadRecords(f"{file}, line {number}: another record has the id {key!r}")
         turns = _turns([(each.role, each.content) for each in record.messages])
-        if turns in asked:
-            raise BadRecords(f"{file}, line {number}: messages: same question as line {asked[turns]}")
-        asked[turns] = number
+        if turns in questions:
+            raise BadRecords(f"{file}, line {number}: messages: same question as line {questions[turns]}")
+        questions[turns] = number
         found[key] = record
     if not found:
         raise BadRecords(f"{file} holds no record")
@@ -215,7 +215,7 @@ class QuestionIndex:
         }
         self._short: list[tuple[str, RecordedQuestion]] = []
         self._by_anchor: dict[tuple[str, ...], list[tuple[str, RecordedQuestion]]] = {}
-        seen = Counter(
+        counts = Counter(
             anchor for record in records for anchor in set(_anchors(record.question.split(), _PLACES))
         )
         for record in records:
@@ -223,7 +223,7 @@ class QuestionIndex:
             anchors = _anchors(words, _PLACES)
             plain = " ".join(words)
             if anchors:
-                rarest = min(anchors, key=lambda anchor: seen[anchor])
+                rarest = min(anchors, key=lambda anchor: counts[anchor])
                 self._by_anchor.setdefault(rarest, []).append((plain, record))
             else:
                 self._short.append((plain, record))
@@ -252,15 +252,15 @@ class QuestionIndex:
 
 def _turns(messages: Sequence[tuple[str, str]]) -> tuple[str, ...]:
     """The turns that identify a conversation: all but instructions, which agents extend."""
-    said = tuple(" ".join(text.split()) for role, text in messages if role not in ("system", "developer"))
-    return said or tuple(" ".join(text.split()) for _, text in messages)
+    turns = tuple(" ".join(text.split()) for role, text in messages if role not in ("system", "developer"))
+    return turns or tuple(" ".join(text.split()) for _, text in messages)
 
 
-def _anchors(words: Sequence[str], most: int) -> list[tuple[str, ...]]:
+def _anchors(words: Sequence[str], max_anchors: int) -> list[tuple[str, ...]]:
     """Runs of words, spread over the question, without its first and last word, which may touch other words
     where it is quoted. Empty for a short question."""
     starts = range(1, len(words) - _WORDS)
-    step = max(1, len(starts) // most)
+    step = max(1, len(starts) // max_anchors)
     return [tuple(words[at : at + _WORDS]) for at in starts[::step]]
 
 

@@ -116,31 +116,31 @@ class ReplayBackend(Backend):
         key = str(record.id)
         self.running[key] += 1
         loop = asyncio.get_running_loop()
-        started, said = loop.time() + self._settings.first_token_s, 0
+        started, tokens_sent = loop.time() + self._settings.first_token_s, 0
         try:
             for span in _rest(text, tokens, generation, self._settings.chunk_tokens):
                 # Each chunk is due at a time relative to the start, so that late sleeps do not add up.
-                due = started + (said / self._settings.speed if self._settings.speed else 0)
+                due = started + (tokens_sent / self._settings.speed if self._settings.speed else 0)
                 await asyncio.sleep(max(0.0, due - loop.time()))
-                said += span.tokens
+                tokens_sent += span.tokens
                 self.written[key, generation.model] += span.tokens
                 yield TextDelta(text=span.text, tokens=span.tokens)
         finally:
             self.running[key] -= 1
             if not self.running[key]:
                 del self.running[key]
-        asked = record.prompt_tokens(generation.model, sample)
-        asked = asked or sum(map(text_tokens, generation.texts))
-        yield Finish(reason=reason, usage=Usage(prompt_tokens=asked, completion_tokens=tokens))
+        prompt_tokens = record.prompt_tokens(generation.model, sample)
+        prompt_tokens = prompt_tokens or sum(map(text_tokens, generation.texts))
+        yield Finish(reason=reason, usage=Usage(prompt_tokens=prompt_tokens, completion_tokens=tokens))
 
     def _found(self, generation: TextGeneration) -> RecordedQuestion:
         if generation.kind == "chat":
-            said = [(each.role, each.content) for each in generation.messages]
+            turns = [(each.role, each.content) for each in generation.messages]
         else:
-            said = [("user", generation.prompt)]
-        record = self._questions.find(said)
+            turns = [("user", generation.prompt)]
+        record = self._questions.find(turns)
         if record is None or generation.model not in record.answers:
-            last = said[-1][1] if said else ""
+            last = turns[-1][1] if turns else ""
             shown = " ".join(last.split())
             shown = shown if len(shown) <= _SHOWN else f"{shown[:_SHOWN]}…"
             what = "this question" if record is None else f"question {record.id!r}"
@@ -151,8 +151,8 @@ class ReplayBackend(Backend):
         """The next sample, or the one that another node began."""
         answers = record.answers[generation.model]
         if generation.prefix:
-            begun = (at for at, text in enumerate(answers) if text.startswith(generation.prefix))
-            return next(begun, 0)
+            matches = (at for at, text in enumerate(answers) if text.startswith(generation.prefix))
+            return next(matches, 0)
         key = (str(record.id), generation.model)
         self._given[key] += 1
         return (self._given[key] - 1) % len(answers)
@@ -165,19 +165,19 @@ def _cut(record: RecordedQuestion, generation: Generation, sample: int) -> tuple
     text = whole[: min(ends, default=len(whole))]
     if ends:
         tokens = max(1, round(tokens * len(text) / max(1, len(whole))))
-    most = generation.sampling.max_tokens
-    if most is None or tokens <= most:
+    max_tokens = generation.sampling.max_tokens
+    if max_tokens is None or tokens <= max_tokens:
         return text, tokens, "stop"
-    return text[: round(len(text) * most / tokens)], most, "length"
+    return text[: round(len(text) * max_tokens / tokens)], max_tokens, "length"
 
 
 def _rest(text: str, tokens: int, generation: Generation, size: int) -> list[TextChunk]:
     """The chunks after the generation's prefix."""
-    begun = len(generation.prefix) if text.startswith(generation.prefix) else 0
+    start = len(generation.prefix) if text.startswith(generation.prefix) else 0
     left = max(0, tokens - generation.prefix_tokens)
-    if begun >= len(text):
+    if start >= len(text):
         return []
-    return chunks(text[begun:], max(1, left), size)
+    return chunks(text[start:], max(1, left), size)
 
 
 def _check(guide: GuidedDecoding, text: str) -> None:

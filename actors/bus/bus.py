@@ -63,7 +63,7 @@ class Bus:
         bus = cls(NatsConnection(settings, name), settings, name, ReplyInbox(inbox), Handlers(name))
         await bus.nats.connect(bus._disconnected, bus._reconnected)
         bus.ready = True
-        await bus.subscribe(f"{inbox}.*", bus.reply_inbox.arrived, exclusive=True)
+        await bus.subscribe(f"{inbox}.*", bus.reply_inbox.dispatch, exclusive=True)
         await bus.subscribe(StreamAddress.REPLAYS, bus.replay_buffer.on_request)
         bus.on_reconnect.append(bus.replay_buffer.on_reconnect)
         await bus.flush()
@@ -165,9 +165,9 @@ class Bus:
             raise NoResponders(f"no process listens on {subject}")
         return message
 
-    def expect(self, arrived: Callback) -> str:
-        """A fresh reply subject; `arrived` gets every message sent to it until `forget`."""
-        return self.reply_inbox.expect(arrived)
+    def expect(self, on_reply: Callback) -> str:
+        """A fresh reply subject; `on_reply` gets every message sent to it until `forget`."""
+        return self.reply_inbox.expect(on_reply)
 
     def forget(self, reply: str) -> None:
         self.reply_inbox.forget(reply)

@@ -24,7 +24,7 @@ class CancelRegistry:
         self._subscription: Subscription | None = None
 
     async def start(self) -> None:
-        self._subscription = await self.bus.subscribe(StreamAddress("*.*").cancel, self._arrived)
+        self._subscription = await self.bus.subscribe(StreamAddress("*.*").cancel, self._on_cancel)
 
     async def stop(self) -> None:
         if self._subscription is not None:
@@ -42,7 +42,7 @@ class CancelRegistry:
         """Forget the id: its work has ended. Harmless for an id that is not remembered."""
         self._ids.pop(work_id, None)
 
-    def _arrived(self, message: Message) -> None:
+    def _on_cancel(self, message: Message) -> None:
         work_id = StreamAddress.parse(message.subject).id
         if not self._cancel(work_id):
             self.remember(work_id)

@@ -86,14 +86,14 @@ def stream_configs(declared: Declaration, *, replicas: int) -> dict[str, Config]
 
 
 def _consumers(stream: StreamDeclaration, actual: Mapping[str, Config]) -> Iterator[Drift]:
-    wanted = {consumer.name: consumer for consumer in stream.fixed_consumers()}
+    declared = {consumer.name: consumer for consumer in stream.fixed_consumers()}
     for name in actual:
         made = stream.consumer(name)
         if made is not None:
-            wanted[name] = made
+            declared[name] = made
         else:
             yield Drift(kind="consumer", name=name, stream=stream.name, remedy=Remedy.UNDECLARED)
-    for name, consumer in wanted.items():
+    for name, consumer in declared.items():
         yield from _compare(
             "consumer", name, stream.name, consumer.config(), actual.get(name), CONSUMER_FIXED
         )

@@ -34,7 +34,7 @@ REFUSED_PAUSE_S = 0.5
 MAX_EXTRA = 64
 """Maximum number of messages requested beyond the room, while the ones that come need none, as after hundreds
 of callers have left: requesting them singly would cost a round trip each. As many messages too many may come
-when wanted work follows them."""
+when messages that need room follow."""
 
 
 async def enqueue(bus: Bus, subject: str, data: bytes, headers: Headers, *, timeout: float = 5) -> int:
@@ -118,10 +118,10 @@ class Delivery:
 class Puller:
     """Pulls messages from one durable consumer, as many as `want` allows.
 
-    `outstanding` is the number of messages requested and not yet received. Call `want` whenever the room
+    `outstanding` is the number of messages requested and not yet received. Call `request` whenever the room
     changes. Each delivery uses room, unless `deliver` has acknowledged it when it returns: then the puller
     requests the next at once, and more at a time the more such messages come. Otherwise it repeats a request
-    only when one ends and room is left, so no more messages come than were wanted.
+    only when one ends and room is left, so no more messages come than have room.
 
     `missing` is set when the server has no such consumer, because it or its stream was deleted. Create it
     again and call `want`.
@@ -166,18 +166,18 @@ class Puller:
         if self._subscription is not None:
             await self._subscription.drain()
 
-    def want(self, room: int) -> None:
+    def request(self, room: int) -> None:
         """Request messages so that up to `room` more come."""
         self.room = room
         now = time.monotonic()
         if self.outstanding and now - self._requested_at > self.expires_s + 5:
             self.outstanding = 0  # the message that ends it was lost
-        wanted = room + self._extra if room else 0
-        missing = wanted - self.outstanding
-        if missing > 0 and missing * 2 >= wanted and self._retry_timer is None and not self._stopping:
-            self._request(missing, now)
+        target = room + self._extra if room else 0
+        missing = target - self.outstanding
+        if missing > 0 and missing * 2 >= target and self._retry_timer is None and not self._stopping:
+            self._send_request(missing, now)
 
-    def _request(self, batch: int, now: float) -> None:
+    def _send_request(self, batch: int, now: float) -> None:
         body = f'{{"batch":{batch},"expires":{int(self.expires_s * 1e9)}}}'.encode()
         try:
             self.bus.post(self.subject, body, reply=self.inbox)
@@ -195,7 +195,7 @@ class Puller:
         elif status == "408":  # the request ended; the header has the number of messages that did not come
             pending = message.header("Nats-Pending-Messages")
             self.outstanding = max(0, self.outstanding - int(pending)) if pending.isdigit() else 0
-            self.want(self.room)
+            self.request(self.room)
         elif status != "100":
             self.outstanding = 0
             description = message.header("Description")
@@ -212,7 +212,7 @@ class Puller:
         self.deliver(delivery)
         if delivery.over:
             self._extra = min(MAX_EXTRA, self._extra + 1)
-            self.want(self.room + 1)
+            self.request(self.room + 1)
         else:
             self._extra = 0
 
@@ -223,11 +223,11 @@ class Puller:
 
     def _retry(self) -> None:
         self._retry_timer = None
-        self.want(self.room)
+        self.request(self.room)
 
     def _reset(self) -> None:
         self.outstanding = 0
-        self.want(self.room)
+        self.request(self.room)
 
 
 __all__ = ["WRONG_LAST_SEQUENCE", "Delivery", "Puller", "delete", "enqueue", "stored"]

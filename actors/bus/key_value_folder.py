@@ -33,7 +33,7 @@ class Folder(Bucket):
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         found: dict[str, bytes] = {}
 
-        def arrived(message: Message) -> None:
+        def on_message(message: Message) -> None:
             if done.done():
                 return
             if not message.status:
@@ -45,7 +45,7 @@ class Folder(Bucket):
             else:
                 done.set_exception(BusUnavailable(f"bucket {self.name!r} cannot be read: {message.status}"))
 
-        reply = self.bus.expect(arrived)
+        reply = self.bus.expect(on_message)
         body = json.dumps({"multi_last": [f"{self._prefix}*"]}).encode()
         try:
             async with asyncio.timeout(TIMEOUT_S):

@@ -9,7 +9,7 @@ from itertools import count
 from actors.bus.message import Message
 from orchestration.errors import DeadlineExceeded, OrchestraError
 
-Arrived = Callable[[Message], None]
+OnReply = Callable[[Message], None]
 
 
 class ReplyInbox:
@@ -17,25 +17,25 @@ class ReplyInbox:
 
     def __init__(self, inbox: str) -> None:
         self.inbox = inbox
-        self.expected: dict[str, Arrived] = {}
+        self.expected: dict[str, OnReply] = {}
         self.waiting: set[asyncio.Future[Message]] = set()
         self._prefix = len(inbox) + 1
         self._tokens = count()
 
-    def expect(self, arrived: Arrived) -> str:
-        """A fresh reply subject; `arrived` gets every message sent to it until `forget`."""
+    def expect(self, on_reply: OnReply) -> str:
+        """A fresh reply subject; `on_reply` gets every message sent to it until `forget`."""
         token = f"{next(self._tokens):x}"
-        self.expected[token] = arrived
+        self.expected[token] = on_reply
         return f"{self.inbox}.{token}"
 
     def forget(self, reply: str) -> None:
         self.expected.pop(reply[self._prefix :], None)
 
-    def arrived(self, message: Message) -> None:
+    def dispatch(self, message: Message) -> None:
         """Handle a message to the inbox."""
-        arrived = self.expected.get(message.subject[self._prefix :])
-        if arrived is not None:
-            arrived(message)
+        on_reply = self.expected.get(message.subject[self._prefix :])
+        if on_reply is not None:
+            on_reply(message)
 
     def fail(self, error: Callable[[], OrchestraError]) -> None:
         """End every wait with `error`: the answers are lost."""
@@ -55,7 +55,7 @@ class ReplyInbox:
         loop = asyncio.get_running_loop()
         answer: asyncio.Future[Message] = loop.create_future()
 
-        def arrived(message: Message) -> None:
+        def on_reply(message: Message) -> None:
             if not answer.done():
                 answer.set_result(message)
 
@@ -63,7 +63,7 @@ class ReplyInbox:
             if not answer.done():
                 answer.set_exception(DeadlineExceeded(f"no answer on {subject} within {seconds:g} s"))
 
-        reply = self.expect(arrived)
+        reply = self.expect(on_reply)
         timer = loop.call_later(seconds, expired)
         self.waiting.add(answer)
         if within is not None:

@@ -120,7 +120,7 @@ def node(
         made, watches = await make(stack)
         running = await stack.enter_async_context(run_node(bus, made, settings.node, system))
         names = ", ".join(card.name for card in made.models)
-        taken = raise_when_set(running.lost_identity, f"another node has taken the id {running.id}")
+        taken = raise_when_set(running.identity_lost, f"another node has taken the id {running.id}")
         return f"node {running.id} serves {names}", [taken, running.drained.wait, *watches]
 
     _serve(settings, enter)

@@ -106,7 +106,7 @@ class Queues:
         pullers = self._pullers.get(model)
         if pullers is not None:
             for puller, wanted in zip(pullers, room(model), strict=True):
-                puller.want(wanted)
+                puller.request(wanted)
 
     async def stop(self) -> None:
         """Pull nothing more."""

@@ -271,17 +271,17 @@ class EngineBackend(Backend):
         guide = None if generation.guide is None else model.guides.compile(generation.guide)
         sampling = generation.sampling
         prompt = model.prompts.build(generation)
-        begun = model.prompts.prefix(generation)
+        prefix = model.prompts.prefix(generation)
         done = generation.prefix_tokens
-        complete = guide is not None and guide.consume(begun)
-        wanted = (sampling.max_tokens or self._settings.default_max_tokens) - done
-        left = min(wanted, model.context_tokens - len(prompt) - len(begun))
+        complete = guide is not None and guide.consume(prefix)
+        max_new = (sampling.max_tokens or self._settings.default_max_tokens) - done
+        left = min(max_new, model.context_tokens - len(prompt) - len(prefix))
         if complete or (done and left <= 0):
             usage = Usage(prompt_tokens=len(prompt), completion_tokens=done)
             return Finish(reason="stop" if complete else "length", usage=usage)
         return ChatJob(
             queue=queue,
-            prompt=np.concatenate((prompt, begun)),
+            prompt=np.concatenate((prompt, prefix)),
             plan=SamplingPlan.of(sampling, self._settings),
             seed=sampling.seed,
             stops=sampling.stop,
@@ -289,7 +289,7 @@ class EngineBackend(Backend):
             guide=guide,
             rules=TokenRules.of(sampling, model.manifest.eog_token_ids, model.manifest.vocabulary),
             prefix=generation.prefix,
-            prefix_ids=len(begun),
+            prefix_ids=len(prefix),
             prefix_tokens=done,
         )
 

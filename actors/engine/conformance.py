@@ -170,13 +170,13 @@ def _drop_duplicates(items: Any) -> bool:
     """Remove items that are equal to an earlier one. Returns whether there was any."""
     if not isinstance(items, list):
         return False
-    seen: set[str] = set()
-    kept = []
+    names: set[str] = set()
+    unique = []
     for item in items:
         name = json.dumps(item, sort_keys=True)
-        if name not in seen:
-            seen.add(name)
-            kept.append(item)
-    changed = len(kept) < len(items)
-    items[:] = kept
+        if name not in names:
+            names.add(name)
+            unique.append(item)
+    changed = len(unique) < len(items)
+    items[:] = unique
     return changed

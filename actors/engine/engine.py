@@ -20,7 +20,7 @@ from actors.models.tokenizer import Tokenizer
 from orchestration.errors import OrchestraError
 from orchestration.messages import FinishReason, TokenLogprob
 
-KEPT_TOKENS = 1024
+MIN_RESIDENT_TOKENS = 1024
 """Maximum cached tokens of free rows whose memory is kept for the next generations."""
 
 
@@ -146,10 +146,10 @@ class Engine(Worker[ChatJob]):
             self._counters.prompt_tokens += len(sequence.job.prompt)
         self._fit()
 
-    def _prefill(self, sequence: TokenSequence, most: int) -> int:
-        """Prefill one chunk of at most `most` tokens. Returns the number of tokens computed."""
+    def _prefill(self, sequence: TokenSequence, max_tokens: int) -> int:
+        """Prefill one chunk of at most `max_tokens` tokens. Returns the number of tokens computed."""
         prompt, start = sequence.job.prompt, sequence.position
-        tokens = prompt[start : start + most]
+        tokens = prompt[start : start + max_tokens]
         logits = self._parts.session.prefill(self._slots.row_of(sequence), tokens, start)
         self._counters.steps += 1
         sequence.position += len(tokens)
@@ -246,6 +246,6 @@ class Engine(Worker[ChatJob]):
         self._parts.kv.claim(target, sequence.job.room)
 
     def _fit(self) -> None:
-        """Free the memory of unused rows except for `KEPT_TOKENS`; call it when rows change."""
-        limit = min(self._parts.kv_tokens, self._reserved + KEPT_TOKENS)
+        """Free the memory of unused rows except for `MIN_RESIDENT_TOKENS`; call it when rows change."""
+        limit = min(self._parts.kv_tokens, self._reserved + MIN_RESIDENT_TOKENS)
         self._parts.kv.fit(limit, self._slots.free_rows())

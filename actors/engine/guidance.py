@@ -30,7 +30,7 @@ _MAX_REASON = 300
 
 _PARTS = ("json_schema", "regex", "choice", "grammar")
 
-_KEPT = 64
+_MAX_MATCHERS = 64
 """Maximum compiled guides in the cache; a role sends the same schema with each step."""
 
 
@@ -51,9 +51,9 @@ class GuideState:
         self._check()
         bits = np.unpackbits(self._bits.view(np.uint8), bitorder="little", count=len(logits))
         allowed = np.flatnonzero(bits)
-        kept = logits[allowed]
+        allowed_logits = logits[allowed]
         logits.fill(-np.inf)
-        logits[allowed] = kept
+        logits[allowed] = allowed_logits
 
     def advance(self, token: int) -> bool:
         """Accept `token`. Returns whether the guide is complete and allows no further token."""
@@ -93,7 +93,7 @@ class GuideCompiler:
             made = self._compiled(guide)
             with self._lock:
                 self._matchers[key] = made
-                if len(self._matchers) > _KEPT:
+                if len(self._matchers) > _MAX_MATCHERS:
                     self._matchers.popitem(last=False)
         matcher, relaxed = made
         return GuideState(matcher.deep_copy(), self._vocabulary, relaxed)

@@ -58,29 +58,29 @@ class KvCache:
         """Maximum resident tokens of each row."""
         self.block = 0
         """Tokens of a cached block."""
-        self._kept: Memory | None = None
+        self._blocks: Memory | None = None
 
     def reserve(self, blocks: int, block: int) -> None:
         """Allocate room for `blocks` cached blocks of `block` tokens."""
         shape = self.shape
         self.block = block
-        self._kept = self._make((blocks, 2 * shape.layers, shape.kv_heads, block, shape.head_dim))
+        self._blocks = self._make((blocks, 2 * shape.layers, shape.kv_heads, block, shape.head_dim))
 
     def keep(self, place: int, row: int, start: int) -> None:
         """Copy the block at token `start` of `row` to place `place` of the cache."""
-        assert self._kept is not None
-        self._kept.array[place] = self.array[:, row, :, start : start + self.block]
+        assert self._blocks is not None
+        self._blocks.array[place] = self.array[:, row, :, start : start + self.block]
 
     def restore(self, place: int, row: int, start: int) -> None:
         """Copy the cached block at `place` to token `start` of `row`."""
-        assert self._kept is not None
-        self.array[:, row, :, start : start + self.block] = self._kept.array[place]
+        assert self._blocks is not None
+        self.array[:, row, :, start : start + self.block] = self._blocks.array[place]
 
     def drop(self, place: int) -> None:
         """Free the memory of the cached block at `place`."""
-        assert self._kept is not None
+        assert self._blocks is not None
         size = self.block * self.shape.token_bytes
-        self._kept.drop(place * size, size)
+        self._blocks.drop(place * size, size)
 
     def move(self, source: int, target: int, tokens: int) -> None:
         """Copy the first `tokens` tokens of row `source` to row `target`."""

@@ -40,17 +40,17 @@ class SamplingPlan:
 
     @classmethod
     def of(cls, sampling: Sampling, settings: EngineSettings) -> SamplingPlan:
-        def said(value: float | None, default: float) -> float:
+        def or_default(value: float | None, default: float) -> float:
             return default if value is None else value
 
         return cls(
-            temperature=said(sampling.temperature, settings.default_temperature),
-            top_p=said(sampling.top_p, settings.default_top_p if sampling.temperature is None else 1.0),
+            temperature=or_default(sampling.temperature, settings.default_temperature),
+            top_p=or_default(sampling.top_p, settings.default_top_p if sampling.temperature is None else 1.0),
             top_k=sampling.top_k or 0,
-            repetition_penalty=said(sampling.repetition_penalty, 1.0),
-            frequency_penalty=said(sampling.frequency_penalty, 0.0),
-            presence_penalty=said(sampling.presence_penalty, 0.0),
-            min_p=said(sampling.min_p, 0.0),
+            repetition_penalty=or_default(sampling.repetition_penalty, 1.0),
+            frequency_penalty=or_default(sampling.frequency_penalty, 0.0),
+            presence_penalty=or_default(sampling.presence_penalty, 0.0),
+            min_p=or_default(sampling.min_p, 0.0),
             logprobs=sampling.top_logprobs if sampling.logprobs or sampling.top_logprobs else None,
         )
 
@@ -70,27 +70,27 @@ class Penalties:
     (CTRL, arXiv 1909.05858); frequency and presence are OpenAI's: they count the answer alone.
     """
 
-    __slots__ = ("_counts", "_plan", "_seen")
+    __slots__ = ("_context", "_counts", "_plan")
 
     def __init__(self, plan: SamplingPlan, prompt: NDArray[np.int64]) -> None:
         self._plan = plan
-        self._seen = np.unique(prompt)
+        self._context = np.unique(prompt)
         self._counts: dict[int, int] = {}
 
     def add(self, token: int) -> None:
         """Count `token`."""
         self._counts[token] = self._counts.get(token, 0) + 1
-        at = int(np.searchsorted(self._seen, token))
-        if at == len(self._seen) or self._seen[at] != token:
-            self._seen = np.insert(self._seen, at, token)
+        at = int(np.searchsorted(self._context, token))
+        if at == len(self._context) or self._context[at] != token:
+            self._context = np.insert(self._context, at, token)
 
     def apply(self, logits: Logits) -> None:
         """Lower `logits` [vocabulary] in place."""
         plan = self._plan
         if plan.repetition_penalty != 1.0:
-            seen = logits[self._seen]
+            values = logits[self._context]
             factor = np.float32(plan.repetition_penalty)
-            logits[self._seen] = np.where(seen > 0, seen / factor, seen * factor)
+            logits[self._context] = np.where(values > 0, values / factor, values * factor)
         if self._counts and (plan.frequency_penalty or plan.presence_penalty):
             tokens = np.fromiter(self._counts.keys(), np.int64, len(self._counts))
             counts = np.fromiter(self._counts.values(), np.float32, len(self._counts))
@@ -118,8 +118,8 @@ def draw(logits: Logits, plan: SamplingPlan, generator: np.random.Generator) -> 
         ids = _top(scaled, plan.top_k)
         weights = np.exp(scaled[ids], dtype=np.float64)
         if plan.top_p < 1:
-            kept = _cut(weights, plan.top_p * weights.sum())
-            ids, weights = ids[:kept], weights[:kept]
+            count = _cut(weights, plan.top_p * weights.sum())
+            ids, weights = ids[:count], weights[:count]
     elif plan.top_p < 1:
         ids, weights = _nucleus(scaled, plan.top_p)
     else:
@@ -141,8 +141,8 @@ def top_ids(values: Logits, count: int) -> NDArray[np.int64]:
 
 def _top(values: Logits, count: int) -> NDArray[np.int64]:
     """Ids of the `count` largest, largest first, equals by id (also at the cut)."""
-    least = np.partition(values, len(values) - count)[len(values) - count]
-    ids = np.flatnonzero(values >= least)
+    threshold = np.partition(values, len(values) - count)[len(values) - count]
+    ids = np.flatnonzero(values >= threshold)
     return ids[np.argsort(-values[ids], kind="stable")][:count]
 
 
@@ -155,21 +155,21 @@ def _mass(scaled: Logits) -> float:
 
 
 def _nucleus(scaled: Logits, top_p: float) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    wanted = top_p * _mass(scaled)
+    target = top_p * _mass(scaled)
     for depth in (*_NEAR, np.inf):
         ids = np.flatnonzero(scaled >= -depth)
         weights = np.exp(scaled[ids], dtype=np.float64)
-        if weights.sum() >= wanted:
+        if weights.sum() >= target:
             break
     order = np.argsort(-scaled[ids], kind="stable")
     ids, weights = ids[order], weights[order]
-    kept = _cut(weights, wanted)
-    return ids[:kept], weights[:kept]
+    count = _cut(weights, target)
+    return ids[:count], weights[:count]
 
 
-def _cut(weights: NDArray[np.float64], wanted: float) -> int:
-    """How many of the sorted `weights` are needed to reach `wanted`, at least one."""
-    return min(int(np.searchsorted(np.cumsum(weights), wanted)) + 1, len(weights))
+def _cut(weights: NDArray[np.float64], target: float) -> int:
+    """How many of the sorted `weights` are needed to reach `target`, at least one."""
+    return min(int(np.searchsorted(np.cumsum(weights), target)) + 1, len(weights))
 
 
 def _draw_from_all(scaled: Logits, point: float) -> int:

@@ -80,18 +80,18 @@ def parse_outputs(outputs: AsyncIterator[Output], generation: Generation) -> Asy
     if generation.offer.choice == "auto":
         if generation.guide is not None:
             return outputs
-        return _as_text_or_call(outputs, generation.sampling, begun=bool(generation.prefix))
+        return _as_text_or_call(outputs, generation.sampling, is_text=bool(generation.prefix))
     return parse_call_outputs(outputs)
 
 
 async def _as_text_or_call(
-    outputs: AsyncIterator[Output], sampling: Sampling, *, begun: bool
+    outputs: AsyncIterator[Output], sampling: Sampling, *, is_text: bool
 ) -> AsyncIterator[Output]:
-    """`begun`: another node began it, so it is a text, as calls are sent whole."""
+    """`is_text`: the answer is known to be a text: another node began it, and calls are sent whole."""
     stops = "stop" if sampling.stop else "stop_token_ids" if sampling.stop_token_ids else ""
     async for output in outputs:
-        if not begun and isinstance(output, TextDelta) and output.text:
-            begun = True
+        if not is_text and isinstance(output, TextDelta) and output.text:
+            is_text = True
             if output.text.startswith("{"):
                 async for part in parse_call_outputs(_after(output, outputs), stops):
                     yield part
@@ -124,7 +124,7 @@ async def parse_call_outputs(outputs: AsyncIterator[Output], stops: str = "") ->
 def parse_call(text: str, *, whole: bool, stops: str = "") -> ToolCall | None:
     """The call in `text`; None if it was cut off before its arguments. Raises `BackendFailed` if a `whole`
     text is no call, and `InvalidRequest` if the caller's field `stops` may have ended it."""
-    name, begun, arguments = text.removeprefix('{"name": "').partition('", "arguments": ')
+    name, separator, arguments = text.removeprefix('{"name": "').partition('", "arguments": ')
     if whole:
         try:
             parsed = json.loads(text)
@@ -136,7 +136,7 @@ def parse_call(text: str, *, whole: bool, stops: str = "") -> ToolCall | None:
                     param=stops,
                 ) from error
             raise BackendFailed("the model wrote an invalid tool call") from error
-    elif not begun:
+    elif not separator:
         return None
     return ToolCall(id=f"call_{token_hex(12)}", name=name, arguments=arguments)
 

@@ -144,10 +144,10 @@ def _limits_of(budget: Any) -> Any:
     return budget
 
 
-def _refuse_continuous(wanted: bool | None) -> bool | None:
-    if wanted:
+def _refuse_continuous(value: bool | None) -> bool | None:
+    if value:
         raise ValueError("not supported: usage comes once, in the last chunk (include_usage)")
-    return wanted
+    return value
 
 
 class StreamOptions(Body):

@@ -21,7 +21,7 @@ class BodyMemory:
     def __init__(self, limit_bytes: int) -> None:
         self.limit_bytes = limit_bytes
         self.held_bytes = 0
-        self._most = 0
+        self._peak_bytes = 0
         """The maximum of `held_bytes` since memory was last returned."""
 
     def grow(self, before: int, size: int) -> None:
@@ -35,12 +35,12 @@ class BodyMemory:
                 retry_after_s=1,
             )
         self.held_bytes += more
-        self._most = max(self._most, self.held_bytes)
+        self._peak_bytes = max(self._peak_bytes, self.held_bytes)
 
     def free(self, size: int) -> None:
         """Release a body of `size` bytes."""
         self.held_bytes -= max(0, size - FREE_BYTES)
-        if self._most > TRIM_BYTES and self.held_bytes < TRIM_BYTES // 8:
-            self._most = 0
+        if self._peak_bytes > TRIM_BYTES and self.held_bytes < TRIM_BYTES // 8:
+            self._peak_bytes = 0
             # Later: the bytes themselves are freed after this call.
             asyncio.get_running_loop().call_later(TRIM_AFTER_S, release_memory)

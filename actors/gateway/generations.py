@@ -52,15 +52,15 @@ class GenerationRoutes:
         header = context.header(b"x-request-timeout")
         if header:
             try:
-                wanted = float(header)
+                requested = float(header)
             except ValueError:
-                wanted = math.nan
-            if not wanted > 0:
+                requested = math.nan
+            if not requested > 0:
                 raise InvalidRequest(
                     f"X-Request-Timeout {header!r} is not a number of seconds above 0",
                     param="X-Request-Timeout",
                 )
-            seconds = min(seconds, wanted)
+            seconds = min(seconds, requested)
         return Envelope.within(seconds, trace=context.trace, caller=context.caller)
 
     def _monitor(self, context: HttpContext, envelope: Envelope, *, stream: bool) -> DisconnectMonitor:

@@ -52,17 +52,17 @@ def bind(address: str, send_buffer_bytes: int) -> socket.socket:
 
 def allow_files(connections: int) -> None:
     """Raise this process's limit of open files for `connections` connections, as far as allowed."""
-    wanted = connections + SPARE_FILES
+    required = connections + SPARE_FILES
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft == resource.RLIM_INFINITY or soft >= wanted:
+    if soft == resource.RLIM_INFINITY or soft >= required:
         return
-    allowed = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+    allowed = required if hard == resource.RLIM_INFINITY else min(required, hard)
     resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
-    if allowed < wanted:
+    if allowed < required:
         log.warning(
             "gateway.max_connections %d needs %d open files, and the limit is %d: raise `ulimit -Hn`",
             connections,
-            wanted,
+            required,
             allowed,
         )
 

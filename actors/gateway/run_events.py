@@ -42,7 +42,7 @@ class RunEvents:
         self._subscription: Subscription | None = None
 
     async def start(self) -> None:
-        self._subscription = await self.gateway.bus.subscribe(RunAddress.REPLAYS, self._asked)
+        self._subscription = await self.gateway.bus.subscribe(RunAddress.REPLAYS, self._on_replay_request)
 
     async def stop(self) -> None:
         """End all streams. Call it when the gateway starts to drain."""
@@ -58,10 +58,10 @@ class RunEvents:
         """
         run_id = context.path_params["id"]
         after = _after(context)
-        most = self.gateway.settings.max_run_event_streams
-        if len(self._open) >= most:
+        limit = self.gateway.settings.max_run_event_streams
+        if len(self._open) >= limit:
             raise Overloaded(
-                f"limit reached: {most} of {most} streams of run events (max_run_event_streams)",
+                f"limit reached: {limit} of {limit} streams of run events (max_run_event_streams)",
                 retry_after_s=1,
             )
         watch = RunEventReader(self.gateway.bus, run_id, after)
@@ -104,7 +104,7 @@ class RunEvents:
         else:
             await context.answer(204, b"")
 
-    def _asked(self, message: Message) -> None:
+    def _on_replay_request(self, message: Message) -> None:
         """Another gateway asks for the events of a run, which may still wait in the queue."""
         caller = self.gateway.runs.get(RunAddress.of_replay(message.subject).id)
         if caller is None:

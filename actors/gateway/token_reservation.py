@@ -11,7 +11,7 @@ from orchestration.messages import Progress, StreamEnd, StreamEvent, TextDelta, 
 class TokenReservation:
     """Reserves the tokens when it is constructed. Raises `LimitExceeded` or `TooManyTokens`."""
 
-    __slots__ = ("_ended", "_estimates", "_limits", "_prompt", "_reservation", "_seen", "_steps", "_work")
+    __slots__ = ("_ended", "_estimates", "_limits", "_observed", "_prompt", "_reservation", "_steps", "_work")
 
     def __init__(
         self,
@@ -25,14 +25,14 @@ class TokenReservation:
         self._estimates = estimates
         self._work = work
         self._prompt = 0
-        self._seen = 0
+        self._observed = 0
         self._steps = 0
         self._ended: int | None = None
         self._reservation: Reservation | None = None
         now = time.monotonic()
-        most = limits.most_tokens(caller, now)
-        if most is not None:
-            estimate = estimates.of(work, assumed_tokens, most)
+        max_tokens = limits.most_tokens(caller, now)
+        if max_tokens is not None:
+            estimate = estimates.of(work, assumed_tokens, max_tokens)
             self._prompt = estimate.prompt
             self._reservation = limits.reserve(caller, estimate.total, now)
 
@@ -44,7 +44,7 @@ class TokenReservation:
     def observe(self, event: StreamEvent) -> None:
         """Count one event of the response."""
         if isinstance(event, TextDelta):
-            self._seen += event.tokens
+            self._observed += event.tokens
         elif isinstance(event, Progress) and event.step is not None:
             self._steps += event.step.usage.prompt_tokens + event.step.usage.completion_tokens
         elif isinstance(event, StreamEnd):
@@ -56,5 +56,5 @@ class TokenReservation:
         """Charge the tokens that the node reported. For a response that was cut, charge those observed; for a
         run, those of its finished steps."""
         if self._reservation is not None:
-            partly = max(self._steps, self._prompt + self._seen if self._seen else 0)
+            partly = max(self._steps, self._prompt + self._observed if self._observed else 0)
             self._reservation.settle(partly if self._ended is None else self._ended, time.monotonic())

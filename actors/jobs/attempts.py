@@ -42,7 +42,7 @@ class JobAttempts:
             return None
         may_begin = False
 
-        def begun(record: JobRecord) -> JobRecord | None:
+        def begin(record: JobRecord) -> JobRecord | None:
             nonlocal may_begin
             is_open = record.retry_number == retry_number and not record.status.final
             may_begin = is_open and record.attempts < self.settings.max_attempts
@@ -51,7 +51,7 @@ class JobAttempts:
             changes = {"status": JobStatus.RUNNING, "queued": True, "attempts": record.attempts + 1}
             return record.model_copy(update=changes)
 
-        record = await self.store.update(job_id, begun)
+        record = await self.store.update(job_id, begin)
         if may_begin and record is not None:
             publish_status(self.bus, record)
             return record

@@ -182,7 +182,7 @@ class DeadLetterStore:
     def _next_retry(letter: DeadLetter) -> Any:
         retry_number = int(letter.message.header(RETRY_HEADER, "0"))
 
-        def begun(record: JobRecord) -> JobRecord | None:
+        def requeue(record: JobRecord) -> JobRecord | None:
             if record.retry_number > retry_number:  # an earlier call for this letter got this far
                 return None
             if not record.status.final:
@@ -195,4 +195,4 @@ class DeadLetterStore:
             }
             return record.model_copy(update=fresh)
 
-        return begun
+        return requeue

@@ -95,7 +95,7 @@ async def _window(bus: Bus, stream: str, start: int, end: int) -> list[StoredMes
     done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
     messages: list[StoredMessage] = []
 
-    def arrived(message: Message) -> None:
+    def on_message(message: Message) -> None:
         if done.done():
             return
         if message.status:  # 204: end of the batch, 404: no message, 503: no stream
@@ -108,7 +108,7 @@ async def _window(bus: Bus, stream: str, start: int, end: int) -> list[StoredMes
         if sequence < end:
             messages.append(StoredMessage(sequence, message))
 
-    reply = bus.expect(arrived)
+    reply = bus.expect(on_message)
     body = json.dumps({"seq": start, "next_by_subj": ">", "batch": end - start}).encode()
     try:
         async with asyncio.timeout(TIMEOUT_S):

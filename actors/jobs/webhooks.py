@@ -83,11 +83,11 @@ class WebhookSender(Actor):
     async def _keep_pulling(self) -> None:
         """Ask the queue again from time to time, in case a request was lost."""
         while True:
-            self._want()
+            self._request()
             await asyncio.sleep(PULL_S)
 
-    def _want(self) -> None:
-        self._puller.want(self.settings.concurrency - self._calling)
+    def _request(self) -> None:
+        self._puller.request(self.settings.concurrency - self._calling)
 
     def _pulled(self, delivery: Delivery) -> None:
         self._calling += 1
@@ -105,7 +105,7 @@ class WebhookSender(Actor):
             log.warning("a webhook call was not settled and will be repeated: %s", error)
         finally:
             self._calling -= 1
-            self._want()
+            self._request()
 
     async def _call(self, delivery: Delivery) -> None:
         try:

@@ -84,14 +84,14 @@ def _packed(units: Iterable[tuple[str, int]], room: int) -> Iterator[str]:
 
 def _tail(taken: list[tuple[str, int]], room: int) -> list[tuple[str, int]]:
     """The last units with at most `OVERLAP_TOKENS` and `room` tokens."""
-    kept: list[tuple[str, int]] = []
+    tail: list[tuple[str, int]] = []
     left = min(OVERLAP_TOKENS, room)
     for unit, size in reversed(taken):
         left -= size
         if left < 0:
             break
-        kept.insert(0, (unit, size))
-    return kept
+        tail.insert(0, (unit, size))
+    return tail
 
 
 def _joined(units: Iterable[tuple[str, int]]) -> str:

@@ -232,9 +232,9 @@ def _utf_16_without_ascii(data: bytes) -> str:
     found = []
     for name, tops in (("utf-16-le", sample[1::2]), ("utf-16-be", sample[::2])):
         scripts = Counter(next((low for low, high in _WIDE if low <= top <= high), top) for top in tops)
-        ((most, _),) = scripts.most_common(1)
+        ((largest, _),) = scripts.most_common(1)
         # ASCII with control characters looks like Chinese, which in turn is not valid UTF-8.
-        if len(scripts) <= min(_SCRIPTS, len(tops) // 2) and (most < 0x20 or not ascii_like):
+        if len(scripts) <= min(_SCRIPTS, len(tops) // 2) and (largest < 0x20 or not ascii_like):
             found.append((len(scripts), name))
     for _, name in sorted(found, key=lambda each: each[0]):
         with suppress(UnicodeDecodeError):
@@ -256,17 +256,17 @@ def _guess(data: bytes) -> str:
     words = [*islice(_words(data), _WORDS)]
     count = sum(len(re.findall(rb"[\x80-\xff]", word)) for word in words)
     order = sorted(_ALPHABETS, key=lambda each: each[0] != _HEBREW or count < _HEBREW_LETTERS)
-    best, (least, letters) = WINDOWS, _misfits(words, *_ALPHABETS[0])
+    best, (fewest, letters) = WINDOWS, _misfits(words, *_ALPHABETS[0])
     for name, alphabets in order:
         misfits, found = _misfits(words, name, alphabets)
         misfits += max(0, letters - found)  # the right encoding turns no letters into symbols
         if not found and name not in _LATIN:
             continue  # an encoding of another script, without letters of it
-        if misfits < (least / 2 if best == WINDOWS else least):
-            best, least = name, misfits
-    if least and (several := _of_several_bytes(data)):
+        if misfits < (fewest / 2 if best == WINDOWS else fewest):
+            best, fewest = name, misfits
+    if fewest and (several := _of_several_bytes(data)):
         return several
-    return best if least <= _FITS * count else ""
+    return best if fewest <= _FITS * count else ""
 
 
 def _words(data: bytes) -> Iterator[bytes]:

@@ -47,16 +47,18 @@ class Search:
         with store_errors(self.file):
             return not self._db.execute("SELECT 1 FROM passages LIMIT 1").fetchall()
 
-    def find(self, text: str, vector: NDArray[np.float32], most: int, least: float = -1.0) -> list[SearchHit]:
+    def find(
+        self, text: str, vector: NDArray[np.float32], limit: int, min_similarity: float = -1.0
+    ) -> list[SearchHit]:
         """The best passages for `text` with the vector `vector`, best first, with at least the similarity
-        `least`. Raises `StoreBroken`."""
+        `min_similarity`. Raises `StoreBroken`."""
         with store_errors(self.file):
             by_meaning = self._by_meaning(vector)
             scores = fuse([id for id, _ in by_meaning], self._by_words(text))
             similar = {id: 1 - distance for id, distance in by_meaning}
             similar |= self._similarities(vector, [id for id in scores if id not in similar])
-            fit = [id for id in scores if similar[id] >= least]
-            best = sorted(fit, key=lambda id: -scores[id])[:most]
+            fit = [id for id in scores if similar[id] >= min_similarity]
+            best = sorted(fit, key=lambda id: -scores[id])[:limit]
             return [self._passage(id, scores[id], similar[id]) for id in best]
 
     def _by_meaning(self, vector: NDArray[np.float32]) -> list[tuple[int, float]]:

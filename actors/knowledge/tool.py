@@ -50,7 +50,7 @@ class KnowledgeTool:
         self.settings = settings
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="knowledge")
         self._open: tuple[int, Search] | None = None
-        self._told = ""
+        self._last_warning = ""
 
     @property
     def ready(self) -> bool:
@@ -60,8 +60,8 @@ class KnowledgeTool:
         try:
             empty = await self._run(self._is_empty)
         except OrchestraError as error:
-            if error.message != self._told:  # only once
-                self._told = error.message
+            if error.message != self._last_warning:  # only once
+                self._last_warning = error.message
                 log.warning("the research agent continues without its documents: %s", error.message)
             return ()
         return () if empty else (TOOL,)
@@ -69,11 +69,11 @@ class KnowledgeTool:
     async def use(self, tool: str, arguments: dict[str, Any]) -> ToolResult:
         """Search. The result's `data` is a list of `SearchHit.as_json`."""
         try:
-            asked = Query.model_validate(arguments)
+            query = Query.model_validate(arguments)
         except ValidationError as error:
             return ToolResult(error=str(first_problem(error)))
-        (vector,) = await self.embedder.vectors([asked.query])
-        found = await self._run(self._find, asked.query, vector, min(asked.most, self.settings.passages))
+        (vector,) = await self.embedder.vectors([query.query])
+        found = await self._run(self._find, query.query, vector, min(query.most, self.settings.passages))
         return ToolResult(
             text="\n\n".join(f"{each.title} › {each.heading}\n{each.text}" for each in found),
             data=[each.as_json() for each in found],
@@ -90,11 +90,11 @@ class KnowledgeTool:
         search = self._search()
         return search is None or search.empty
 
-    def _find(self, text: str, vector: NDArray[np.float32], most: int) -> list[SearchHit]:
+    def _find(self, text: str, vector: NDArray[np.float32], limit: int) -> list[SearchHit]:
         search = self._search()
         if search is None:
             return []
-        return search.find(text, vector, most, self.settings.min_similarity)
+        return search.find(text, vector, limit, self.settings.min_similarity)
 
     def _search(self) -> Search | None:
         """The current database; it may have been created or replaced since the last search."""

@@ -93,12 +93,12 @@ async def run_up(
         if folders:
             backend = onnx_backend(folders, settings.onnx)
             node = await stack.enter_async_context(run_node(bus, backend, settings.node, system))
-            watches.append(raise_when_set(node.lost_identity, f"another node has taken the id {node.id}"))
+            watches.append(raise_when_set(node.identity_lost, f"another node has taken the id {node.id}"))
             models = tuple(card.name for card in backend.models)
         for name, further in backends.items():
             said = settings.node.model_copy(update={"id": name})
             node = await stack.enter_async_context(run_node(bus, further, said, system))
-            watches.append(raise_when_set(node.lost_identity, f"another node has taken the id {node.id}"))
+            watches.append(raise_when_set(node.identity_lost, f"another node has taken the id {node.id}"))
             models += tuple(card.name for card in further.models)
         await stack.enter_async_context(run_dispatcher(bus, settings.dispatcher, system))
         await stack.enter_async_context(run_webhooks(bus, settings.jobs, system))

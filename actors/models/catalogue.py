@@ -25,7 +25,7 @@ class CatalogueFile(BaseModel):
     bytes: int = Field(gt=0)
     download_bytes: int = Field(gt=0)
 
-    def wanted(self) -> FileSpec:
+    def spec(self) -> FileSpec:
         return FileSpec(source=parse(self.source), sha256=self.sha256, download_bytes=self.download_bytes)
 
 

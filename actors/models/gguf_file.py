@@ -93,8 +93,8 @@ class GgufFile:
             raise CorruptModel(f"{self.path.name} is damaged: it names a tensor twice")
         return metadata, tensors
 
-    def _checked(self, count: int, least_bytes: int, what: str) -> int:
-        if count * least_bytes > self.size - self._at:
+    def _checked(self, count: int, min_bytes: int, what: str) -> int:
+        if count * min_bytes > self.size - self._at:
             raise CorruptModel(f"{self.path.name} is truncated: {count} {what} do not fit {self.size} bytes")
         return count
 

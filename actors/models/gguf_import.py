@@ -65,10 +65,10 @@ def import_gguf_locked(
     with GgufModel(file) as gguf, replacing(folder) as staging:
         architecture = gguf.metadata.get("general.architecture")
         if architecture != "llama":
-            said = (
+            problem = (
                 "names no architecture" if architecture is None else f"has the architecture {architecture!r}"
             )
-            raise UnsupportedModel(f"{gguf.path.name} {said}; this importer runs 'llama'")
+            raise UnsupportedModel(f"{gguf.path.name} {problem}; this importer runs 'llama'")
         tokenizer = GgufTokenizer.of(gguf.metadata)
         fields = _tokenizer_fields(tokenizer, gguf.metadata.get("tokenizer.chat_template"))
         (staging / TOKENIZER).write_text(tokenizer.json, encoding="utf-8")

@@ -109,9 +109,9 @@ def _id(metadata: Mapping[str, Any], name: str, vocabulary: int) -> int | None:
 
 
 def _duplicate(tokens: list[str]) -> str:
-    seen: dict[str, int] = {}
+    first_ids: dict[str, int] = {}
     for id_, token in enumerate(tokens):
-        first = seen.setdefault(token, id_)
+        first = first_ids.setdefault(token, id_)
         if first != id_:
             return (
                 f"the vocabulary holds the token {token[:40]!r} twice, as {first} and {id_} "

@@ -119,7 +119,7 @@ def _plan(name_or_source: str, name: str | None, digest: str) -> _PullPlan | Non
     return _PullPlan(
         name=name_or_source,
         format=entry.format,
-        files={part: file.wanted() for part, file in entry.files.items()},
+        files={part: file.spec() for part, file in entry.files.items()},
         license=entry.license,
         needed_bytes=entry.needed_bytes,
     )

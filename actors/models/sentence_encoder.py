@@ -168,9 +168,9 @@ class BertGraph:
         weights = writer.node("Cast", ["attention_mask"], "pooling.weights", to=TensorProto.FLOAT)
         last = writer.tensor("last_axis", np.array([-1], np.int64))
         column = writer.node("Unsqueeze", [weights, last], "pooling.column")
-        kept = writer.node("Mul", [x, column], "pooling.kept")
+        masked = writer.node("Mul", [x, column], "pooling.kept")
         tokens = writer.tensor("token_axis", np.array([1], np.int64))
-        summed = writer.node("ReduceSum", [kept, tokens], "pooling.sum", keepdims=0)
+        summed = writer.node("ReduceSum", [masked, tokens], "pooling.sum", keepdims=0)
         writer.node("LpNormalization", [summed], "embedding", axis=-1, p=2)
 
 

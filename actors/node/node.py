@@ -67,9 +67,9 @@ class Node(Actor):
         self.id = settings.named(backend.name)
         self.settings = settings
         self.slots = settings.slots or backend.slots
-        self.lost_identity = asyncio.Event()
+        self.identity_lost = asyncio.Event()
         """Set when another node took this one's id: the process must stop."""
-        self.drain_asked = asyncio.Event()
+        self.drain_requested = asyncio.Event()
         """Set by `orchestra node drain`: generations end or move to other nodes, then the node leaves."""
         self.drained = asyncio.Event()
         """Set when the node has left; a process that runs only this node ends then."""
@@ -79,7 +79,7 @@ class Node(Actor):
         self._leaving = False
         self._active: dict[str, asyncio.Task[object]] = {}
         self._cancels = CancelRegistry(bus, self._cancel, limit=REMEMBERED_CANCELS)
-        self._registration = NodeRegistration(bus, self.id, self.describe, self.lost_identity.set)
+        self._registration = NodeRegistration(bus, self.id, self.describe, self.identity_lost.set)
         self.models = ModelManager(
             self.id, backend, round(settings.memory_mb * 1e6), self._registration.notify_change
         )
@@ -275,15 +275,15 @@ class Node(Actor):
         if not isinstance(generation, ChatGeneration):
             return generation, ()
         if generation.prefill:  # a backend continues it like a prefix; it costs the caller no token
-            begun = generation.continuation or Continuation()
-            begun = begun.model_copy(update={"text": generation.prefill + begun.text})
-            generation = generation.model_copy(update={"continuation": begun, "prefill": ""})
+            prefix = generation.continuation or Continuation()
+            prefix = prefix.model_copy(update={"text": generation.prefill + prefix.text})
+            generation = generation.model_copy(update={"continuation": prefix, "prefill": ""})
         if generation.offer is None or self.backend.calls_tools:
             return generation, ()
-        said = f"the {self.backend.name} backend cannot call tools"
+        problem = f"the {self.backend.name} backend cannot call tools"
         if generation.offer.choice != "auto":
-            raise InvalidRequest(said, param="tools")
-        return generation.model_copy(update={"offer": None}), (f"tools: {said}; it answered in text",)
+            raise InvalidRequest(problem, param="tools")
+        return generation.model_copy(update={"offer": None}), (f"tools: {problem}; it answered in text",)
 
     def _measure(
         self, generation: Generation, usage: Usage, began: float, first: float | None, concurrent: int
@@ -318,7 +318,7 @@ class Node(Actor):
             log.debug("could not reply to a ping: %s", error)
 
     def _drain(self, message: Message) -> None:
-        self.drain_asked.set()
+        self.drain_requested.set()
         try:
             self.bus.post(message.reply, b"%d" % len(self._active))
         except OrchestraError as error:
@@ -327,9 +327,9 @@ class Node(Actor):
     def _stop(self, message: Message) -> None:
         """Stop one writer of a generation because another node was faster; it may come back with another
         writer."""
-        said = message.data.decode(errors="replace")
-        if not self._cancel(said.partition(" ")[0]):
-            self._cancels.remember(said)
+        writer = message.data.decode(errors="replace")
+        if not self._cancel(writer.partition(" ")[0]):
+            self._cancels.remember(writer)
 
     def _cancel(self, generation_id: str) -> bool:
         task = self._active.get(generation_id)

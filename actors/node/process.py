@@ -44,19 +44,19 @@ async def run_node(
             await service.add(Endpoint(name=name, subject=subject, ref=ref, decode=decode, exclusive=True))
         await service.start()
         await node.join()
-        draining = asyncio.ensure_future(_drain_when_asked(node, ref, service))
+        draining = asyncio.ensure_future(_drain_on_request(node, ref, service))
         try:
             yield node
         finally:
-            if node.drain_asked.is_set():
+            if node.drain_requested.is_set():
                 await draining
             draining.cancel()
     finally:
         await _leave(node, ref, service)
 
 
-async def _drain_when_asked(node: Node, ref: ActorRef, service: Service) -> None:
-    await node.drain_asked.wait()
+async def _drain_on_request(node: Node, ref: ActorRef, service: Service) -> None:
+    await node.drain_requested.wait()
     await _leave(node, ref, service)
 
 

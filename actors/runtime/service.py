@@ -145,7 +145,7 @@ class Service:
         if streams is None:
             streams = any(spec.streams for spec in specs.values())
 
-        def arrived(message: Message) -> None:
+        def on_message(message: Message) -> None:
             if message.reply:
                 sink = _ReplySink(self.bus, endpoint, message.reply, stats, streams=streams)
                 try:
@@ -161,7 +161,7 @@ class Service:
 
         self._subscriptions.append(
             await self.bus.subscribe(
-                endpoint.subject, arrived, queue=endpoint.queue, exclusive=endpoint.exclusive
+                endpoint.subject, on_message, queue=endpoint.queue, exclusive=endpoint.exclusive
             )
         )
         self._endpoints.append((endpoint, stats))

@@ -35,18 +35,18 @@ async def chat(bus: Bus, body: dict[str, Any], envelope: Envelope) -> AsyncGener
     NATS goes. Closing the iterator cancels the request: by its id, when a chunk has brought it; else the
     gateway notices at its next chunk that the caller is gone.
     """
-    arrived: asyncio.Queue[Message | None] = asyncio.Queue()
-    lost = lambda: arrived.put_nowait(None)  # noqa: E731 - a name for adding and removing
+    replies: asyncio.Queue[Message | None] = asyncio.Queue()
+    fail = lambda: replies.put_nowait(None)  # noqa: E731 - a name for adding and removing
     inbox = f"{bus.inbox}.chat.{token_hex(4)}"
-    subscription = await bus.subscribe(inbox, arrived.put_nowait)
-    bus.on_disconnect.append(lost)
+    subscription = await bus.subscribe(inbox, replies.put_nowait)
+    bus.on_disconnect.append(fail)
     open_id = ""
     try:
         data = json.dumps(body | {"stream": True}).encode()
         await bus.publish(CHAT_SUBJECT, data, reply=inbox, headers=envelope.headers() or None)
         while True:
             async with asyncio.timeout(envelope.remaining(DEFAULT_DEADLINE_S)):
-                message = await arrived.get()
+                message = await replies.get()
             if message is None:
                 raise BusUnavailable("the connection to NATS was lost before the answer was complete")
             if message.status == "503":
@@ -63,7 +63,7 @@ async def chat(bus: Bus, body: dict[str, Any], envelope: Envelope) -> AsyncGener
     except TimeoutError as error:
         raise DeadlineExceeded("the answer was not complete before the deadline") from error
     finally:
-        bus.on_disconnect.remove(lost)
+        bus.on_disconnect.remove(fail)
         if open_id:
             with suppress(OrchestraError):  # without NATS the cancel cannot be sent
                 bus.post(CHAT_CANCEL_SUBJECT, open_id.encode())

@@ -30,7 +30,7 @@ async def stream_call(
         while True:
             try:
                 async with asyncio.timeout(silence_s):
-                    message = await call.arrived.get()
+                    message = await call.messages.get()
             except TimeoutError:
                 envelope.remaining(0)  # where the deadline passed, that is the error
                 raise NodeLost(f"nothing came from {subject} for {silence_s:g} s") from None
@@ -60,7 +60,7 @@ class _Call:
 
     def __init__(self, bus: Bus) -> None:
         self.bus = bus
-        self.arrived: asyncio.Queue[Message] = asyncio.Queue()
+        self.messages: asyncio.Queue[Message] = asyncio.Queue()
         self.over = False
         self.reply = bus.expect(self._message)
         self._left = False
@@ -71,7 +71,7 @@ class _Call:
         if self._left:
             self._say_left()
         else:
-            self.arrived.put_nowait(message)
+            self.messages.put_nowait(message)
 
     def leave(self) -> None:
         self._left = True

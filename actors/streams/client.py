@@ -119,7 +119,7 @@ class StreamClient:
         try:
             await send(accepted)
             while not ended:
-                event = await opened.arrived.get()
+                event = await opened.events.get()
                 if isinstance(event, OrchestraError):
                     raise event
                 if isinstance(event, StreamEnd):
@@ -194,15 +194,15 @@ class StreamClient:
     def _on_handoff_request(self, message: Message) -> None:
         opened = self.readers.get(StreamAddress.parse(message.subject).id)
         try:
-            asked = HandoffRequest.model_validate_json(message.data)
+            request = HandoffRequest.model_validate_json(message.data)
             if opened is None:
                 position = StreamPosition(open=False)
-            elif asked.peek:
-                position = opened.peek(asked.quiet_s, asked.attempt)
-            elif asked.winner_subject:
-                position = opened.race(partial(self._publish_winner, asked.winner_subject))
+            elif request.peek:
+                position = opened.peek(request.quiet_s, request.attempt)
+            elif request.winner_subject:
+                position = opened.race(partial(self._publish_winner, request.winner_subject))
             else:
-                position = opened.hand_off(asked.quiet_s, asked.attempt)
+                position = opened.hand_off(request.quiet_s, request.attempt)
             self.bus.post(message.reply, position.model_dump_json(exclude_defaults=True).encode())
         except (ValidationError, OrchestraError) as error:
             log.warning("no answer to the handoff request on %s: %s", message.subject, error)
@@ -215,13 +215,13 @@ class StreamClient:
 
     def _on_disconnect(self) -> None:
         """What the queue has accepted is still there when NATS is back, and goes on from where it was."""
-        lost = BusUnavailable("the connection to NATS was lost before the answer was complete")
+        error = BusUnavailable("the connection to NATS was lost before the answer was complete")
         for opened in self.readers.values():
             if not opened.accepted:
-                opened.fail(lost)
+                opened.fail(error)
         if self._outage_timer is None:
             self._outage_timer = asyncio.get_running_loop().call_later(
-                self.limits.max_outage_s, self._fail_all, lost
+                self.limits.max_outage_s, self._fail_all, error
             )
 
     def _on_reconnect(self) -> None:

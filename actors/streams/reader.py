@@ -69,7 +69,7 @@ class StreamReader:
     def __init__(self, request_replay: Callable[[int], None], limits: StreamLimits = DEFAULT_LIMITS) -> None:
         self.limits = limits
         self._request_replay = request_replay
-        self.arrived: asyncio.Queue[StreamEvent | OrchestraError] = asyncio.Queue()
+        self.events: asyncio.Queue[StreamEvent | OrchestraError] = asyncio.Queue()
         self.refused = False
         """Whether the queue refused the work: there is nothing to cancel."""
         self.accepted = False
@@ -138,8 +138,8 @@ class StreamReader:
             self._gap_timer = None
         if isinstance(event, StreamEnd):
             self._ended = True
-            self.arrived.put_nowait(event)
-        elif self.arrived.qsize() >= self.limits.max_buffered:
+            self.events.put_nowait(event)
+        elif self.events.qsize() >= self.limits.max_buffered:
             self.fail(
                 Unavailable(f"{self.limits.max_buffered} events wait to be read: the reader is too slow")
             )
@@ -150,7 +150,7 @@ class StreamReader:
                 self._text.append(event.text)
                 self._reasoning.append(event.reasoning)
                 self._tokens += event.tokens
-            self.arrived.put_nowait(event)
+            self.events.put_nowait(event)
         return True
 
     def _without_old_reasoning(self, delta: TextDelta) -> TextDelta:
@@ -170,8 +170,8 @@ class StreamReader:
         """Request the missing events before that number; fail if they do not arrive within `max_gap_s`."""
         loop = asyncio.get_running_loop()
         if self._gap_timer is None:
-            lost = NodeLost(f"the stream lost events {self._expected} to {before - 1}")
-            self._gap_timer = loop.call_later(self.limits.max_gap_s, self.fail, lost)
+            error = NodeLost(f"the stream lost events {self._expected} to {before - 1}")
+            self._gap_timer = loop.call_later(self.limits.max_gap_s, self.fail, error)
         elif time.monotonic() - self._replay_requested_at < REPLAY_INTERVAL_S:
             return
         self.request_replay()
@@ -185,7 +185,7 @@ class StreamReader:
     def fail(self, error: OrchestraError) -> None:
         """End the stream with `error`, after the events that have arrived. Later events are ignored."""
         self._ended = True
-        self.arrived.put_nowait(error)
+        self.events.put_nowait(error)
 
     def hand_off(self, quiet_s: float, attempt: int = 0) -> StreamPosition:
         """The position, with a new name for the only writer that may continue: that of delivery `attempt`.

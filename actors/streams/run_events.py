@@ -90,16 +90,16 @@ class RunEventReader:
         self.owner: str | None = None
         self.over = False
         self._after = after
-        self._told = b""
-        self._arrived: asyncio.Queue[bytes] = asyncio.Queue(max_buffered)
-        self._lost = False
+        self._replayed = b""
+        self._events: asyncio.Queue[bytes] = asyncio.Queue(max_buffered)
+        self._overflowed = False
         self._failure: OrchestraError | None = None
         self._subscription: Subscription | None = None
 
     async def __aenter__(self) -> Self:
-        self._subscription = await self.bus.subscribe(self.run.events, self._heard)
+        self._subscription = await self.bus.subscribe(self.run.events, self._on_event)
         await self.bus.flush()
-        self._told = await self._ask()
+        self._replayed = await self._ask()
         return self
 
     async def __aexit__(
@@ -111,8 +111,8 @@ class RunEventReader:
     def end(self, error: OrchestraError) -> None:
         """Have `events` raise this."""
         self._failure = error
-        if self._arrived.empty():
-            self._arrived.put_nowait(b"")
+        if self._events.empty():
+            self._events.put_nowait(b"")
 
     async def events(self, waits: Callable[[], Awaitable[bool]]) -> AsyncGenerator[RecordedRunEvent, None]:
         """Each as it comes, up to the one that says that the run has ended. `waits` is asked, when no
@@ -120,47 +120,47 @@ class RunEventReader:
 
         Raises `NoSuchRun` when none is, and what the bus raises.
         """
-        said = self._told
+        lines = self._replayed
         while True:
-            for told in _read(said, self._after):
-                self._after = told.seq
-                yield told
-                if told.type == "ended":
+            for event in _read(lines, self._after):
+                self._after = event.seq
+                yield event
+                if event.type == "ended":
                     return
             if self.over:
                 return
-            said = await self._next(waits)
+            lines = await self._next(waits)
 
     async def _next(self, waits: Callable[[], Awaitable[bool]]) -> bytes:
         """What comes next, or where nothing does, or some was lost, what the coordinator has."""
-        if not self._lost:
+        if not self._overflowed:
             try:
                 async with asyncio.timeout(self.max_quiet_s):
-                    arrived = await self._arrived.get()
+                    event = await self._events.get()
                 if self._failure is not None:
                     raise self._failure
-                return arrived
+                return event
             except TimeoutError:
                 pass
-        self._lost, self.owner = False, None
-        said = await self._ask()
+        self._overflowed, self.owner = False, None
+        lines = await self._ask()
         if self.owner is None and not await waits():
             raise NoSuchRun.of(self.run.id)
-        return said
+        return lines
 
-    def _heard(self, message: Message) -> None:
+    def _on_event(self, message: Message) -> None:
         try:
-            self._arrived.put_nowait(message.data)
+            self._events.put_nowait(message.data)
         except asyncio.QueueFull:
-            self._lost = True
-            while not self._arrived.empty():
-                self._arrived.get_nowait()
+            self._overflowed = True
+            while not self._events.empty():
+                self._events.get_nowait()
 
     async def _ask(self) -> bytes:
         """What happened before, by the coordinator that has the run; sets `owner`."""
         answered: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
 
-        def arrived(message: Message) -> None:
+        def on_reply(message: Message) -> None:
             if message.status:  # no subscriber at all
                 answered.set_result(b"")
                 return
@@ -169,7 +169,7 @@ class RunEventReader:
                 self.over = holds == ENDED
                 answered.set_result(message.data)
 
-        reply = self.bus.expect(arrived)
+        reply = self.bus.expect(on_reply)
         try:
             body = ReplayRequest(after=self._after).model_dump_json().encode()
             await self.bus.publish(self.run.replay, body, reply=reply)

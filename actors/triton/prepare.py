@@ -100,12 +100,12 @@ def _link_backends(wheel: Path, folder: Path) -> Path:
         raise Incompatible(
             f"the wheel nvidia-pytriton has no stub for Python {version}, only for {', '.join(known)}"
         )
-    wanted = {path.name: path for path in (wheel / "backends" / "python").iterdir() if path.is_file()}
-    wanted[STUB] = stub
+    targets = {path.name: path for path in (wheel / "backends" / "python").iterdir() if path.is_file()}
+    targets[STUB] = stub
     python = folder / "python"
     try:
         python.mkdir(parents=True, exist_ok=True, mode=0o700)
-        for name, target in wanted.items():
+        for name, target in targets.items():
             _link(python / name, target)
     except OSError as error:
         raise TritonFolderUnusable(

@@ -102,80 +102,82 @@ def response_error(
     """The error for a response with HTTP `status`; `answer` is its body, or the part that was read."""
     detail = _parse(answer)
     text = upstream.shorten(_text(detail) or answer.decode("utf-8", "replace"))
-    said = f"{upstream.host} answered {status}" + (f": {text}" if text else "")
+    message = f"{upstream.host} answered {status}" + (f": {text}" if text else "")
     if status in (401, 403):
         where = (
             f"environment variable {upstream.api_key_env}"
             if upstream.api_key_env
             else "no key: api_key_env is not set"
         )
-        return BackendFailed(f"{said} (key from {where})" if upstream.api_key_env else f"{said} ({where})")
+        return BackendFailed(
+            f"{message} (key from {where})" if upstream.api_key_env else f"{message} ({where})"
+        )
     if status == 429:
-        return RateLimited(said, retry_after_s=retry_after_s or wait_in_text(text))
+        return RateLimited(message, retry_after_s=retry_after_s or wait_in_text(text))
     if status == OVERLOADED or (status == 503 and retry_after_s is not None):
-        return ServerBusy(said, retry_after_s=retry_after_s)
+        return ServerBusy(message, retry_after_s=retry_after_s)
     if status == 503:
-        return Unavailable(said)
+        return Unavailable(message)
     if status == 413:
-        return PayloadTooLarge(said)
+        return PayloadTooLarge(message)
     if status == 404 and generation is not None and _about_model(detail, text):
-        return UnknownModel(f"{said} (for model {generation.model!r})", param="model")
+        return UnknownModel(f"{message} (for model {generation.model!r})", param="model")
     if status in (400, 422, 500):  # some servers answer 500 if a template raised
-        refused = _roles_refused(said, _text(detail) or answer.decode("utf-8", "replace"))
+        refused = _roles_refused(message, _text(detail) or answer.decode("utf-8", "replace"))
         if refused is not None:
             return refused
     if status in (400, 422):
-        return _bad_request(said, detail, generation)
-    return BackendFailed(said)
+        return _bad_request(message, detail, generation)
+    return BackendFailed(message)
 
 
 def event_error(upstream: Upstream, error: Any, generation: Generation | None = None) -> OrchestraError:
     """The error for an error object in a stream. Its `code`, `status` or `type` gives the HTTP status, as a
     number or as a term of OpenAI, Anthropic or Google."""
-    said = [_field(error, name) for name in ("code", "status", "status_code", "type")]
-    status = next((status for each in said if (status := _status(each))), 502)
+    codes = [_field(error, name) for name in ("code", "status", "status_code", "type")]
+    status = next((status for code in codes if (status := _status(code))), 502)
     answer = json.dumps({"error": error}).encode()
     return response_error(
         upstream, status, answer, generation=generation, retry_after_s=_seconds(_field(error, "retry_after"))
     )
 
 
-def _status(said: Any) -> int:
+def _status(code: Any) -> int:
     """The HTTP status for a code, 0 if unknown."""
-    if isinstance(said, str):
-        said = int(said) if said.isdecimal() and len(said) == 3 else _WORDS.get(said.lower(), 0)
-    return said if isinstance(said, int) and 400 <= said <= 599 else 0
+    if isinstance(code, str):
+        code = int(code) if code.isdecimal() and len(code) == 3 else _WORDS.get(code.lower(), 0)
+    return code if isinstance(code, int) and 400 <= code <= 599 else 0
 
 
-def _seconds(said: Any) -> float | None:
-    return float(said) if isinstance(said, int | float) and 0 <= said < 1e9 else None
+def _seconds(value: Any) -> float | None:
+    return float(value) if isinstance(value, int | float) and 0 <= value < 1e9 else None
 
 
-def _roles_refused(said: str, text: str) -> UnsupportedRoles | None:
+def _roles_refused(message: str, text: str) -> UnsupportedRoles | None:
     """The error if the text is about message roles, as servers and chat templates word it."""
     repeats = _ALTERNATE.search(text) is not None or "optional system message" in text.lower()
     if not repeats and not (_SYSTEM.search(text) and _REFUSES.search(text)):
         return None
-    error = UnsupportedRoles(said, param="messages")
+    error = UnsupportedRoles(message, param="messages")
     error.repeats = repeats
     return error
 
 
-def _bad_request(said: str, detail: Any, generation: Generation | None) -> OrchestraError:
-    signs = f"{_field(detail, 'code')} {_field(detail, 'type')} {said}".lower()
+def _bad_request(message: str, detail: Any, generation: Generation | None) -> OrchestraError:
+    signs = f"{_field(detail, 'code')} {_field(detail, 'type')} {message}".lower()
     if any(sign in signs for sign in _CONTEXT_SIGNS):
         tokens, limit = _field(detail, "n_prompt_tokens"), _field(detail, "n_ctx")
         if generation is not None and isinstance(tokens, int) and isinstance(limit, int):
             return ContextTooLong.of(generation.model, tokens, limit)
-        return ContextTooLong(said, param="messages")
+        return ContextTooLong(message, param="messages")
     if (
         generation is not None
         and generation.guide is not None
         and any(sign in signs for sign in _GUIDE_SIGNS)
     ):
-        return InvalidGuide(said, param="guide")
+        return InvalidGuide(message, param="guide")
     param = _field(detail, "param")
-    return InvalidRequest(said, param=param if isinstance(param, str) else None)
+    return InvalidRequest(message, param=param if isinstance(param, str) else None)
 
 
 def _about_model(detail: Any, text: str) -> bool:

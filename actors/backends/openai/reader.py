@@ -123,10 +123,10 @@ class CompletionReader:
         failed = event if event.get("object") == "error" else event.get("error")
         if failed and not self.ended:
             raise event_error(self._upstream, failed, self._generation)
-        told = 0
+        reported = 0
         if event.get("usage"):
             self._usage = read_usage(event["usage"])
-            told = self._usage.completion_tokens
+            reported = self._usage.completion_tokens
         choices = event.get("choices")
         if not choices:  # the usage, or the keep-alive of some servers
             if "usage" not in event:
@@ -136,7 +136,7 @@ class CompletionReader:
             # only one answer was requested
             mine = next((choice for choice in choices if choice.get("index") in _FIRST), None)
             self._odd = b""
-            return None if mine is None else self._choice(mine, told)
+            return None if mine is None else self._choice(mine, reported)
         except (AttributeError, KeyError, TypeError, ValueError, IndexError) as error:
             raise self._malformed("a choice that cannot be read", data) from error
 
@@ -158,13 +158,13 @@ class CompletionReader:
                 self._count.learn(usage.completion_tokens - (0 if self._thinks else usage.reasoning_tokens))
         elif self._count.total or self._usage is None:
             usage = usage.model_copy(update={"completion_tokens": self._count.total, "estimated": True})
-        begun = self._generation.prefix_tokens
-        if begun:  # the upstream counted them as part of the prompt
-            said = usage.prompt_tokens
+        prefix_tokens = self._generation.prefix_tokens
+        if prefix_tokens:  # the upstream counted them as part of the prompt
+            prompt_tokens = usage.prompt_tokens
             usage = usage.model_copy(
                 update={
-                    "prompt_tokens": max(0, said - begun),
-                    "completion_tokens": usage.completion_tokens + begun,
+                    "prompt_tokens": max(0, prompt_tokens - prefix_tokens),
+                    "completion_tokens": usage.completion_tokens + prefix_tokens,
                 }
             )
         calls = self._calls.whole(cut=reason in ("length", "content_filter"))
@@ -174,14 +174,14 @@ class CompletionReader:
             reason=reason, usage=usage, calls=calls, refusal=whole_characters("".join(self._refusal))
         )
 
-    def _choice(self, choice: dict[str, Any], told: int) -> TextDelta | None:
-        """`told`: the tokens of the answer so far, if the event has them."""
+    def _choice(self, choice: dict[str, Any], reported: int) -> TextDelta | None:
+        """`reported`: the tokens of the answer so far, if the event has them."""
         if choice.get("error"):
             raise event_error(self._upstream, choice["error"], self._generation)
         if choice.get("finish_reason"):
-            said = finish_reason(self._upstream, choice["finish_reason"])
+            reason = finish_reason(self._upstream, choice["finish_reason"])
             if self._reason not in ("length", "content_filter"):  # a later stop does not complete the answer
-                self._reason = said
+                self._reason = reason
         delta = self._delta(choice)
         text, reasoning = read_content(delta.get("content") or choice.get("text") or "")
         text = self._joined(text)
@@ -195,7 +195,7 @@ class CompletionReader:
         called = self._called(delta)
         if not (text or reasoning or refusal or tokens or called):
             return None
-        count = self._count.add(text + reasoning + refusal, exact=len(tokens or ()), told=told)
+        count = self._count.add(text + reasoning + refusal, exact=len(tokens or ()), reported=reported)
         self.started = True
         if called and not text and not reasoning:  # not part of the text that another node may continue
             return TextDelta(text="", tokens=0)
@@ -238,8 +238,8 @@ class CompletionReader:
     def _unfinished(self, what: str) -> BackendFailed:
         if not self._odd:
             return BackendFailed(f"{self._upstream.host} {what}")
-        said = self._upstream.shorten(self._odd.decode("utf-8", "replace"))
-        return BackendFailed(f"{self._upstream.host} {what}; it said {said}")
+        event = self._upstream.shorten(self._odd.decode("utf-8", "replace"))
+        return BackendFailed(f"{self._upstream.host} {what}; it said {event}")
 
     def _malformed(self, what: str, data: bytes) -> BackendFailed:
         snippet = self._upstream.shorten(data[:_SNIPPET].decode("utf-8", "replace"))
@@ -265,17 +265,17 @@ def read_usage(usage: Any) -> Usage:
     )
 
 
-def finish_reason(upstream: Upstream, said: Any) -> FinishReason:
+def finish_reason(upstream: Upstream, reported: Any) -> FinishReason:
     """The finish reason in OpenAI's terms; unknown ones are taken for stop.
 
     Raises `BackendFailed` for a reason that means a failure before the end of the answer.
     """
-    word = str(said).lower()
+    word = str(reported).lower()
     if word in _FAILED:
         raise BackendFailed(f"{upstream.host} ended the answer before its end: finish_reason {word}")
     known = _REASONS.get(word)
     if known is None:
-        _LOG.info("%s gave the finish_reason %.40r, taken for stop", upstream.host, said)
+        _LOG.info("%s gave the finish_reason %.40r, taken for stop", upstream.host, reported)
     return known or "stop"
 
 
@@ -299,7 +299,7 @@ def read_content(content: Any) -> tuple[str, str]:
 
 
 def _first_text(delta: dict[str, Any], *names: str) -> str:
-    return next((said for name in names if (said := delta.get(name)) and isinstance(said, str)), "")
+    return next((value for name in names if (value := delta.get(name)) and isinstance(value, str)), "")
 
 
 def read_logprobs(logprobs: dict[str, Any]) -> tuple[TokenLogprob, ...]:

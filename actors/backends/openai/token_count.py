@@ -9,7 +9,7 @@ PER_EVENT, SPARE = 1.25, 2.0
 SPARE."""
 WEIGHT = 0.2
 """Weight of the latest answer in a model's ratio."""
-LEAST, MOST = 0.4, 3.0
+MIN_RATIO, MAX_RATIO = 0.4, 3.0
 """Plausible ratios of reported to estimated tokens; others are ignored."""
 
 
@@ -22,9 +22,9 @@ class TokenRatio:
         self.value = 1.0
         self._known = False
 
-    def learn(self, told: int, likely: float) -> None:
-        ratio = told / likely if likely >= 1 else 0.0
-        if LEAST <= ratio <= MOST:
+    def learn(self, reported: int, likely: float) -> None:
+        ratio = reported / likely if likely >= 1 else 0.0
+        if MIN_RATIO <= ratio <= MAX_RATIO:
             self.value += (WEIGHT if self._known else 1.0) * (ratio - self.value)
             self._known = True
 
@@ -32,29 +32,29 @@ class TokenRatio:
 class TokenCounter:
     """Counts the tokens of one answer. `total` never decreases."""
 
-    __slots__ = ("_events", "_likely", "_likely_since", "_rate", "_told", "total")
+    __slots__ = ("_events", "_likely", "_likely_since", "_rate", "_reported", "total")
 
     def __init__(self, rate: TokenRatio) -> None:
         self.total = 0
         self._rate = rate
         self._events = 0
         self._likely = self._likely_since = 0.0
-        self._told = 0
+        self._reported = 0
 
-    def add(self, text: str, *, exact: int = 0, told: int = 0) -> int:
-        """Add an event with `text`. `exact`: its number of tokens, if known; `told`: the tokens of the answer
-        so far as reported by the upstream; 0 if unknown. Returns the added tokens."""
+    def add(self, text: str, *, exact: int = 0, reported: int = 0) -> int:
+        """Count an event with `text` and return the tokens that it adds. `exact`: its number of tokens;
+        `reported`: the upstream's count of the answer so far; each 0 if unknown."""
         before, likely = self.total, likely_tokens(text)
         self._likely += likely
         self._likely_since += likely
         self._events += exact or 1
-        if told > self._told:
-            self._told, self._likely_since = told, 0.0
-            self.total = max(before, told)
+        if reported > self._reported:
+            self._reported, self._likely_since = reported, 0.0
+            self.total = max(before, reported)
         elif exact:
             self.total += exact
-        elif self._told:
-            self.total = max(before, self._told + round(self._likely_since * self._rate.value))
+        elif self._reported:
+            self.total = max(before, self._reported + round(self._likely_since * self._rate.value))
         else:
             likely = self._likely * self._rate.value
             by_event = likely <= PER_EVENT * self._events + SPARE

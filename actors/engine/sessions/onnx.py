@@ -128,7 +128,7 @@ class OnnxSession:
 
     def _check_inputs(self, manifest: ModelManifest) -> None:
         have = {value.name for value in self._session.get_inputs()}
-        want = {"input_ids", "seqlens_k", "total_sequence_length", "logits_index"}
-        want |= {f"past_key_values.{layer}.key" for layer in range(manifest.layers)}
-        if missing := sorted(want - have):
+        required = {"input_ids", "seqlens_k", "total_sequence_length", "logits_index"}
+        required |= {f"past_key_values.{layer}.key" for layer in range(manifest.layers)}
+        if missing := sorted(required - have):
             raise BackendFailed(f"the graph of model {manifest.name!r} has no input {missing[0]!r}")

@@ -131,8 +131,8 @@ class LlamaLayers:
             query, key, value = self._heads(packed, cos, sin)
             keys[at, :, positions] = key.transpose(1, 2)
             values[at, :, positions] = value.transpose(1, 2)
-            seen = self._attend(query, keys[:, :, :total], values[:, :, :total], mask)
-            x = x + layer.attention_output(seen)
+            attended = self._attend(query, keys[:, :, :total], values[:, :, :total], mask)
+            x = x + layer.attention_output(attended)
             gate, up = layer.gate_up(self._normed(x, layer.feed_forward_norm)).chunk(2, -1)
             x = x + layer.down(F.silu(gate) * up)
         if self._output is None:
@@ -152,8 +152,8 @@ class LlamaLayers:
         """Attention [batch, tokens, heads * head_dim]; heads that share keys form one product."""
         batch, heads, count, size = query.shape
         grouped = query.reshape(batch, keys.shape[1], -1, size)
-        seen = F.scaled_dot_product_attention(grouped, keys, values, attn_mask=mask)
-        return seen.reshape(batch, heads, count, size).transpose(1, 2).reshape(batch, count, heads * size)
+        attended = F.scaled_dot_product_attention(grouped, keys, values, attn_mask=mask)
+        return attended.reshape(batch, heads, count, size).transpose(1, 2).reshape(batch, count, heads * size)
 
     def _normed(self, x: Tensor, gain: Tensor) -> Tensor:
         return F.rms_norm(x, (self.manifest.hidden,), gain, self._epsilon)

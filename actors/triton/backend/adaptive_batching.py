@@ -98,11 +98,11 @@ class BatchingController:
             config = await server.config(step)
             if not batches_by_size(config):
                 continue
-            usual_size, most = max(config.dynamic_batching.preferred_batch_size), config.max_batch_size
+            usual_size, max_size = max(config.dynamic_batching.preferred_batch_size), config.max_batch_size
             # Never below the repository's size: a backlog needs large batches, and without one they do not
             # form.
-            powers = (1 << power for power in range(most.bit_length()))
-            sizes = tuple(sorted({usual_size, most, *(size for size in powers if size > usual_size)}))
+            powers = (1 << power for power in range(max_size.bit_length()))
+            sizes = tuple(sorted({usual_size, max_size, *(size for size in powers if size > usual_size)}))
             settings = BatchingSettings(
                 target_s=self._settings.batching_target_s,
                 sizes=sizes,

@@ -45,7 +45,7 @@ class ModelHealth:
         self._trouble: OrchestraError | None = None
         self._condemned: ModelDead | None = None
         self._suspected = asyncio.Event()
-        self._heard_at = asyncio.get_running_loop().time()
+        self._last_response_at = asyncio.get_running_loop().time()
         # Its own context: probes must not belong to the trace of the load.
         self._watching = asyncio.create_task(
             self._watch(), name=f"triton {model.card.name}", context=Context()
@@ -57,7 +57,7 @@ class ModelHealth:
         await asyncio.wait({self._watching})
 
     @contextmanager
-    def asked(self, inputs: list[InferInput]) -> Iterator[ResponseStream]:
+    def open_stream(self, inputs: list[InferInput]) -> Iterator[ResponseStream]:
         """Send a request; `next` returns its responses. It is cancelled at the end of the block.
 
         Raises `Unavailable` while the model is being reloaded.
@@ -96,14 +96,14 @@ class ModelHealth:
         except (NotLoaded, ServerGone):
             self._suspected.set()
             raise
-        self._heard_at = asyncio.get_running_loop().time()
+        self._last_response_at = asyncio.get_running_loop().time()
         return result
 
     def _silent(self, limit_s: float) -> BackendFailed:
         """The error for a stalled stream; without any other output the model is taken for dead."""
         name, host = self.model.card.name, self._server.host
         error = ModelDead(f"model {name!r} at {host} stalled: no output within {limit_s:g} s")
-        if asyncio.get_running_loop().time() - self._heard_at >= limit_s * 0.9:
+        if asyncio.get_running_loop().time() - self._last_response_at >= limit_s * 0.9:
             self._condemn(error)
         return error
 
@@ -120,7 +120,7 @@ class ModelHealth:
             suspected = self._suspected.is_set()
             self._suspected.clear()
             looks += 1
-            if not suspected and loop.time() - self._heard_at < self._settings.watch_s:
+            if not suspected and loop.time() - self._last_response_at < self._settings.watch_s:
                 continue
             ask = suspected or self.running > 0 or looks % IDLE_LOOKS == 0
             trouble = self._condemned or await self._look(ask)
@@ -171,7 +171,7 @@ class ModelHealth:
                 pause = min(2 * pause, MAX_PAUSE_S)
         self.revivals += 1
         self._trouble = None
-        self._heard_at = asyncio.get_running_loop().time()
+        self._last_response_at = asyncio.get_running_loop().time()
         log.warning("model %s at %s was reloaded", name, self._server.host)
 
     async def _attempt(self, trouble: OrchestraError) -> OrchestraError | None:

@@ -65,14 +65,14 @@ async def set_batching(
         raise InvalidRequest(f"model {model.card.name!r} does not batch dynamically", param="model")
     changed = False
     for config in steps:
-        wanted = model_config_pb2.ModelConfig()
-        wanted.CopyFrom(config)
-        batching = wanted.dynamic_batching
+        updated = model_config_pb2.ModelConfig()
+        updated.CopyFrom(config)
+        batching = updated.dynamic_batching
         del batching.preferred_batch_size[:]
         batching.preferred_batch_size.extend(sorted({min(size, config.max_batch_size) for size in sizes}))
         batching.max_queue_delay_microseconds = round(window_s * 1e6)
-        if wanted != config:
-            await server.load(config.name, MessageToJson(wanted, preserving_proto_field_name=True))
+        if updated != config:
+            await server.load(config.name, MessageToJson(updated, preserving_proto_field_name=True))
             changed = True
     return changed
 

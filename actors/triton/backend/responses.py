@@ -36,7 +36,7 @@ async def stream_text(
     """The outputs of a chat or a completion. Closing it cancels the request on the server."""
     reader = ResponseReader(generation, own=health.model.own)
     limit = settings.first_token_timeout_s
-    with health.asked(chat_inputs(health.model, generation)) as stream:
+    with health.open_stream(chat_inputs(health.model, generation)) as stream:
         while (result := await health.next(stream, limit)) is not None:
             piece = reader.take(result)
             if piece is not None:
@@ -54,7 +54,7 @@ async def stream_vectors(
     tokens = 0
     for index in range(0, len(generation.inputs), health.model.batch):
         texts = generation.inputs[index : index + health.model.batch]
-        with health.asked(embedding_inputs(texts)) as stream:
+        with health.open_stream(embedding_inputs(texts)) as stream:
             result = await health.next(stream, settings.first_token_timeout_s)
             while result is not None and await health.next(stream, settings.token_timeout_s) is not None:
                 pass  # read to the end, so that it is not cancelled
@@ -115,8 +115,8 @@ class ResponseReader:
                 raise BackendFailed(f"model {self._generation.model!r} ended its answer with {cause}")
             self._reason = "stop"  # old versions of vLLM's backend send no reason
         reason: FinishReason = "length" if self._reason == "length" else "stop"
-        begun = self._generation.prefix_tokens
-        usage = self._usage or Usage(completion_tokens=self._tokens + begun, estimated=True)
+        prefix_tokens = self._generation.prefix_tokens
+        usage = self._usage or Usage(completion_tokens=self._tokens + prefix_tokens, estimated=True)
         return Finish(reason=reason, usage=usage)
 
     def _counted(self, result: InferResult) -> int:
@@ -125,10 +125,10 @@ class ResponseReader:
         read, written = result.as_numpy("num_input_tokens"), result.as_numpy("num_output_tokens")
         if read is None or written is None or not (len(read) and len(written)):
             return 0
-        begun = self._generation.prefix_tokens
-        before = begun if self._usage is None else self._usage.completion_tokens
+        prefix_tokens = self._generation.prefix_tokens
+        before = prefix_tokens if self._usage is None else self._usage.completion_tokens
         self._usage = Usage(
-            prompt_tokens=max(0, int(read[0]) - begun), completion_tokens=before + int(written[0])
+            prompt_tokens=max(0, int(read[0]) - prefix_tokens), completion_tokens=before + int(written[0])
         )
         return int(written[0])
 
@@ -149,6 +149,6 @@ def _array(result: InferResult, name: str, dtype: np.dtype[Any], model: str) -> 
     """An output tensor, None if missing. Raises `BackendFailed` for another type."""
     values: np.ndarray[Any, Any] | None = result.as_numpy(name)
     if values is not None and values.dtype != dtype:
-        given, wanted = np_to_triton_dtype(values.dtype), np_to_triton_dtype(dtype)
-        raise BackendFailed(f"model {model!r} returned {name} of type {given}, expected {wanted}")
+        actual, expected = np_to_triton_dtype(values.dtype), np_to_triton_dtype(dtype)
+        raise BackendFailed(f"model {model!r} returned {name} of type {actual}, expected {expected}")
     return values

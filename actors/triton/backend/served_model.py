@@ -73,9 +73,9 @@ def describe_loaded(name: str, metadata: Any, config: Any, models_folder: Path |
         batch = max(1, config.max_batch_size)
         return ServedModel(upstream=upstream, card=card, batch=batch, steps=steps)
     if "text_input" not in inputs or "text_output" not in outputs:
-        said = f"it takes {_list(inputs)} and gives {_list(outputs)}"
+        signature = f"it takes {_list(inputs)} and gives {_list(outputs)}"
         raise UnservableModel(
-            f"{said}; a chat model has text_input and text_output, an embedding model text and embedding"
+            f"{signature}; a chat model has text_input and text_output, an embedding model text and embedding"
         )
     _check(inputs, CHAT_INPUTS, "input")
     _check(outputs, CHAT_OUTPUTS, "output")
@@ -136,10 +136,10 @@ def _card(name: str, kind: Any, manifest: ModelManifest | None) -> ModelCard:
     )
 
 
-def _check(said: Mapping[str, str], wanted: Mapping[str, str], what: str) -> None:
-    for name, datatype in wanted.items():
-        if said.get(name, datatype) != datatype:
-            raise UnservableModel(f"its {what} {name} has type {said[name]}, expected {datatype}")
+def _check(actual: Mapping[str, str], expected: Mapping[str, str], what: str) -> None:
+    for name, datatype in expected.items():
+        if actual.get(name, datatype) != datatype:
+            raise UnservableModel(f"its {what} {name} has type {actual[name]}, expected {datatype}")
 
 
 def _list(names: Iterable[str]) -> str:

@@ -61,14 +61,14 @@ class ChatServer:
             caller = PendingRequest(self._pb, request.get_response_sender())
             self._number += 1
             try:
-                wanted = parse_request(Tensors(self._pb, request), model=self._model, number=self._number)
+                parsed = parse_request(Tensors(self._pb, request), model=self._model, number=self._number)
             except OrchestraError as error:
                 caller.fail(error)
                 continue
             # Registered before the loop gets it: if the loop dies, `_abandon` answers it.
             self._live[caller] = None
             if self._loop.alive:
-                self._loop.loop.call_soon_threadsafe(self._begin, caller, wanted, time.monotonic())
+                self._loop.loop.call_soon_threadsafe(self._begin, caller, parsed, time.monotonic())
             if not self._loop.alive:
                 self._abandon()
 
@@ -88,12 +88,12 @@ class ChatServer:
             )
         return card.name
 
-    def _begin(self, caller: PendingRequest, wanted: ChatRequest, at: float) -> None:
-        self._live[caller] = self._loop.loop.create_task(self._answer(caller, wanted, at))
+    def _begin(self, caller: PendingRequest, parsed: ChatRequest, at: float) -> None:
+        self._live[caller] = self._loop.loop.create_task(self._answer(caller, parsed, at))
 
-    async def _answer(self, caller: PendingRequest, wanted: ChatRequest, at: float) -> None:
+    async def _answer(self, caller: PendingRequest, parsed: ChatRequest, at: float) -> None:
         try:
-            await self._stream(caller, wanted, at)
+            await self._stream(caller, parsed, at)
         except OrchestraError as error:
             caller.fail(error)
         except asyncio.CancelledError:
@@ -106,10 +106,10 @@ class ChatServer:
         finally:
             self._live.pop(caller, None)
 
-    async def _stream(self, caller: PendingRequest, wanted: ChatRequest, at: float) -> None:
+    async def _stream(self, caller: PendingRequest, parsed: ChatRequest, at: float) -> None:
         held: list[TextDelta] = []
-        begun = False
-        async with aclosing(cast(Any, self._backend.generate(wanted.generation))) as outputs:
+        started = False
+        async with aclosing(cast(Any, self._backend.generate(parsed.generation))) as outputs:
             async for output in outputs:
                 if caller.gone():
                     self._metrics.cancelled += 1
@@ -117,10 +117,10 @@ class ChatServer:
                 if isinstance(output, Finish):
                     caller.send(held, output)
                     return
-                if not begun:
-                    begun = True
+                if not started:
+                    started = True
                     self._metrics.first_token(time.monotonic() - at)
-                if wanted.stream:
+                if parsed.stream:
                     caller.send([output])
                 else:
                     held.append(output)

@@ -30,7 +30,7 @@ class ChatMetrics:
         self.first_tokens = 0
         self.time_to_first_token_seconds = 0.0
         self.cancelled = 0
-        self._told: dict[str, float] = {}
+        self._reported: dict[str, float] = {}
         self._families = []
         """Kept, because Triton drops a metric with its family."""
         self._metrics = {}
@@ -48,10 +48,10 @@ class ChatMetrics:
         """Update Triton's metrics."""
         for name, metric in self._metrics.items():
             value = float(getattr(self if hasattr(self, name) else stats, name))
-            before = self._told.get(name, 0.0)
+            before = self._reported.get(name, 0.0)
             if value == before:
                 continue
-            self._told[name] = value
+            self._reported[name] = value
             if name in _GAUGES:
                 metric.set(value)
             else:

@@ -61,7 +61,7 @@ def parse_request(tensors: Tensors, *, model: str, number: int) -> ChatRequest:
     talks = tensors.value("messages") is not None
     if talks == (prompt is not None):
         raise InvalidRequest("send either text_input or messages", param="messages")
-    begun, stream = tensors.value("prefix_tokens"), tensors.value("stream")
+    prefix_tokens, stream = tensors.value("prefix_tokens"), tensors.value("stream")
     try:
         kind = ChatGeneration if talks else CompletionGeneration
         generation = kind.model_validate(
@@ -73,7 +73,7 @@ def parse_request(tensors: Tensors, *, model: str, number: int) -> ChatRequest:
                 "sampling": sampling,
                 "continuation": {
                     "text": tensors.text("prefix") or "",
-                    "tokens": 0 if begun is None else int(begun),
+                    "tokens": 0 if prefix_tokens is None else int(prefix_tokens),
                 },
             }
         )

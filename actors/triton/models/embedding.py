@@ -21,7 +21,7 @@ from orchestration.errors import BackendFailed, ContextTooLong
 _CALL_TOKENS = 2048
 """Maximum tokens of one call of the encoder, as memory grows with the square of the length."""
 
-_KEPT = "pooling.kept"
+_MASKED = "pooling.kept"
 """The graph's first node of the pooling that reads the hidden states (`actors.models.sentence_encoder`)."""
 
 
@@ -122,16 +122,16 @@ def _unpooled(folder: Path) -> bytes:
     model = onnx.load(str(folder / "model.onnx"), load_external_data=False)
     graph = model.graph
     named = {node.name: node for node in graph.node}
-    if _KEPT not in named:
-        raise BackendFailed(f"the graph in {str(folder)!r} has no node {_KEPT!r} to cut the pooling at")
-    states = named[_KEPT].input[0]
+    if _MASKED not in named:
+        raise BackendFailed(f"the graph in {str(folder)!r} has no node {_MASKED!r} to cut the pooling at")
+    states = named[_MASKED].input[0]
     for name, node in named.items():
         if name.startswith("pooling.") or name == "embedding":
             graph.node.remove(node)
     used = {name for node in graph.node for name in node.input}
-    kept = [weights for weights in graph.initializer if weights.name in used]
+    used_weights = [weights for weights in graph.initializer if weights.name in used]
     del graph.output[:], graph.initializer[:]
-    graph.initializer.extend(kept)
+    graph.initializer.extend(used_weights)
     graph.output.append(
         onnx.helper.make_tensor_value_info(states, onnx.TensorProto.FLOAT, [None, None, None])
     )

@@ -103,8 +103,8 @@ class PipelineRuntime:
         self, folder: Path, manifest: ModelManifest, settings: EngineSettings, *, rows: int, length: int
     ) -> OpenModel:
         cache = PipelineCache(self.shape(manifest), self._call, rows=rows)
-        kept = settings.prefix_cache_bytes
-        prefix = PrefixCache(cache, block=settings.prefix_block, capacity_bytes=kept)
+        capacity = settings.prefix_cache_bytes
+        prefix = PrefixCache(cache, block=settings.prefix_block, capacity_bytes=capacity)
         return OpenModel(session=PipelineSession(cache), kv=cache, prefix=prefix)
 
     def encoder(self, folder: Path) -> Encoder:

@@ -71,7 +71,7 @@ class PipelineStage:
         self._driver = 0
         self._held = [0] * kv.rows
         """Number of cached tokens of each row."""
-        self._kept: set[int] = set()
+        self._blocks: set[int] = set()
         """Places with a cached block."""
         self._called = time.monotonic()
         self._lock = threading.Lock()
@@ -134,9 +134,9 @@ class PipelineStage:
                 self._hold(other, number)
             elif command == StageCommand.KEEP:
                 self._kv.keep(other, row, number)
-                self._kept.add(other)
+                self._blocks.add(other)
             elif command == StageCommand.RESTORE:
-                self._expect(other in self._kept and number <= self._held[row], f"block {other}")
+                self._expect(other in self._blocks and number <= self._held[row], f"block {other}")
                 self._kv.restore(other, row, number)
                 self._hold(row, number + self._kv.block)
             else:
@@ -159,7 +159,7 @@ class PipelineStage:
     def _forget(self) -> None:
         for row in range(self._kv.rows):
             self._free(row)
-        self._kept.clear()
+        self._blocks.clear()
 
     def _watch_driver(self) -> None:
         while not self._closed.wait(self._ttl_s / 4):

@@ -115,7 +115,7 @@ async def test_a_coordinator_that_recovers_a_cancelled_run_removes_its_steps(
         taken: asyncio.Future[Delivery] = asyncio.get_running_loop().create_future()
         puller = Puller(bus, RunQueue.STREAM, RunQueue.consumer(run.priority), taken.set_result)
         await puller.start()
-        puller.want(1)
+        puller.request(1)
         body = run.model_dump_json(exclude_defaults=True).encode()
         await enqueue(bus, RunQueue(run.priority, run.pattern).subject, body, {ID_HEADER: run.id})
         delivery = await taken

@@ -322,7 +322,7 @@ async def once_delivered(
         taken: asyncio.Future[Delivery] = asyncio.get_running_loop().create_future()
         puller = Puller(bus, RunQueue.STREAM, RunQueue.consumer(priority), taken.set_result)
         await puller.start()
-        puller.want(1)
+        puller.request(1)
         run = make_run(streams, "single", priority=priority)
         end = asyncio.ensure_future(answer_of(streams, run))
         delivery = await taken

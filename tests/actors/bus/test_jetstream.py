@@ -48,12 +48,12 @@ async def test_no_more_is_delivered_than_was_wanted(bus: Bus, queue: str) -> Non
     puller = Puller(bus, queue, "c", got.append)
     await puller.start()
     await fill(bus, queue, 50)
-    puller.want(5)
+    puller.request(5)
     await eventually(lambda: len(got) == 5)
     assert (puller.outstanding, puller.room) == (0, 0)
     await bus.flush()
     assert len(got) == 5
-    puller.want(45)
+    puller.request(45)
     await eventually(lambda: len(got) == 50)
     assert [delivery.message.data for delivery in got] == [str(n).encode() for n in range(50)]
     await puller.stop()
@@ -74,7 +74,7 @@ async def test_what_is_acknowledged_as_it_comes_takes_no_room_and_hundreds_go_in
     puller = Puller(bus, queue, "c", drop_all_but_the_last)
     await puller.start()
     await fill(bus, queue, 300)
-    puller.want(1)
+    puller.request(1)
     await eventually(lambda: b"299" in got)
     assert len(got) == 300
     assert len(asked) < 30
@@ -87,7 +87,7 @@ async def test_wanting_the_same_again_asks_for_nothing_more(bus: Bus, queue: str
     puller = Puller(bus, queue, "c", got.append)
     await puller.start()
     for _ in range(20):
-        puller.want(4)
+        puller.request(4)
     await fill(bus, queue, 20)
     await eventually(lambda: len(got) == 4)
     await bus.flush()
@@ -101,7 +101,7 @@ async def test_a_pull_request_that_ends_is_repeated_for_the_room_that_is_left(bu
     got: list[Delivery] = []
     puller = Puller(bus, queue, "c", got.append, expires_s=0.2)
     await puller.start()
-    puller.want(8)
+    puller.request(8)
     await fill(bus, queue, 3)
     await eventually(lambda: len(asked) >= 3, within_s=5)
     assert asked[0].startswith(b'{"batch":8,')
@@ -116,7 +116,7 @@ async def test_an_acknowledged_message_is_gone_and_a_returned_one_comes_again(bu
     puller = Puller(bus, queue, "c", got.append)
     await puller.start()
     await fill(bus, queue, 1)
-    puller.want(2)
+    puller.request(2)
     await eventually(lambda: len(got) == 1)
     assert got[0].attempt == 1
     await got[0].nak()
@@ -134,7 +134,7 @@ async def test_a_returned_message_waits_for_its_delay(bus: Bus, queue: str) -> N
     puller = Puller(bus, queue, "c", lambda delivery: got.append((loop.time(), delivery)))
     await puller.start()
     await fill(bus, queue, 1)
-    puller.want(2)
+    puller.request(2)
     await eventually(lambda: len(got) == 1)
     await got[0][1].nak(0.3)
     await eventually(lambda: len(got) == 2)
@@ -149,7 +149,7 @@ async def test_a_terminated_message_never_comes_again(bus: Bus, queue: str) -> N
     puller = Puller(bus, queue, "c", got.append)
     await puller.start()
     await fill(bus, queue, 1)
-    puller.want(2)
+    puller.request(2)
     await eventually(lambda: len(got) == 1)
     await got[0].terminate("it is\nbroken")
     await eventually(lambda: told)
@@ -165,7 +165,7 @@ async def test_progress_keeps_a_message_from_being_delivered_again(bus: Bus) -> 
     puller = Puller(bus, name, "c", got.append)
     await puller.start()
     await fill(bus, name, 1)
-    puller.want(2)
+    puller.request(2)
     await eventually(lambda: got)
     loop = asyncio.get_running_loop()
     until = loop.time() + 1.5
@@ -183,13 +183,13 @@ async def test_what_a_stopped_puller_still_gets_is_given_back_at_once(bus: Bus, 
     second: list[Delivery] = []
     one, other = Puller(bus, queue, "c", first.append), Puller(bus, queue, "c", second.append)
     await one.start()
-    one.want(100)
+    one.request(100)
     sending = [asyncio.ensure_future(enqueue(bus, f"{queue}.x", b"", {})) for _ in range(100)]
     await eventually(lambda: first)
     await one.stop()
     await asyncio.gather(*sending)
     await other.start()
-    other.want(100)
+    other.request(100)
     await eventually(lambda: len(first) + len(second) == 100, within_s=5)
     await other.stop()
 
@@ -203,7 +203,7 @@ async def test_two_pullers_of_one_consumer_on_one_bus_share(bus: Bus, queue: str
     ]
     for puller in pullers:
         await puller.start()
-        puller.want(10)
+        puller.request(10)
     await fill(bus, queue, 20)
     await eventually(lambda: len(first) + len(second) == 20)
     assert sorted(map(int, first + second)) == list(range(20))
@@ -215,7 +215,7 @@ async def test_a_consumer_that_is_deleted_is_marked_as_missing(bus: Bus, queue: 
     got: list[Delivery] = []
     puller = Puller(bus, queue, "c", got.append)
     await puller.start()
-    puller.want(3)
+    puller.request(3)
     await fill(bus, queue, 1)
     await eventually(lambda: len(got) == 1)  # so the consumer has the request, and owes two more
     await api(bus, f"CONSUMER.DELETE.{queue}.c")
@@ -238,7 +238,7 @@ async def test_pulling_goes_on_after_the_server_was_killed(own_nats: RunningNats
     got: list[Delivery] = []
     puller = Puller(bus, "GENERATIONS", "generations-batch-m", got.append)
     await puller.start()
-    puller.want(10)
+    puller.request(10)
     await enqueue(bus, subject, b"before", {})
     await eventually(lambda: len(got) == 1)
     own_nats.kill()

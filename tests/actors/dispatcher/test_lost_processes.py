@@ -173,4 +173,4 @@ async def test_a_second_node_of_the_same_id_is_refused(
     await asyncio.to_thread(processes[0].wait_for, "already alive")
     assert await asyncio.to_thread(processes[0].wait) != 0
     assert registry.nodes[node.id].started_at == node.describe().started_at
-    assert not node.lost_identity.is_set()
+    assert not node.identity_lost.is_set()

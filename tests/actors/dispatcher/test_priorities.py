@@ -64,7 +64,7 @@ async def test_what_no_dispatcher_survives_becomes_a_dead_letter_and_an_error(
     generation = cluster.generation("deadly", priority=Priority.STANDARD)
     asked = asyncio.ensure_future(cluster.ask(generation))
     for _ in range(SETTINGS.deliveries):
-        puller.want(1)
+        puller.request(1)
         await (await pulled.get()).nak()  # stands for the death of a dispatcher
     await puller.stop()
     await cluster.node()

@@ -52,7 +52,7 @@ class JobHarness:
 
     async def take(self, job_id: str) -> tuple[JobRecord | None, Delivery]:
         """Pull the next message, and begin its attempt."""
-        self.puller.want(1)
+        self.puller.request(1)
         async with asyncio.timeout(10):
             delivery = await self.deliveries.get()
         return await self.job_attempts.begin(job_id, delivery), delivery

@@ -215,7 +215,7 @@ async def test_a_node_that_lost_nats_is_back_in_the_registry_when_it_returns(own
         await eventually(
             lambda: node.id in registry.nodes and registry.nodes[node.id].heartbeat_at > since, within_s=8
         )
-        assert not node.lost_identity.is_set()
+        assert not node.identity_lost.is_set()
         await cluster.dispatcher()
         text, _ = await cluster.ask(cluster.generation("as before"))
         assert text == "as before"

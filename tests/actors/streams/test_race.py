@@ -29,7 +29,7 @@ class Race:
         return self.stream.put(Message("stream.a.1", "probe", encode_event(frame.seq, frame.event), headers))
 
     def read(self) -> list[object]:
-        arrived = self.stream.arrived
+        arrived = self.stream.events
         return [arrived.get_nowait() for _ in range(arrived.qsize())]
 
     def has_read(self, *frames: EventFrame) -> bool:

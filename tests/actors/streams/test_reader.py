@@ -27,7 +27,7 @@ class Reader:
 
     def read(self) -> tuple[str, str]:
         """Reasoning and text."""
-        arrived = self.stream.arrived
+        arrived = self.stream.events
         events = [arrived.get_nowait() for _ in range(arrived.qsize())]
         deltas = [event for event in events if isinstance(event, TextDelta)]
         return "".join(delta.reasoning for delta in deltas), "".join(delta.text for delta in deltas)

@@ -88,7 +88,7 @@ def test_a_count_that_is_of_something_else_teaches_nothing() -> None:
     count.add("The answer is 42.")
     count.learn(9_000)  # it thought, and showed none of that
     assert rate.value == 1
-    assert count.add("", told=0) == 0
+    assert count.add("", reported=0) == 0
     assert likely_tokens("") == 0
 
 
