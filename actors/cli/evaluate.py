@@ -21,7 +21,7 @@ from actors.cli.show import widen
 from actors.evaluation.dataset import Dataset, read_jsonl
 from actors.evaluation.outcome import EvaluationResult
 from actors.evaluation.runner import EvaluationRunner
-from actors.evaluation.spec import PATTERNS, Spec, json_or_text, parsed_settings
+from actors.evaluation.spec import PATTERNS, Spec, json_or_text, parse_settings
 from actors.evaluation.store import open_results
 from actors.evaluation.table import table
 from actors.evaluation.tasks import make_task
@@ -166,7 +166,7 @@ def _plan(options: dict[str, Any]) -> EvaluationPlan:
         temperature=options["temperature"] or 0.0,
         max_tokens=options["max_tokens"],
         seed=options["seed"],
-        settings=parsed_settings(options["pattern_settings"], patterns),
+        settings=parse_settings(options["pattern_settings"], patterns),
     )
     models = None
     if up:

@@ -14,7 +14,7 @@ from actors.cli.main import FAILED, given_settings
 from actors.cli.progress import CountBar, agents_embedder
 from actors.cli.show import widen
 from actors.embedding.embedder import Embedder
-from actors.evaluation.spec import parsed_settings
+from actors.evaluation.spec import parse_settings
 from actors.evaluation.store import ResultsFile, open_results
 from actors.launch.process import run
 from actors.replay.cluster import data_folder, start_replay_cluster
@@ -243,7 +243,7 @@ def _spec(
         seed=options["seed"],
         speed=DEFAULT_SPEED if speed is None else speed,
         chunk_tokens=options["chunk_tokens"] or DEFAULT_CHUNK,
-        settings=panel_settings(parsed_settings(options["pattern_settings"], patterns), patterns, models),
+        settings=panel_settings(parse_settings(options["pattern_settings"], patterns), patterns, models),
     )
 
 

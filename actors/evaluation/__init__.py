@@ -1,1 +1,1 @@
-"""`orchestra eval`: questions with known answers, asked of every pattern under the same budget."""
+"""`orchestra eval`: asks every pattern questions with known answers, under the same budget."""

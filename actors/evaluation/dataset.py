@@ -1,4 +1,4 @@
-"""Questions with known answers, from a file of JSON lines."""
+"""Reads questions with known answers from a file of JSON lines."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ MAX_QUESTIONS = 100_000
 
 @dataclass(frozen=True, slots=True)
 class ScoredAnswer:
-    """What was taken as the answer, None for none, and what it is worth from 0 to 1."""
+    """The extracted answer, None if there is none, and its score from 0 to 1."""
 
     answer: str | None
     score: float
@@ -35,7 +35,7 @@ class ScoredAnswer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DatasetQuestion:
-    """`text` is asked as it is; `judge` reads the whole text of an answer."""
+    """One question. `text` is sent unchanged; `judge` scores the whole text of an answer."""
 
     id: str
     text: str
@@ -46,14 +46,14 @@ class DatasetQuestion:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Dataset:
-    """`name` is for people."""
+    """The questions of a file or a task. `name` is for people."""
 
     name: str
     questions: Sequence[DatasetQuestion]
 
     @property
     def fingerprint(self) -> str:
-        """The same for the same questions and answers alone."""
+        """A hash of the questions and their answers."""
         digest = hashlib.sha256()
         for question in self.questions:
             for part in (question.id, question.text, question.right, question.form):
@@ -73,23 +73,23 @@ class DatasetLine(BaseModel):
 
 
 def read_jsonl(file: Path, limit: int | None = None) -> Dataset:
-    """The first `limit` questions of a file; empty lines do not count.
+    """Read the first `limit` questions of a file; empty lines do not count.
 
-    Raises `BadDataset` naming the file, the line and what is wrong with it.
+    Raises `BadDataset` with the file, the line and the problem.
     """
-    found: dict[str, DatasetQuestion] = {}
+    questions: dict[str, DatasetQuestion] = {}
     for number, text in _lines(file):
-        if limit is not None and len(found) >= limit:
+        if limit is not None and len(questions) >= limit:
             break
-        if len(found) >= MAX_QUESTIONS:
-            raise BadDataset(f"{file} has more than {MAX_QUESTIONS} questions: ask some with --limit")
+        if len(questions) >= MAX_QUESTIONS:
+            raise BadDataset(f"{file} has more than {MAX_QUESTIONS} questions: limit them with --limit")
         question = _question(file, number, text)
-        if question.id in found:
-            raise BadDataset(f"{file}, line {number}: another question has the id {question.id!r}")
-        found[question.id] = question
-    if not found:
-        raise BadDataset(f"{file} holds no question")
-    return Dataset(name=file.stem, questions=tuple(found.values()))
+        if question.id in questions:
+            raise BadDataset(f"{file}, line {number}: duplicate id {question.id!r}")
+        questions[question.id] = question
+    if not questions:
+        raise BadDataset(f"{file} has no questions")
+    return Dataset(name=file.stem, questions=tuple(questions.values()))
 
 
 def _lines(file: Path) -> Iterator[tuple[int, bytes]]:
@@ -112,7 +112,7 @@ def _question(file: Path, number: int, text: bytes) -> DatasetQuestion:
         right = right_answer(form, str(line.answer), line.question)
     except ValidationError as error:
         problem = first_problem(error)
-        where = "".join(f"{field}: " for field in problem.path[:1])  # below it are pydantic's own names
+        where = "".join(f"{field}: " for field in problem.path[:1])  # deeper names are pydantic's own
         raise BadDataset(f"{file}, line {number}: {where}{problem.message}") from error
     except ValueError as error:
         raise BadDataset(f"{file}, line {number}: answer: {error}") from error

@@ -1,4 +1,4 @@
-"""What can stand in the way of an evaluation, below `OrchestraError`.
+"""Errors of evaluations, below `OrchestraError`.
 
 OrchestraError                 status  code                  retryable
 ├── InvalidRequest
@@ -27,7 +27,7 @@ class BadScorer(InvalidRequest):
 
 
 class OtherResults(InvalidRequest):
-    """The folder holds results of another evaluation, which cannot be continued; choose another folder."""
+    """The folder has results that cannot be resumed."""
 
     code = "other_results"
 

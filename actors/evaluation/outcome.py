@@ -1,4 +1,4 @@
-"""What an evaluation comes to, and its files."""
+"""The result of an evaluation, and its files."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ REPORT, PLOT = "report.json", "plot.png"
 
 @dataclass(frozen=True, slots=True)
 class EvaluationResult:
-    """`standings`, the best first."""
+    """The result of an evaluation; the best standing is first."""
 
     spec: Spec
     standings: Sequence[PatternStanding]
@@ -31,7 +31,8 @@ class EvaluationResult:
         return cls(spec, leaderboard(results, baseline=BASELINE, prices=prices, seed=spec.seed))
 
     def report(self) -> dict[str, Any]:
-        """As JSON. Shares and differences are from 0 to 1, `cost` is that of 1,000 questions."""
+        """Return the report for JSON. Shares and differences are from 0 to 1; `cost` is per 1,000
+        questions."""
         return {
             "spec": self.spec.model_dump(),
             "baseline": BASELINE,
@@ -40,25 +41,25 @@ class EvaluationResult:
         }
 
     def write(self, folder: Path) -> list[str]:
-        """The report and the plot, and lines that say where they are, what failed and what is missing. Raises
-        `ResultsStorage`."""
+        """Write the report and the plot, and return lines that say where they are, what failed and what is
+        missing. Raises `ResultsStorage`."""
         try:
             (folder / REPORT).write_text(json.dumps(self.report(), ensure_ascii=False, indent=2) + "\n")
             try:
                 plot(self.spec, self.standings, folder / PLOT)
-                said = [f"written: {folder / REPORT}, {folder / PLOT}"]
+                lines = [f"written: {folder / REPORT}, {folder / PLOT}"]
             except ExtraMissing as error:
-                said = [f"written: {folder / REPORT}", error.message]
+                lines = [f"written: {folder / REPORT}", error.message]
         except OSError as error:
             raise ResultsStorage(f"cannot write {error.filename or folder}: {error.strerror}") from error
         failed = sum(sum(each.failures.values()) for each in self.standings)
         if failed:
-            said.append(f"{failed} questions failed and count as wrong; --resume asks them again")
-        return said
+            lines.append(f"{failed} questions failed and count as wrong; --resume asks them again")
+        return lines
 
     def _row(self, standing: PatternStanding) -> dict[str, Any]:
-        said = asdict(standing)
-        said["budget_share"] = standing.tokens.mean / self.spec.budget
+        row = asdict(standing)
+        row["budget_share"] = standing.tokens.mean / self.spec.budget
         if standing.against is not None:
-            said["against"]["verdict"] = standing.against.verdict
-        return said
+            row["against"]["verdict"] = standing.against.verdict
+        return row

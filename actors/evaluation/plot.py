@@ -1,4 +1,4 @@
-"""An evaluation as a picture: what each pattern gets right, over the tokens that it uses for it."""
+"""Plots an evaluation: the share of right answers of each pattern over its tokens."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Asks a cluster every question by every pattern, some at once, and records what comes of each."""
+"""Sends every question to a cluster for every pattern, several at once, and records the results."""
 
 from __future__ import annotations
 
@@ -31,24 +31,24 @@ from orchestration.retries import RetryPolicy
 T = TypeVar("T")
 Item = TypeVar("Item")
 _SHARED_FIELDS = ("model", "orchestra", "seed", "temperature", "max_tokens")
-"""Fields of a request that are the same for all questions: one that is refused is refused for all."""
+"""Request fields that are the same for all questions: if one is refused, it is refused for all."""
 
 
 @dataclass(slots=True)
 class StreamedAnswer:
-    """One answer as it came."""
+    """A streamed answer."""
 
     began: float
     first_token_s: float | None = None
     text: list[str] = field(default_factory=list)
     usage: dict[str, Any] = field(default_factory=dict)
-    said: dict[str, Any] = field(default_factory=dict)
+    extension: dict[str, Any] = field(default_factory=dict)
 
-    def take(self, chunk: dict[str, Any]) -> None:
-        """One chunk of the chat API."""
+    def add(self, chunk: dict[str, Any]) -> None:
+        """Add one chunk of the chat API."""
         extra = chunk.get("orchestra") or {}
         if "steps" in extra:
-            self.said = extra
+            self.extension = extra
         self.usage = chunk.get("usage") or self.usage
         for choice in chunk.get("choices", ()):
             text = choice.get("delta", {}).get("content") or ""
@@ -60,17 +60,17 @@ class StreamedAnswer:
 
     @property
     def tokens(self) -> int:
-        """Read and written by all steps."""
+        """Prompt and completion tokens of all steps."""
         return int(self.usage.get("total_tokens", 0))
 
     @property
     def models(self) -> dict[str, Usage]:
-        return models_used(self.said, self.usage)
+        return models_used(self.extension, self.usage)
 
 
 def models_used(own: Mapping[str, Any], usage: Mapping[str, Any]) -> dict[str, Usage]:
-    """The usage by model, from what an answer tells of its run and its `usage`; of a model that was asked
-    without a run around it, all there is."""
+    """Return the usage by model, from the `orchestra` extension `own` of an answer and its `usage`. For a
+    model that was asked without a run, it is all of `usage`."""
     by_model = own.get("usage", {}).get("by_model")
     if by_model is None:
         by_model = {own["model"]: usage} if own.get("model") else {}
@@ -78,15 +78,15 @@ def models_used(own: Mapping[str, Any], usage: Mapping[str, Any]) -> dict[str, U
 
 
 class QuestionAttempts:
-    """Of one question: one that a limit or a lack of nodes refuses is asked again. `number` is that of the
+    """Repeats attempts at one question that a limit or a lack of nodes refuses. `number` is that of the
     latest."""
 
     def __init__(self, settings: EvaluationSettings) -> None:
         self._policy = RetryPolicy(max_attempts=settings.attempts, max_pause_s=settings.max_pause_s)
         self.number = 0
 
-    async def made(self, attempt: Callable[[], Awaitable[T]]) -> T:
-        """Raises the last attempt's error."""
+    async def run(self, attempt: Callable[[], Awaitable[T]]) -> T:
+        """Return the result of the first successful attempt. Raises the error of the last one."""
         while True:
             self.number += 1
             try:
@@ -100,7 +100,8 @@ class QuestionAttempts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EvaluationRunner:
-    """`timeout_s` is for one attempt at one question. `on_result` hears each result."""
+    """Runs an evaluation. `timeout_s` limits one attempt at one question. `on_result` is called with each
+    result."""
 
     bus: Bus
     spec: Spec
@@ -110,15 +111,15 @@ class EvaluationRunner:
     on_result: Callable[[Result], None]
 
     async def run(self, dataset: Dataset, patterns: Sequence[str], concurrency: int) -> None:
-        """Ask what was not answered yet, each question by one pattern after the other: whatever is there when
-        it is stopped can be compared.
+        """Ask the questions that are not answered yet, each by all patterns before the next question: the
+        results can be compared whenever the evaluation is stopped.
 
-        Raises the error of what would fail for all questions: a pattern, a model or a setting that the
-        cluster does not take, a cluster that is gone. Other errors are results.
+        Raises errors that would affect all questions: a pattern, a model or a setting that the cluster
+        refuses, or an unreachable cluster. Other errors are results.
         """
 
         async def one(waiting: tuple[str, DatasetQuestion]) -> None:
-            result = await self._asked(*waiting)
+            result = await self._ask(*waiting)
             self.results.add(result)
             self.on_result(result)
 
@@ -130,29 +131,29 @@ class EvaluationRunner:
                 if not self.results.is_answered(pattern, question.id):
                     yield pattern, question
 
-    async def _asked(self, pattern: str, question: DatasetQuestion) -> Result:
+    async def _ask(self, pattern: str, question: DatasetQuestion) -> Result:
         attempts = QuestionAttempts(self.settings)
         try:
-            heard = await attempts.made(lambda: self._attempt(pattern, question))
+            answer = await attempts.run(lambda: self._attempt(pattern, question))
         except OrchestraError as error:
             if affects_every_question(error):
                 raise
             return Result(pattern=pattern, question=question.id, attempts=attempts.number, error=error.body())
-        return self._judged(pattern, question, heard, attempts.number)
+        return self._judged(pattern, question, answer, attempts.number)
 
     async def _attempt(self, pattern: str, question: DatasetQuestion) -> tuple[StreamedAnswer, float]:
-        heard = StreamedAnswer(time.monotonic())
+        answer = StreamedAnswer(time.monotonic())
         envelope = Envelope.within(self.timeout_s)
         async with aclosing(chat(self.bus, self.spec.body(pattern, question), envelope)) as chunks:
             async for chunk in chunks:
-                heard.take(chunk)
-        return heard, time.monotonic() - heard.began
+                answer.add(chunk)
+        return answer, time.monotonic() - answer.began
 
     def _judged(
         self, pattern: str, question: DatasetQuestion, answered: tuple[StreamedAnswer, float], attempts: int
     ) -> Result:
-        heard, seconds = answered
-        text = "".join(heard.text)
+        answer, seconds = answered
+        text = "".join(answer.text)
         judged = question.judge(text)
         return Result(
             pattern=pattern,
@@ -160,21 +161,22 @@ class EvaluationRunner:
             text=text,
             answer=judged.answer,
             score=judged.score,
-            tokens=heard.tokens,
-            calls=sum(1 for step in heard.said.get("steps", ()) if not step.get("tool")),
+            tokens=answer.tokens,
+            calls=sum(1 for step in answer.extension.get("steps", ()) if not step.get("tool")),
             seconds=round(seconds, 3),
-            first_token_s=None if heard.first_token_s is None else round(heard.first_token_s, 3),
+            first_token_s=None if answer.first_token_s is None else round(answer.first_token_s, 3),
             attempts=attempts,
-            run=heard.said.get("run", ""),
-            notes=tuple(heard.said.get("notes", ())),
-            models=heard.models,
+            run=answer.extension.get("run", ""),
+            notes=tuple(answer.extension.get("notes", ())),
+            models=answer.models,
         )
 
 
 async def run_concurrently(
     concurrency: int, items: Iterator[Item], work: Callable[[Item], Awaitable[None]]
 ) -> None:
-    """Do the work for each item. Raises the first `OrchestraError` of one, and begins no other."""
+    """Do the work for each item, `concurrency` at once. After the first `OrchestraError` no other item
+    starts, and the error is raised."""
 
     async def worker() -> None:
         for item in items:
@@ -189,7 +191,7 @@ async def run_concurrently(
 
 
 def affects_every_question(error: OrchestraError) -> bool:
-    """Whether every question would get the error: for what all of them have in common."""
+    """Whether every question would get this error, because its cause is common to all."""
     if isinstance(error, InvalidRequest):
         return (error.param or "").split(".")[0] in _SHARED_FIELDS
     return isinstance(error, UnknownModel | BusUnavailable) or type(error) is Unavailable

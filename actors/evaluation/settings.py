@@ -1,4 +1,4 @@
-"""What can be set of evaluations."""
+"""The settings of evaluations."""
 
 from __future__ import annotations
 

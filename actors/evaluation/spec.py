@@ -1,4 +1,4 @@
-"""What is evaluated, and under which conditions: results of one spec can be compared."""
+"""The specification of an evaluation; results of the same specification can be compared."""
 
 from __future__ import annotations
 
@@ -15,15 +15,13 @@ from orchestration.evaluation.forms import kind_of_vote
 from orchestration.patterns.voting import MAX_VOTERS
 
 BASELINE = "self-consistency"
-"""The plain way to spend tokens: ask again, and count."""
+"""The simplest way to spend tokens: ask repeatedly, and count the answers."""
 VOTES = (BASELINE, "ensemble")
 PATTERNS = ("single", BASELINE, "ensemble", "debate", "maestro", "decompose")
 
 
 class Spec(BaseModel):
-    """`budget` are the tokens that a pattern may read and write for one question. The model, the temperature
-    and the longest answer are the cluster's to choose where they are None. `settings` are of patterns, by
-    their names."""
+    """The evaluation. The cluster chooses the model, the temperature and `max_tokens` if they are None."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -31,25 +29,27 @@ class Spec(BaseModel):
     fingerprint: str
     questions: int
     budget: int = Field(ge=1)
+    """The tokens that a pattern may read and write for one question."""
     model: str | None = None
     temperature: float | None = Field(default=0.0, ge=0, le=2)
     max_tokens: int | None = Field(default=None, ge=1)
     seed: int = 0
     settings: dict[str, dict[str, Any]] = {}
+    """Settings of patterns, by their names."""
 
     @classmethod
-    def of(cls, dataset: Dataset, **said: Any) -> Spec:
+    def of(cls, dataset: Dataset, **fields: Any) -> Spec:
         return cls(
             dataset=dataset.name,
             fingerprint=dataset.fingerprint,
             questions=len(dataset.questions),
-            **said,
+            **fields,
         )
 
     def body(self, pattern: str, question: DatasetQuestion) -> dict[str, Any]:
-        """Of `/v1/chat/completions`. The seed is the question's own and the same for every pattern; nothing
-        that was answered before is given again."""
-        said: dict[str, Any] = {
+        """Return the body for `/v1/chat/completions`. The seed depends on the question alone, and is the same
+        for every pattern; cached responses are not used."""
+        body: dict[str, Any] = {
             "model": f"orchestra/{pattern}",
             "messages": [{"role": "user", "content": question.text}],
             "seed": zlib.crc32(f"{self.seed} {question.id}".encode()) >> 1,
@@ -61,31 +61,31 @@ class Spec(BaseModel):
             },
         }
         if self.model is not None:
-            said["orchestra"]["model"] = self.model
+            body["orchestra"]["model"] = self.model
         if self.temperature is not None:
-            said["temperature"] = self.temperature
+            body["temperature"] = self.temperature
         if self.max_tokens is not None:
-            said["max_tokens"] = self.max_tokens
-        return said
+            body["max_tokens"] = self.max_tokens
+        return body
 
 
-def parsed_settings(said: Collection[str], patterns: Collection[str]) -> dict[str, dict[str, Any]]:
-    """Of `PATTERN.FIELD=VALUE`, the value as JSON or plain text. Raises `InvalidRequest` for another form,
-    and for a pattern that is none of `patterns`."""
+def parse_settings(values: Collection[str], patterns: Collection[str]) -> dict[str, dict[str, Any]]:
+    """Parse `PATTERN.FIELD=VALUE` options; a value is JSON or plain text. Raises `InvalidRequest` for another
+    form, and for a pattern that is not in `patterns`."""
     found: dict[str, dict[str, Any]] = {}
-    for text in said:
+    for text in values:
         name, equals, value = text.partition("=")
         pattern, dot, field = name.partition(".")
         if not (equals and dot and pattern and field):
             raise InvalidRequest(f"--set takes PATTERN.FIELD=VALUE, not {text!r}")
         if pattern not in patterns:
-            raise InvalidRequest(f"--set {text}: {pattern!r} is none of --patterns {','.join(patterns)}")
+            raise InvalidRequest(f"--set {text}: {pattern!r} is not in --patterns {','.join(patterns)}")
         found.setdefault(pattern, {})[field] = json_or_text(value)
     return found
 
 
 def json_or_text(text: str) -> Any:
-    """A value on the command line."""
+    """Parse a value from the command line."""
     try:
         return json.loads(text)
     except ValueError:
@@ -93,10 +93,10 @@ def json_or_text(text: str) -> Any:
 
 
 def _default_settings(pattern: str, question: DatasetQuestion) -> dict[str, Any]:
-    """What a vote is told: how the answers compare, which a user of it would say too. The baseline goes on to
-    the end of its budget, or until nothing can change its outcome any more; one sample after another, since
-    those at work at once each hold of the budget as much as they might need."""
-    said: dict[str, Any] = {"kind": kind_of_vote(question.form)} if pattern in VOTES else {}
+    """Return the default settings of a pattern. A vote gets the kind of answer, which a user would set too.
+    The baseline goes on to the end of its budget, or until nothing can change its result. It takes one sample
+    after another, because each parallel sample reserves as much of the budget as it might need."""
+    settings: dict[str, Any] = {"kind": kind_of_vote(question.form)} if pattern in VOTES else {}
     if pattern == BASELINE:
-        said |= {"samples": MAX_VOTERS, "confidence": 1.0, "max_parallel": 1}
-    return said
+        settings |= {"samples": MAX_VOTERS, "confidence": 1.0, "max_parallel": 1}
+    return settings

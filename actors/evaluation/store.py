@@ -1,4 +1,4 @@
-"""The results of an evaluation on disk: JSON lines, each whole as soon as its question is answered."""
+"""Stores the results of an evaluation as JSON lines, each written as soon as its question is answered."""
 
 from __future__ import annotations
 
@@ -20,13 +20,14 @@ R = TypeVar("R", bound=Result)
 
 
 class ResultsHeader(BaseModel):
-    """The first line."""
+    """The first line of the file."""
 
     spec: dict[str, Any]
 
 
 class ResultsFile(Generic[R]):
-    """Use `opened`. A question that is answered again, since it failed before, counts as it was last."""
+    """The results, on disk and in memory; made by `open_results`. If a question is asked again, its last
+    result counts."""
 
     def __init__(self, file: BinaryIO, known: list[R]) -> None:
         self._file = file
@@ -43,33 +44,33 @@ class ResultsFile(Generic[R]):
         return result is not None and result.error is None
 
     def add(self, result: R) -> None:
-        """On disk when it returns, as far as a kill of the process can tell."""
+        """Write the result. It survives if the process is killed after this returns."""
         self._file.write(result.model_dump_json(exclude_defaults=True).encode() + b"\n")
         self._by_key[result.pattern, result.question] = result
 
 
 @contextmanager
 def open_results(folder: Path, spec: BaseModel, kind: type[R], *, resume: bool) -> Iterator[ResultsFile[R]]:
-    """The results of a kind in `folder`, which is made where it is not there. A last line that was cut off by
-    a kill is dropped.
+    """Open the results of a kind in `folder`, which is created if it does not exist. A partial last line of a
+    killed process is dropped.
 
-    Raises `OtherResults` when there are some and `resume` is not said, when they are of another spec, when
-    they are damaged, and when another process writes there; `ResultsStorage` when they cannot be written.
+    Raises `OtherResults` if there are results and `resume` is False, if they have another spec or are
+    damaged, and if another process writes there; `ResultsStorage` if they cannot be written.
     """
     path = folder / RESULTS
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with path.open("a+b", buffering=0) as file:
-            yield ResultsFile(file, _begun(path, file, spec, kind, resume=resume))
+            yield ResultsFile(file, _load_or_begin(path, file, spec, kind, resume=resume))
     except OSError as error:
         raise ResultsStorage(f"cannot write {error.filename or path}: {error.strerror}") from error
 
 
-def _begun(path: Path, file: BinaryIO, spec: BaseModel, kind: type[R], *, resume: bool) -> list[R]:
+def _load_or_begin(path: Path, file: BinaryIO, spec: BaseModel, kind: type[R], *, resume: bool) -> list[R]:
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
-        raise OtherResults(f"another evaluation writes to {path} now") from error
+        raise OtherResults(f"another evaluation is writing to {path}") from error
     file.seek(0)
     data = file.read()
     whole = data.rfind(b"\n") + 1
@@ -79,9 +80,7 @@ def _begun(path: Path, file: BinaryIO, spec: BaseModel, kind: type[R], *, resume
         file.write(ResultsHeader(spec=spec.model_dump(mode="json")).model_dump_json().encode() + b"\n")
         return []
     if not resume:
-        raise OtherResults(
-            f"{path} holds results: go on with them by --resume, or name another folder by --out"
-        )
+        raise OtherResults(f"{path} has results: continue with --resume, or choose another folder with --out")
     known: list[R] = []
     for number, line in enumerate(lines, 1):
         try:
@@ -94,9 +93,11 @@ def _begun(path: Path, file: BinaryIO, spec: BaseModel, kind: type[R], *, resume
     return known
 
 
-def _check(path: Path, there: dict[str, Any], here: BaseModel) -> None:
-    known = here.model_dump(mode="json")
-    for name in sorted(known.keys() | there.keys()):
-        old, new = there.get(name), known.get(name)
+def _check(path: Path, stored: dict[str, Any], spec: BaseModel) -> None:
+    known = spec.model_dump(mode="json")
+    for name in sorted(known.keys() | stored.keys()):
+        old, new = stored.get(name), known.get(name)
         if old != new:
-            raise OtherResults(f"{path} is of another evaluation: its {name} is {old}, and here it is {new}")
+            raise OtherResults(
+                f"{path} has results of another evaluation: its {name} is {old}, here it is {new}"
+            )

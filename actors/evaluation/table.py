@@ -1,4 +1,4 @@
-"""An evaluation as a table, losses as plainly as gains."""
+"""Shows an evaluation as a table, losses as clearly as gains."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ _STYLES = {ComparisonVerdict.BETTER: "green", ComparisonVerdict.WORSE: "red", Co
 
 
 def table(spec: Spec, standings: Sequence[PatternStanding]) -> Table:
-    """One row for each pattern, in the order given."""
-    made = Table(title=_title(spec), title_justify="left")
-    made.add_column("pattern")
+    """Return a table with one row per pattern, in the given order."""
+    rows = Table(title=_title(spec), title_justify="left")
+    rows.add_column("pattern")
     for name in (
         "right",
         f"accuracy [{LEVEL:.0%}]",
@@ -36,11 +36,11 @@ def table(spec: Spec, standings: Sequence[PatternStanding]) -> Table:
         "failed",
         "with notes",
     ):
-        made.add_column(
+        rows.add_column(
             name.replace("[", "\\["), justify="left" if name == "shown" else "right", no_wrap=True
         )
     for each in standings:
-        made.add_row(
+        rows.add_row(
             each.pattern,
             f"{each.right} of {each.questions}",
             _percent(each.accuracy),
@@ -54,7 +54,7 @@ def table(spec: Spec, standings: Sequence[PatternStanding]) -> Table:
             _failed(each),
             str(each.with_notes) if each.with_notes else "–",
         )
-    return made
+    return rows
 
 
 def _title(spec: Spec) -> str:

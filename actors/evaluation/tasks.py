@@ -1,4 +1,4 @@
-"""Questions that `reasoning-gym` makes, as many as are wanted, each with its own scorer."""
+"""Questions from `reasoning-gym` tasks, in any number, each with its own scorer."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ from orchestration.evaluation.forms import (
 from orchestration.patterns.consensus.numbers import whole_number
 
 DEFAULT_SIZE = 50
-"""Questions, where nobody says how many."""
+"""Questions per task by default."""
 MAX_OPTIONS = 6
-"""Words that all answers of a task are among, for it to be a choice between them."""
+"""If all answers of a task are at most this many different words, it is a choice between them."""
 _RUNS_ANSWERS = re.compile(r"(?<!literal_)\b(?:eval|exec|parse_expr|sympify)\(\s*answer\b")
-"""sympy's `parse_expr` is an `eval` as well."""
+"""Finds scorers that run an answer as code; sympy's `parse_expr` is an `eval` too."""
 _SENTENCES = re.compile(r"\n|[.!?](?:\s|$)")
-"""An answer of several of them, whose form the task tells by itself."""
+"""Finds answers of several sentences or lines, whose form the task itself describes."""
 _SCORER_ERRORS = (
     ArithmeticError,
     AssertionError,
@@ -38,16 +38,16 @@ _SCORER_ERRORS = (
     TypeError,
     ValueError,
 )
-"""What scorers raise on answers of a form that they do not expect."""
+"""Errors that scorers raise for answers in a form that they do not expect."""
 
 
 def make_task(
     name: str, *, size: int | None = None, seed: int = 0, options: Mapping[str, Any] | None = None
 ) -> Dataset:
-    """`size` questions of a task. `options` are fields of its configuration.
+    """Make `size` questions of a task. `options` are fields of its configuration.
 
-    Raises `ExtraMissing`, and `BadDataset` for a task or an option that is not known and for a task whose
-    scorer would run what a model answers as Python code.
+    Raises `ExtraMissing`, and `BadDataset` for an unknown task or option, and for a task whose scorer would
+    run the answer of a model as Python code.
     """
     try:
         from reasoning_gym.factory import DATASETS, create_dataset
@@ -60,49 +60,49 @@ def make_task(
             f"{', '.join(near)}"
         )
     if _RUNS_ANSWERS.search(inspect.getsource(DATASETS[name][0])):
-        raise BadDataset(
-            f"task {name}: its scorer runs answers as Python code, and no model is to be trusted so"
-        )
-    said = {"size": size or DEFAULT_SIZE, "seed": seed} | dict(options or {})
-    if not 0 < said["size"] <= MAX_QUESTIONS:
-        raise BadDataset(f"{said['size']} questions: 1 to {MAX_QUESTIONS} are made")
+        raise BadDataset(f"task {name}: its scorer runs answers as Python code, which is not safe")
+    config = {"size": size or DEFAULT_SIZE, "seed": seed} | dict(options or {})
+    if not 0 < config["size"] <= MAX_QUESTIONS:
+        raise BadDataset(f"{config['size']} questions: 1 to {MAX_QUESTIONS} are allowed")
     try:
-        made = create_dataset(name, **said)
-        entries = [made[number] for number in range(said["size"])]
+        task = create_dataset(name, **config)
+        entries = [task[number] for number in range(config["size"])]
     except (TypeError, ValueError, AssertionError, IndexError, KeyError) as error:
         known = ", ".join(sorted(set(inspect.signature(DATASETS[name][1]).parameters) - {"size", "seed"}))
         raise BadDataset(f"task {name}: {error or type(error).__name__}; its options: {known}") from error
-    rights = [str(entry["answer"]) for entry in entries]
-    form = AnswerForm.NUMBER if all(whole_number(right) is not None for right in rights) else AnswerForm.EXACT
-    few = set(rights) if len(set(rights)) <= MAX_OPTIONS and all(map(str.isalpha, rights)) else set()
-    long = form is AnswerForm.EXACT and any(_SENTENCES.search(right) for right in rights)
+    answers = [str(entry["answer"]) for entry in entries]
+    form = (
+        AnswerForm.NUMBER if all(whole_number(right) is not None for right in answers) else AnswerForm.EXACT
+    )
+    words = set(answers) if len(set(answers)) <= MAX_OPTIONS and all(map(str.isalpha, answers)) else set()
+    long = form is AnswerForm.EXACT and any(_SENTENCES.search(right) for right in answers)
     questions = [
         DatasetQuestion(
             id=str(number),
             text=entry["question"] if long else with_instruction(entry["question"], form),
             right=right,
             form=form,
-            judge=partial(_judge, made, entry, form, long, few),
+            judge=partial(_judge, task, entry, form, long, words),
         )
-        for number, (entry, right) in enumerate(zip(entries, rights, strict=True))
+        for number, (entry, right) in enumerate(zip(entries, answers, strict=True))
     ]
     return Dataset(name=name, questions=questions)
 
 
 def _judge(
-    made: Any, entry: dict[str, Any], form: AnswerForm, long: bool, few: Collection[str], text: str
+    task: Any, entry: dict[str, Any], form: AnswerForm, long: bool, words: Collection[str], text: str
 ) -> ScoredAnswer:
-    """`few` are the words that all answers of the task are among, such as Yes and No; '"No." it does not' is
-    one of them."""
+    """Score an answer. `words` are all possible answers of the task, such as Yes and No, so that '"No." it
+    does not' is read as No."""
     answer = (
         extract_answer(form, text, entry["question"])
         if form is AnswerForm.NUMBER
         else stated_answer(text, long=long)
     )
-    if answer and few:
-        answer = find_option(few, answer) or answer
+    if answer and words:
+        answer = find_option(words, answer) or answer
     try:
-        score = float(made.score_answer(answer, entry)) if answer else 0.0
+        score = float(task.score_answer(answer, entry)) if answer else 0.0
     except _SCORER_ERRORS:
         score = 0.0
     return ScoredAnswer(answer or None, min(1.0, max(0.0, score)))

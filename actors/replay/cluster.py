@@ -1,4 +1,5 @@
-"""A cluster for a replay alone: on loopback, with a node for each recorded model, and gone afterwards."""
+"""A private cluster for a replay: on loopback, with a node for each recorded model, and removed
+afterwards."""
 
 from __future__ import annotations
 
@@ -29,17 +30,17 @@ LOOPBACK = "127.0.0.1"
 
 @dataclass(frozen=True, slots=True)
 class ReplayCluster:
-    """A connection to it, and the backends of its nodes by model."""
+    """The connection to the cluster, and the backends of its nodes by model."""
 
     bus: Bus
     backends: Mapping[str, ReplayBackend]
 
     def is_writing(self, question: str) -> bool:
-        """Whether a member still gives out an answer to it."""
+        """Whether a member is still writing an answer to the question."""
         return any(backend.running[question] for backend in self.backends.values())
 
     def written(self, question: str) -> dict[str, int]:
-        """The tokens that each member has given out for it."""
+        """Return the tokens that each member has written for the question."""
         return {
             model: written
             for model, backend in self.backends.items()
@@ -51,7 +52,8 @@ class ReplayCluster:
 async def start_replay_cluster(
     settings: Settings, recorded: RecordedSet, spec: ReplaySpec, data: Path, embedder: Embedder | None
 ) -> AsyncIterator[ReplayCluster]:
-    """Of `settings` those of agents, the dispatcher and patterns hold; what would join others does not."""
+    """Start the cluster. The `settings` of agents, the dispatcher and patterns apply; those that would join
+    another cluster do not."""
     questions = QuestionIndex(recorded.records)
     backends = {
         model: ReplayBackend(
@@ -71,19 +73,19 @@ async def start_replay_cluster(
 
 @contextmanager
 def data_folder(place: Path | None, is_begun: Callable[[], bool]) -> Iterator[Path]:
-    """A folder that is gone once the block ends. One at a `place` stays where an error ends the block after
-    something `is_begun`: what a cluster has learnt lies there, so that it goes on with that."""
+    """Return a data folder that is removed when the block ends. A folder at `place` stays if an error ends
+    the block after something `is_begun`, because it holds what the cluster has learnt, for --resume."""
     if place is None:
         with tempfile.TemporaryDirectory(prefix="orchestra-replay-") as folder:
             yield Path(folder)
         return
     place.mkdir(parents=True, exist_ok=True)
-    is_kept = True
+    is_failed = True
     try:
         yield place
-        is_kept = False
+        is_failed = False
     finally:
-        if not (is_kept and is_begun()):
+        if not (is_failed and is_begun()):
             shutil.rmtree(place, ignore_errors=True)
 
 

@@ -1,4 +1,4 @@
-"""What a replay comes to: the pattern beside the members of its panel, and what it cost."""
+"""The result of a replay: the pattern compared with the members of its panel, and what it cost."""
 
 from __future__ import annotations
 
@@ -29,32 +29,38 @@ from orchestration.evaluation.statistics import LEVEL
 
 @dataclass(slots=True)
 class ReadingComparison:
-    """The product's reading of the recorded answers against a scorer's: `scored` are those that the scorer
-    reads, `read` those of them that are read at all, `different` those that are read as another answer,
-    `examples` the first of those."""
+    """Orchestra's own reading of the recorded answers, compared with a scorer's."""
 
     scored: int = 0
+    """Answers that the scorer reads."""
     read: int = 0
+    """How many of these Orchestra reads at all."""
     different: int = 0
+    """How many of these Orchestra reads differently."""
     examples: list[dict[str, str]] = field(default_factory=list)
+    """The first answers that are read differently."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PatternOutcome:
-    """Of one pattern. `parts` are all questions, and those before and after the middle, which is where the
-    feedback ends if there was any. `chosen` counts what `auto` took in the last part."""
+    """The results of one pattern."""
 
     pattern: str
     parts: Sequence[HalfShares]
+    """All questions, and those before and after the last rated one, or the middle if none was rated."""
     kinds: Mapping[str, int]
+    """Votes by kind of answer."""
     chosen: Mapping[str, int]
+    """What `auto` chose in the last part."""
     failures: Mapping[str, int]
+    """Failed questions by error code."""
     feedback_counted: int
+    """Ratings that were counted."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReplayOutcome:
-    """`reading` is None where the product's own reading is the judge."""
+    """The results of a replay. `reading` is None if Orchestra's own reading is the judge."""
 
     spec: ReplaySpec
     reader: str
@@ -69,7 +75,7 @@ class ReplayOutcome:
         reader: AnswerScorer,
         results: Mapping[str, Sequence[ReplayResult]],
     ) -> ReplayOutcome:
-        """Of the results of each pattern, of which there is at least one."""
+        """Evaluate the results of each pattern; there is at least one."""
         truth = {
             str(record.id): {
                 model: [reader.read(record, text) for text in record.answers[model]]
@@ -80,14 +86,14 @@ class ReplayOutcome:
         return cls(
             spec=spec,
             reader=reader.name,
-            patterns=[_pattern(name, spec, recorded, reader, said, truth) for name, said in results.items()],
+            patterns=[_pattern(name, spec, recorded, reader, rows, truth) for name, rows in results.items()],
             reading=None
             if isinstance(reader, ProductScorer)
             else compare_readings(recorded, reader, recorded.models),
         )
 
     def report(self) -> dict[str, Any]:
-        """As JSON. Shares and differences are from 0 to 1."""
+        """Return the report for JSON. Shares and differences are from 0 to 1."""
         return {
             "spec": self.spec.model_dump(mode="json"),
             "level": LEVEL,
@@ -97,16 +103,17 @@ class ReplayOutcome:
         }
 
     def write(self, folder: Path) -> list[str]:
-        """The report, and lines that say where it is and what failed. Raises `ResultsStorage`."""
+        """Write the report, and return lines that say where it is and what failed. Raises
+        `ResultsStorage`."""
         try:
             (folder / REPORT).write_text(json.dumps(self.report(), ensure_ascii=False, indent=2) + "\n")
         except OSError as error:
             raise ResultsStorage(f"cannot write {error.filename or folder}: {error.strerror}") from error
-        said = [f"written: {folder / REPORT}"]
+        lines = [f"written: {folder / REPORT}"]
         failed = sum(sum(each.failures.values()) for each in self.patterns)
         if failed:
-            said.append(f"{failed} questions failed and count as wrong; --resume asks them again")
-        return said
+            lines.append(f"{failed} questions failed and count as wrong; --resume asks them again")
+        return lines
 
 
 def _pattern(
@@ -145,24 +152,24 @@ def _replayed(
     models: Sequence[str],
     truth: Mapping[str, Sequence[str | None]],
 ) -> ReplayedQuestion:
-    """Of a panel of one model its samples are the members of the vote, as many as spoke."""
+    """Join a record with its result. If the panel is one model, its samples are the members of the vote."""
     gold = reader.gold(record)
     vote = None if result.error else VoteReportRow.from_report(result.report)
-    said = {model: truth[model][0] for model in models}
+    readings = {model: truth[model][0] for model in models}
     full = {model: record.tokens(model, 0) for model in models}
     if len(models) == 1:
         (model,) = models
-        spoke = max(1, len(vote.voices) if vote else 1)
-        said = {f"{model} #{at:04}": each for at, each in enumerate(truth[model][:spoke], 1)}
-        full = {model: sum(record.tokens(model, at) for at in range(len(said)))}
+        voters = max(1, len(vote.voices) if vote else 1)
+        readings = {f"{model} #{at:04}": each for at, each in enumerate(truth[model][:voters], 1)}
+        full = {model: sum(record.tokens(model, at) for at in range(len(readings)))}
     return ReplayedQuestion(
         question=str(record.id),
         gold=gold,
         answer=None if result.error else result.answer,
-        readings=said,
+        readings=readings,
         shares={model: sum(each == gold for each in truth[model]) / len(truth[model]) for model in models}
         if len(models) == 1
-        else {model: float(said[model] == gold) for model in models},
+        else {model: float(readings[model] == gold) for model in models},
         full=full,
         written=result.written,
         reported=result.completion_tokens,
@@ -183,13 +190,13 @@ def _chosen(result: ReplayResult) -> str:
 def compare_readings(
     recorded: RecordedSet, scorer: AnswerScorer, models: Collection[str] = ()
 ) -> ReadingComparison:
-    """Of the answers of some models; without any, of all that are recorded."""
+    """Compare the readings of the answers of some models, by default of all."""
     own, found = ProductScorer(), ReadingComparison()
     for record in recorded.records:
-        said = [
+        answers = [
             text for model, texts in record.answers.items() if not models or model in models for text in texts
         ]
-        for text in said:
+        for text in answers:
             scored = scorer.read(record, text)
             if scored is None:
                 continue
@@ -216,13 +223,13 @@ def _row(outcome: PatternOutcome) -> dict[str, Any]:
 
 
 def _part(each: HalfShares) -> dict[str, Any]:
-    said = {known.name: getattr(each, known.name) for known in fields(each)}
+    row = {known.name: getattr(each, known.name) for known in fields(each)}
     for name in ("pattern", "majority", "oracle", "weighted"):
-        said[name] = None if said[name] is None else asdict(said[name])
+        row[name] = None if row[name] is None else asdict(row[name])
     for name in ("against_best", "against_majority"):
-        said[name] = asdict(said[name]) | {"verdict": said[name].verdict}
+        row[name] = asdict(row[name]) | {"verdict": row[name].verdict}
     found = each.tokens
-    return said | {
+    return row | {
         "members": {member: asdict(interval) for member, interval in each.members.items()},
         "tokens": asdict(found)
         | {"unwritten_share": found.unwritten_share, "saved_error": found.saved_error},
@@ -231,16 +238,16 @@ def _part(each: HalfShares) -> dict[str, Any]:
     }
 
 
-def _readings(heard: ReadingFigures) -> dict[str, Any]:
+def _readings(figures: ReadingFigures) -> dict[str, Any]:
     return {
-        "counted": heard.counted,
-        "not_counted": heard.not_counted,
-        "counted_unreadable": heard.counted_unreadable,
-        "not_counted_unreadable": heard.not_counted_unreadable,
-        "not_counted_share": heard.not_counted_share,
-        "equal_pairs": heard.pairs[True, True] + heard.pairs[True, False],
-        "different_pairs": heard.pairs[False, True] + heard.pairs[False, False],
-        "equal_called_different": heard.equal_called_different,
-        "different_called_equal": heard.different_called_equal,
-        "examples": heard.examples,
+        "counted": figures.counted,
+        "not_counted": figures.not_counted,
+        "counted_unreadable": figures.counted_unreadable,
+        "not_counted_unreadable": figures.not_counted_unreadable,
+        "not_counted_share": figures.not_counted_share,
+        "equal_pairs": figures.pairs[True, True] + figures.pairs[True, False],
+        "different_pairs": figures.pairs[False, True] + figures.pairs[False, False],
+        "equal_called_different": figures.equal_called_different,
+        "different_called_equal": figures.different_called_equal,
+        "examples": figures.examples,
     }

@@ -1,4 +1,4 @@
-"""What an answer says: by the product's own reading, or by a scorer in a file of Python."""
+"""Extracts answers from texts, as Orchestra does or with a scorer file."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ from orchestration.patterns.consensus.options import options_of
 
 
 class AnswerScorer(ABC):
-    """`name` says which one it is, for people; `fingerprint` changes with what it does."""
+    """Reads answers. `name` is for people; `fingerprint` changes with the reading."""
 
     name: str
     fingerprint: str
 
     @abstractmethod
     def read(self, record: RecordedQuestion, text: str) -> str | None:
-        """What `text` answers to the question, None where it gives no answer."""
+        """Return the answer in `text`, None if there is none."""
 
     @abstractmethod
     def gold(self, record: RecordedQuestion) -> str:
-        """The right answer, as `read` would say it. Raises `BadRecords`."""
+        """Return the right answer as `read` would. Raises `BadRecords`."""
 
 
 class ProductScorer(AnswerScorer):
-    """Reads as the product does. `form` is how answers compare where a record does not say."""
+    """Reads as Orchestra does. `form` is used for records that do not name one."""
 
     name = "own reading"
 
@@ -41,7 +41,8 @@ class ProductScorer(AnswerScorer):
         self.fingerprint = f"own {form or ''}".strip()
 
     def form(self, record: RecordedQuestion) -> AnswerForm:
-        """As the record says it, else as the command does, else by the options and the right answer."""
+        """Return the form of the record, else that of the command, else a guess from options and the right
+        answer."""
         if record.form is not None:
             return AnswerForm(record.form)
         if self._form is not None:
@@ -63,38 +64,40 @@ class ProductScorer(AnswerScorer):
         try:
             return right_answer(form, gold, question_of(record))
         except ValueError as error:
-            raise BadRecords(f"record {record.id!r}: gold: {error}; say its form with --form") from error
+            raise BadRecords(f"record {record.id!r}: gold: {error}; set its form with --form") from error
 
 
 class FileScorer(AnswerScorer):
-    """Reads with `read(set, text)` of a file of Python, which returns a text or None. The file is run here,
-    with all that this process may do."""
+    """Reads with the function `read(set, text)` of a Python file, which returns a text or None. The file runs
+    in this process, with all its rights."""
 
     name = "scorer"
 
     def __init__(self, file: Path, set_name: str) -> None:
-        self._read, self._set = _loaded(file), set_name
+        self._read, self._set = _load_reader(file), set_name
         self._file = file
         self.fingerprint = hashlib.sha256(file.read_bytes()).hexdigest()[:16]
 
     def read(self, record: RecordedQuestion, text: str) -> str | None:
         try:
-            said = self._read(self._set, text)
+            answer = self._read(self._set, text)
         except Exception as error:
             raise BadScorer(
                 f"{self._file}: read({self._set!r}, …) failed on an answer to {record.id!r}: "
                 f"{type(error).__name__}: {error}"
             ) from error
-        if said is not None and not isinstance(said, str):
-            raise BadScorer(f"{self._file}: read(set, text) gave {type(said).__name__}, not a text or None")
-        return said
+        if answer is not None and not isinstance(answer, str):
+            raise BadScorer(
+                f"{self._file}: read(set, text) returned {type(answer).__name__}, not a text or None"
+            )
+        return answer
 
     def gold(self, record: RecordedQuestion) -> str:
         return str(record.gold)
 
 
 def question_of(record: RecordedQuestion) -> str:
-    """The question with its options, where its text does not list them."""
+    """Return the question, with its options if the text does not list them."""
     text = record.question
     if not record.options or len(options_of(text)) == len(record.options):
         return text
@@ -102,10 +105,10 @@ def question_of(record: RecordedQuestion) -> str:
     return "\n".join([text, *(f"({letter}) {option}" for letter, option in letters)])
 
 
-def _loaded(file: Path) -> Callable[[str, str], object]:
+def _load_reader(file: Path) -> Callable[[str, str], object]:
     spec = importlib.util.spec_from_file_location("orchestra_scorer", file)
     if not file.is_file() or spec is None or spec.loader is None:
-        raise BadScorer(f"{file} is no file of Python (--scorer)")
+        raise BadScorer(f"{file} is not a Python file (--scorer)")
     module = importlib.util.module_from_spec(spec)
     try:
         spec.loader.exec_module(module)
@@ -114,5 +117,5 @@ def _loaded(file: Path) -> Callable[[str, str], object]:
     read = getattr(module, "read", None)
     if not callable(read):
         raise BadScorer(f"{file} has no function read(set, text)")
-    made: Callable[[str, str], object] = read
-    return made
+    reader: Callable[[str, str], object] = read
+    return reader

@@ -1,4 +1,4 @@
-"""Asks a replaying cluster every question by a pattern, and gives a user's word on the first of them."""
+"""Asks a replay cluster every question by one pattern, and rates the first answers as a user would."""
 
 from __future__ import annotations
 
@@ -23,28 +23,30 @@ from orchestration.errors import OrchestraError
 from orchestration.evaluation.result import Result
 
 STOP_TIMEOUT_S = 5.0
-"""How long stopped answers may take to end after the pattern's answer."""
+"""How long to wait for stopped answers to end after the answer of the pattern."""
 FEEDBACK_TIMEOUT_S = 10.0
-"""How long the record of a run may take until a word on it is counted."""
+"""How long to repeat a rating until the entry of its run exists."""
 _POLL_S = 0.02
 
 
 class ReplayResult(Result):
-    """`written` are the tokens that each model gave out for this question, by the backends' own count;
-    `completion_tokens` those of the answer's usage. `feedback_counted` says whether a user's word was
-    counted."""
+    """The result of one replayed question."""
 
     completion_tokens: int = 0
+    """The completion tokens in the usage of the answer."""
     written: dict[str, int] = Field(default_factory=dict)
+    """The tokens that each model gave out for the question, counted by the backends."""
     model: str = ""
-    """Who is told to have answered."""
+    """The model that the answer names."""
     report: dict[str, Any] = Field(default_factory=dict)
     feedback_counted: bool | None = None
+    """Whether the rating was counted. None if none was given."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReplayRunner:
-    """`settle_s` is waited for after the last user's word, until what it taught is known everywhere."""
+    """Replays the questions. After the last rating it waits `settle_s`, until all processes have its
+    effect."""
 
     cluster: ReplayCluster
     recorded: RecordedSet
@@ -57,30 +59,30 @@ class ReplayRunner:
     on_result: Callable[[ReplayResult], None]
 
     async def run(self, pattern: str, concurrency: int) -> None:
-        """Ask what was not answered yet; the questions without a word after all with one.
+        """Ask the questions that are not answered yet; those to be rated come first.
 
-        Raises the error of what would fail for all questions. Other errors are results.
+        Raises errors that would affect all questions. Other errors are results.
         """
 
         async def one(waiting: tuple[RecordedQuestion, bool]) -> None:
-            result = await self._asked(pattern, *waiting)
+            result = await self._ask(pattern, *waiting)
             self.results.add(result)
             self.on_result(result)
 
         records, rated = self.recorded.records, self.spec.feedback
-        for part, gets_word in ((records[:rated], True), (records[rated:], False)):
+        for part, with_rating in ((records[:rated], True), (records[rated:], False)):
             left = [each for each in part if not self.results.is_answered(pattern, str(each.id))]
             if not left:
                 continue
-            await run_concurrently(concurrency, iter([(each, gets_word) for each in left]), one)
-            if gets_word:
+            await run_concurrently(concurrency, iter([(each, with_rating) for each in left]), one)
+            if with_rating:
                 await asyncio.sleep(self.settle_s)
 
-    async def _asked(self, pattern: str, record: RecordedQuestion, gets_word: bool) -> ReplayResult:
+    async def _ask(self, pattern: str, record: RecordedQuestion, with_rating: bool) -> ReplayResult:
         attempts, key, began = QuestionAttempts(self.settings), str(record.id), time.monotonic()
         body = self.spec.body(pattern, record)
         try:
-            said = await attempts.made(
+            response = await attempts.run(
                 lambda: chat_whole(self.cluster.bus, body, Envelope.within(self.timeout_s))
             )
         except OrchestraError as error:
@@ -88,13 +90,13 @@ class ReplayRunner:
                 raise
             return ReplayResult(pattern=pattern, question=key, attempts=attempts.number, error=error.body())
         seconds = round(time.monotonic() - began, 3)
-        await self._written(key)
-        text = said["choices"][0]["message"].get("content") or ""
+        await self._wait_until_written(key)
+        text = response["choices"][0]["message"].get("content") or ""
         answer = self.reader.read(record, text)
         right = answer == self.reader.gold(record)
-        own = said.get("orchestra") or {}
+        own = response.get("orchestra") or {}
         run = own.get("run", "")
-        usage = said.get("usage") or {}
+        usage = response.get("usage") or {}
         return ReplayResult(
             pattern=pattern,
             question=key,
@@ -112,18 +114,18 @@ class ReplayRunner:
             notes=tuple(own.get("notes") or ()),
             models=models_used(own, usage),
             report=own.get("report") or {},
-            feedback_counted=await self._word(run, right) if gets_word else None,
+            feedback_counted=await self._rate(run, right) if with_rating else None,
         )
 
-    async def _written(self, question: str) -> None:
-        """Until no member gives out an answer to it any more."""
+    async def _wait_until_written(self, question: str) -> None:
+        """Wait until no member writes an answer to the question any more."""
         for _ in range(round(STOP_TIMEOUT_S / _POLL_S)):
             if not self.cluster.is_writing(question):
                 return
             await asyncio.sleep(_POLL_S)
 
-    async def _word(self, run: str, right: bool) -> bool:
-        """Say whether the answer was good. The run's own record may come a moment after its answer."""
+    async def _rate(self, run: str, right: bool) -> bool:
+        """Rate the answer. The entry of the run may appear a moment after its answer."""
         until = time.monotonic() + FEEDBACK_TIMEOUT_S
         while True:
             try:

@@ -1,4 +1,4 @@
-"""What is replayed, under which conditions: results of one spec can be compared."""
+"""The specification of a replay; results of the same specification can be compared."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ MAX_LISTED_SETS = 20
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RecordedSet:
-    """The questions that are asked: those with a right answer and an answer of every member of the panel.
-    `left_out` counts the others."""
+    """The questions of a set that have a right answer and an answer of every member. `left_out` counts the
+    others."""
 
     name: str
     file: Path
@@ -47,25 +47,26 @@ class RecordedSet:
 
     @property
     def fingerprint(self) -> str:
-        """The same for the same questions, right answers and recorded texts."""
+        """A hash of the questions, right answers and recorded texts."""
         digest = hashlib.sha256()
         for record in self.records:
-            said = {model: record.answers[model] for model in self.models}
-            digest.update(repr((record.id, record.question, record.gold, said)).encode())
+            answers = {model: record.answers[model] for model in self.models}
+            digest.update(repr((record.id, record.question, record.gold, answers)).encode())
         return digest.hexdigest()[:16]
 
 
 def set_files(place: Path, name: str | None) -> list[Path]:
-    """The files of sets: `place` itself, or `<place>/<name>.jsonl[.gz]`; without a name all that are there.
+    """Return the files of sets: `place` itself, or `<place>/<name>.jsonl[.gz]`; without a name all in the
+    folder.
 
-    Raises `BadRecords` naming what is there.
+    Raises `BadRecords` with the names of those that exist.
     """
     if place.is_file():
         if name is not None:
-            raise BadRecords(f"{place} is a file and holds one set: leave {name!r} out")
+            raise BadRecords(f"{place} is a file with one set: omit {name!r}")
         return [place]
     if not place.is_dir():
-        raise BadRecords(f"{place} is no folder and no file of recorded answers (--replay)")
+        raise BadRecords(f"{place} is neither a folder nor a file of recorded answers (--replay)")
     there = {set_name(each): each for each in sorted(place.iterdir()) if each.name.endswith(SUFFIXES)}
     if name is None and there:
         return list(there.values())
@@ -73,16 +74,16 @@ def set_files(place: Path, name: str | None) -> list[Path]:
         return [there[name]]
     names = ", ".join(list(there)[:MAX_LISTED_SETS]) or "no SET.jsonl and no SET.jsonl.gz"
     wanted = "no set of recorded answers" if name is None else f"no {name}.jsonl or {name}.jsonl.gz"
-    raise BadRecords(f"{place} holds {wanted}; there: {names}")
+    raise BadRecords(f"{place} has {wanted}; found: {names}")
 
 
 def set_name(file: Path) -> str:
-    """As commands and scorers know it."""
+    """Return the name of a set, as commands and scorers use it."""
     return file.name.removesuffix(".gz").removesuffix(".jsonl")
 
 
 class ReplaySpec(BaseModel):
-    """`feedback` of the first questions get a user's word. None leaves the rest to the cluster."""
+    """The replay. The cluster decides on fields that are None."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -93,6 +94,7 @@ class ReplaySpec(BaseModel):
     models: tuple[str, ...]
     reader: str
     feedback: int = Field(default=0, ge=0)
+    """How many of the first answers are rated."""
     learn: bool = True
     model: str | None = None
     budget: int | None = Field(default=None, ge=1)
@@ -104,8 +106,8 @@ class ReplaySpec(BaseModel):
     settings: dict[str, dict[str, Any]] = {}
 
     def body(self, pattern: str, record: RecordedQuestion) -> dict[str, Any]:
-        """Of `/v1/chat/completions`. Nothing that is not said is set; a seed other than 0 becomes one of each
-        question."""
+        """Return the body for `/v1/chat/completions`, without fields that are None; a seed other than 0 is
+        derived for each question."""
         orchestra: dict[str, Any] = {}
         if settings := self.settings.get(pattern):
             orchestra["settings"] = settings
@@ -113,25 +115,26 @@ class ReplaySpec(BaseModel):
             orchestra["budget"] = {"tokens": self.budget}
         if self.model is not None:
             orchestra["model"] = self.model
-        said: dict[str, Any] = {
+        body: dict[str, Any] = {
             "model": f"orchestra/{pattern}",
             "messages": [each.model_dump(mode="json", exclude_none=True) for each in record.messages],
             "cache": {"no_store": True},
             "orchestra": orchestra,
         }
         if self.seed:
-            said["seed"] = zlib.crc32(f"{self.seed} {record.id}".encode()) >> 1
+            body["seed"] = zlib.crc32(f"{self.seed} {record.id}".encode()) >> 1
         if self.temperature is not None:
-            said["temperature"] = self.temperature
+            body["temperature"] = self.temperature
         if self.max_tokens is not None:
-            said["max_tokens"] = self.max_tokens
-        return said
+            body["max_tokens"] = self.max_tokens
+        return body
 
 
 def panel_settings(
     settings: dict[str, dict[str, Any]], patterns: Collection[str], models: Sequence[str]
 ) -> dict[str, dict[str, Any]]:
-    """With the panel that the command names as the ensemble's models, unless its settings name others."""
+    """Return the settings with the panel of the command as the models of the ensemble, unless they name
+    others."""
     if not models or "ensemble" not in patterns:
         return settings
     return settings | {"ensemble": {"models": list(models)} | settings.get("ensemble", {})}

@@ -1,4 +1,4 @@
-"""A replay as tables: accuracy by part of the questions, and a line for each other figure."""
+"""Shows a replay as a table of accuracies by part of the questions, and a line per other figure."""
 
 from __future__ import annotations
 
@@ -14,29 +14,29 @@ MAX_CHOICES = 6
 
 
 def table(outcome: ReplayOutcome) -> Table:
-    """A block of rows for each pattern: itself, the votes, and each member."""
-    made = Table(title=_title(outcome), title_justify="left")
-    made.add_column("")
+    """Return a table with rows for each pattern, the votes, and each member."""
+    rows = Table(title=_title(outcome), title_justify="left")
+    rows.add_column("")
     names = [each.name for each in outcome.patterns[0].parts]
     for name in names:
-        made.add_column(f"{name} \\[{LEVEL:.0%}]", justify="right", no_wrap=True)
+        rows.add_column(f"{name} \\[{LEVEL:.0%}]", justify="right", no_wrap=True)
     for each in outcome.patterns:
-        made.add_row(f"[bold]{each.pattern}[/bold]", *(_percent(p.pattern) for p in each.parts))
-        made.add_row("  against the best single", *(_difference(p.against_best) for p in each.parts))
-        made.add_row("  against the majority", *(_difference(p.against_majority) for p in each.parts))
-        made.add_section()
+        rows.add_row(f"[bold]{each.pattern}[/bold]", *(_percent(p.pattern) for p in each.parts))
+        rows.add_row("  against the best single", *(_difference(p.against_best) for p in each.parts))
+        rows.add_row("  against the majority", *(_difference(p.against_majority) for p in each.parts))
+        rows.add_section()
     for name, row in _references(outcome.patterns[0].parts):
-        made.add_row(name, *row)
-    return made
+        rows.add_row(name, *row)
+    return rows
 
 
 def lines(outcome: ReplayOutcome) -> Iterator[str]:
-    """The figures of each pattern that are no accuracy."""
+    """Yield the figures that are not accuracies."""
     if outcome.reading is not None:
         own = outcome.reading
         yield (
             f"own reading of the recorded answers: {_share(own.read, own.scored)} of {own.scored} that the "
-            f"scorer reads, {_share(own.different, own.scored)} read otherwise"
+            f"scorer reads, {_share(own.different, own.scored)} read differently"
         )
     for each in outcome.patterns:
         for part in each.parts if outcome.spec.feedback else each.parts[:1]:
@@ -46,11 +46,11 @@ def lines(outcome: ReplayOutcome) -> Iterator[str]:
 
 def _title(outcome: ReplayOutcome) -> str:
     spec = outcome.spec
-    words = f", a user's word on the first {spec.feedback}" if spec.feedback else ""
+    ratings = f", the first {spec.feedback} answers rated" if spec.feedback else ""
     s = "s" if len(spec.models) > 1 else ""
     learns = "" if spec.learn else ", without learning"
     return (
-        f"{spec.replay}: {spec.questions} questions, {len(spec.models)} model{s}{words}{learns}; "
+        f"{spec.replay}: {spec.questions} questions, {len(spec.models)} model{s}{ratings}{learns}; "
         f"judged by {outcome.reader}"
     )
 
@@ -95,14 +95,16 @@ def _figures(part: HalfShares) -> Iterator[str]:
 
 def _counts(each: PatternOutcome) -> Iterator[str]:
     if each.kinds:
-        yield "kinds of answer: " + ", ".join(f"{kind} {count}" for kind, count in _most(each.kinds))
+        yield "kinds of answer: " + ", ".join(f"{kind} {count}" for kind, count in _most_frequent(each.kinds))
     if each.chosen:
-        yield "chosen in the last part: " + ", ".join(f"{name} {count}" for name, count in _most(each.chosen))
+        yield "chosen in the last part: " + ", ".join(
+            f"{name} {count}" for name, count in _most_frequent(each.chosen)
+        )
     if each.failures:
-        yield "failed: " + ", ".join(f"{count} {code}" for code, count in _most(each.failures))
+        yield "failed: " + ", ".join(f"{count} {code}" for code, count in _most_frequent(each.failures))
 
 
-def _most(counts: Mapping[str, int]) -> list[tuple[str, int]]:
+def _most_frequent(counts: Mapping[str, int]) -> list[tuple[str, int]]:
     return sorted(counts.items(), key=lambda item: (-item[1], item[0]))[:MAX_CHOICES]
 
 

@@ -1,7 +1,7 @@
 """`make eval ARGS=replay`: panels of real models on their recorded answers, against bars.
 
-Each panel is asked by the ensemble without feedback, and with a user's word on the first questions; and by
-`auto` with the same words. The records are no part of this project: `make eval ARGS=replay REPLAY=DIR` says
+Each panel is asked by the ensemble without feedback, and with user ratings of the first questions; and by
+`auto` with the same ratings. The records are no part of this project: `make eval ARGS=replay REPLAY=DIR` says
 where they are, and docs/evaluation.md what a record is. `--quick` asks fewer questions, which shows that it
 works and little else. What is stopped goes on where it was; `--fresh` forgets it.
 """
@@ -99,7 +99,7 @@ class Job:
 
 
 def jobs(panel: Panel, quick: bool) -> list[Job]:
-    """Without a word, with words, and `auto` with the same words."""
+    """Without ratings, with ratings, and `auto` with the same ratings."""
     limit = QUICK_QUESTIONS if quick else None
     words = QUICK_FEEDBACK if quick else panel.feedback
     return [
@@ -130,17 +130,17 @@ def asked(job: Job, args: argparse.Namespace) -> dict[str, Any]:
 def bars(panel: Panel, silent: dict[str, Any], fed: dict[str, Any], auto: dict[str, Any]) -> Iterator[Bar]:
     """Every figure of a panel that has a bar."""
     whole, last = _part(silent, "all"), _part(fed, "second")
-    yield _at_least(panel, "no words: less the majority", _points(whole, "against_majority"), 0)
-    yield _at_least(panel, "no words: less the best single", _points(whole, "against_best"), -3)
-    yield _at_least(panel, "words: less the majority", _points(last, "against_majority"), -0.5)
+    yield _at_least(panel, "no ratings: less the majority", _points(whole, "against_majority"), 0)
+    yield _at_least(panel, "no ratings: less the best single", _points(whole, "against_best"), -3)
+    yield _at_least(panel, "ratings: less the majority", _points(last, "against_majority"), -0.5)
     best = _points(last, "against_best")
-    yield _at_least(panel, "words: less the best single", best, -1)
+    yield _at_least(panel, "ratings: less the best single", best, -1)
     if panel.near:
         yield Bar(
-            panel=panel.name, what="words: above the best single", figure=f"{best:+.1f}", is_met=best > 0
+            panel=panel.name, what="ratings: above the best single", figure=f"{best:+.1f}", is_met=best > 0
         )
     yield from _auto(panel, last, _part(auto, "second"))
-    for name, part in (("no words", whole), ("words", last)):
+    for name, part in (("no ratings", whole), ("ratings", last)):
         yield from _votes(panel, name, part)
 
 
@@ -159,18 +159,18 @@ def _votes(panel: Panel, name: str, part: dict[str, Any]) -> Iterator[Bar]:
     stops, tokens, heard = part["early_stops"], part["tokens"], part["readings"]
     if stops["stopped"]:
         lost = 100 * (stops["right"] - stops["full_right"]) / stops["stopped"]
-        yield _at_least(panel, f"{name}: ended votes less the whole vote", lost, -0.5)
+        yield _at_least(panel, f"{name}: stopped votes less the full vote", lost, -0.5)
     if panel.saves:
         share = tokens["unwritten_share"]
         yield Bar(panel=panel.name, what=f"{name}: not written", figure=f"{share:.1%}", is_met=share >= 0.2)
     error = tokens["saved_error"]
     if error is not None:
-        what = f"{name}: told saving against the truth"
+        what = f"{name}: reported saving against the actual one"
         yield Bar(panel=panel.name, what=what, figure=f"{error:+.1%}", is_met=abs(error) <= 0.1)
     for field, what in (
         ("equal_called_different", "equal answers called different"),
         ("different_called_equal", "different answers called equal"),
-        ("not_counted_share", "readable voices not counted"),
+        ("not_counted_share", "readable voters not counted"),
     ):
         yield _below(panel.name, f"{name}: {what}", heard[field], 0.01)
 
@@ -186,7 +186,7 @@ def reading(name: str, records: Path) -> Iterator[Bar]:
     share = found.read / max(1, found.scored)
     what = "set: read of what the scorer reads (at least 99.0%)"
     yield Bar(panel=name, what=what, figure=f"{share:.2%}", is_met=share >= 0.99)
-    yield _below(name, "set: read otherwise", found.different / max(1, found.scored), 0.002)
+    yield _below(name, "set: read differently", found.different / max(1, found.scored), 0.002)
 
 
 def sets(panels: Sequence[Panel], records: Path) -> list[str]:
@@ -243,7 +243,7 @@ def shares(panels: Sequence[Panel], reports: dict[str, dict[str, Any]]) -> Table
     ):
         made.add_column(name, justify="left" if name in ("panel", "auto took") else "right", no_wrap=True)
     for panel in panels:
-        for label, job, part in (("no words", "silent", "all"), ("words", "fed", "second")):
+        for label, job, part in (("no ratings", "silent", "all"), ("ratings", "fed", "second")):
             found = _part(reports[f"{panel.name}-{job}"], part)
             auto = _part(reports[f"{panel.name}-auto"], "second")
             chosen = reports[f"{panel.name}-auto"]["patterns"][0]["chosen"]

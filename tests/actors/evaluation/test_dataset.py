@@ -50,7 +50,7 @@ def test_a_file_is_read_up_to_the_limit_and_each_question_judges_its_answers(tmp
         ({"question": "?", "answer": "5", "kind": "essay"}, "kind: Input should be 'exact'"),
         ({"question": "?", "answer": "five or so", "kind": "choice"}, "is not one of the options"),
         ({"question": "?", "answer": "(", "kind": "regex"}, "is not a regular expression"),
-        ({"question": "?", "answer": "5", "id": 1}, "another question has the id '1'"),
+        ({"question": "?", "answer": "5", "id": 1}, "duplicate id '1'"),
         ("\udcff", "Invalid JSON"),
     ],
 )
@@ -67,7 +67,7 @@ def test_a_broken_line_is_named_with_its_file_its_number_and_the_reason(
 
 
 def test_files_without_questions_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(BadDataset, match="holds no question"):
+    with pytest.raises(BadDataset, match="has no questions"):
         read_jsonl(written(tmp_path, "", ""))
     with pytest.raises(BadDataset, match=r"cannot read .*: No such file"):
         read_jsonl(tmp_path / "missing.jsonl")
@@ -110,7 +110,7 @@ def test_where_all_answers_are_among_a_few_words_the_first_of_them_counts(text: 
         ("chainsum", {}, "near it: chain_sum"),
         ("chain_sum", {"max_terms": "many"}, "its options: allow_negation, max_digits, max_terms"),
         ("chain_sum", {"terms": 2}, "unexpected keyword argument 'terms'"),
-        ("chain_sum", {"size": 0}, "1 to 100000 are made"),
+        ("chain_sum", {"size": 0}, "1 to 100000 are allowed"),
         ("countdown", {}, "its scorer runs answers as Python code"),
         ("simple_integration", {}, "its scorer runs answers as Python code"),
     ],

@@ -93,7 +93,7 @@ def test_costs_follow_from_the_prices_in_the_settings(
         (("--patterns", "Single!"), "--patterns: 'Single!' is no name of a pattern"),
         (("--patterns", ","), "--patterns names none"),
         (("--patterns", "ensemble", "--set", "ensemble.voices=3"), "settings of ensemble: "),
-        (("--patterns", "single", "--set", "ensemble.samples=3"), "'ensemble' is none of --patterns single"),
+        (("--patterns", "single", "--set", "ensemble.samples=3"), "'ensemble' is not in --patterns single"),
         (("--set", "samples=3"), "--set takes PATTERN.FIELD=VALUE"),
         (("--patterns", "single", "--model", "nobody"), "no model 'nobody'"),
         (("--task", "max_terms=2"), "--task does not go with a file"),

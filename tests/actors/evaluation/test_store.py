@@ -58,13 +58,13 @@ def test_results_of_other_conditions_are_refused_naming_the_difference(tmp_path:
     with open_results(tmp_path, SPEC, Result, resume=False) as results:
         results.add(RIGHT)
     with (
-        pytest.raises(OtherResults, match="go on with them by --resume"),
+        pytest.raises(OtherResults, match="continue with --resume"),
         open_results(tmp_path, SPEC, Result, resume=False),
     ):
         pass
     other = SPEC.model_copy(update={"budget": 200})
     with (
-        pytest.raises(OtherResults, match="its budget is 100, and here it is 200"),
+        pytest.raises(OtherResults, match="its budget is 100, here it is 200"),
         open_results(tmp_path, other, Result, resume=True),
     ):
         pass
@@ -73,7 +73,7 @@ def test_results_of_other_conditions_are_refused_naming_the_difference(tmp_path:
 def test_two_evaluations_do_not_write_to_one_folder(tmp_path: Path) -> None:
     with (
         open_results(tmp_path, SPEC, Result, resume=False),
-        pytest.raises(OtherResults, match="another evaluation writes"),
+        pytest.raises(OtherResults, match="another evaluation is writing"),
         open_results(tmp_path, SPEC, Result, resume=True),
     ):
         pass

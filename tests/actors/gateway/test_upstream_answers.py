@@ -185,7 +185,7 @@ def test_an_answer_that_is_not_streamed_holds_the_corrected_text_alone(before: B
     assert re.fullmatch(r"Let[ \w.]*\n\nCorrection: It is 42\.", "".join(said))
     heard = StreamedAnswer(0.0)
     for piece in chunks:
-        heard.take(piece)
+        heard.add(piece)
     assert "".join(heard.text) == "It is 42."
 
 
@@ -238,7 +238,7 @@ def test_all_that_was_written_is_in_the_usage_by_model_and_what_was_thrown_away_
     heard = StreamedAnswer(0.0)
     chunks = [json.loads(line[6:]) for line in lines if line.startswith("data: {")]
     for piece in chunks:
-        heard.take(piece)
+        heard.add(piece)
     assert heard.tokens == chunks[-1]["usage"]["total_tokens"]
     used = heard.models[MODEL]
     assert used.prompt_tokens + used.completion_tokens == heard.tokens

@@ -149,14 +149,14 @@ def test_ctrl_c_keeps_what_was_answered_and_resume_ends_it(tmp_path: Path) -> No
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (("poems",), "holds no poems.jsonl or poems.jsonl.gz; there: sums"),
+        (("poems",), "has no poems.jsonl or poems.jsonl.gz; found: sums"),
         (("--models", "ann,dan"), "no model 'dan'; known models: ann, bob, cyd"),
         (("--up",), "--up does not go with --replay"),
         (("--nats", "nats://127.0.0.1:1"), "--nats does not go with --replay"),
         (("--feedback", "2", "--no-learn"), "--feedback teaches and --no-learn forbids it"),
         (("--form", "choice"), "record 'q0': gold: '1' is not one of the options"),
-        (("--scorer", "nowhere.py"), "nowhere.py is no file of Python"),
-        (("--patterns", "ensemble", "--set", "auto.x=1"), "'auto' is none of --patterns ensemble"),
+        (("--scorer", "nowhere.py"), "nowhere.py is not a Python file"),
+        (("--patterns", "ensemble", "--set", "auto.x=1"), "'auto' is not in --patterns ensemble"),
         (("--patterns", "chorus"), "no model 'orchestra/chorus'"),
         (("--set", "ensemble.voices=3"), "settings of ensemble: "),
     ],
@@ -175,9 +175,9 @@ def test_a_place_without_sets_and_options_of_a_replay_without_one_are_refused(tm
     for words, said in (
         (
             ("--replay", str(tmp_path)),
-            "holds no set of recorded answers; there: no SET.jsonl and no SET.jsonl.gz",
+            "has no set of recorded answers; found: no SET.jsonl and no SET.jsonl.gz",
         ),
-        (("--replay", str(tmp_path / "no")), "is no folder and no file of recorded answers"),
+        (("--replay", str(tmp_path / "no")), "is neither a folder nor a file of recorded answers"),
         (("questions.jsonl", "--feedback", "2"), "--feedback goes with --replay only"),
         ((), "name a file of questions or a task, or recorded answers with --replay"),
     ):
