@@ -16,7 +16,7 @@ __all__ = ["spans"]
 
 @pytest.fixture(scope="module")
 def nats(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningNats]:
-    """A server for one module: its records are nobody else's."""
+    """A server for one module: no other module uses its records."""
     server = start_nats(tmp_path_factory.mktemp("nats"))
     try:
         yield server

@@ -47,7 +47,7 @@ def taught(record: KindRecord, is_good: Callable[[Arm], float], runs: int, *, fi
 
 
 def shares(record: KindRecord, runs: int = 2000, **settings: Any) -> Counter[str]:
-    """How often each pattern is taken, in runs that nobody judges."""
+    """How often each pattern is chosen, in runs that are not judged."""
     taken = Counter(choose(ARMS, record, f"later.{n}", **settings).arm.pattern for n in range(runs))
     return Counter({name: round(100 * count / runs) for name, count in taken.items()})
 

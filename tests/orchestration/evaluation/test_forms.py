@@ -1,4 +1,4 @@
-"""What is taken out of an answer, and when it is right."""
+"""How an answer is extracted from a text, and when it is right."""
 
 from __future__ import annotations
 

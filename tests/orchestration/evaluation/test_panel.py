@@ -123,8 +123,8 @@ def test_samples_of_one_model_are_the_members_of_its_vote() -> None:
     assert not found.readings.pairs
 
 
-def test_pairs_and_voices_that_were_read_wrong_are_counted_and_shown() -> None:
-    """a and b say the same and are told apart; c is not counted; d says something else and is put to a."""
+def test_pairs_and_voters_that_were_read_wrong_are_counted_and_shown() -> None:
+    """a and b are equal but called different; c is not counted; d is different but called equal to a."""
     vote = report(
         voice(1, "a", agrees=True),
         voice(2, "b"),

@@ -1,4 +1,4 @@
-"""What is expected of a model before it was seen."""
+"""Priors: the expected share of right answers of a model without a record."""
 
 from __future__ import annotations
 

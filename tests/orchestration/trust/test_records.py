@@ -1,4 +1,4 @@
-"""What words, tests, judges and votes leave in a record, whoever gives them and however often."""
+"""How user ratings, tests, judges and votes change a record, in any order and number."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ def flips(times: int, caller: str = "mallory") -> list[Observation]:
 
 
 @pytest.mark.parametrize("times", [2, 1_000])
-def test_a_word_that_is_taken_back_a_thousand_times_leaves_one_word(times: int) -> None:
+def test_a_rating_that_is_changed_a_thousand_times_counts_as_one(times: int) -> None:
     base = taught(KindRecord(), [*of_many(1, 60), *of_many(0, 20)])
     once = taught(base, [word(0, caller="mallory")])
     often = taught(once, flips(times))
@@ -310,7 +310,7 @@ def test_whatever_is_seen_a_record_stays_one_that_can_be_read(seen: list[Observa
 
 @settings(max_examples=100, deadline=None)
 @given(st.lists(st.tuples(st.sampled_from(["", "a", "b", "c"]), st.booleans()), max_size=300))
-def test_whoever_speaks_in_whatever_order_no_word_counts_for_more_than_one(
+def test_no_rating_counts_for_more_than_one_in_any_order_of_callers(
     said: list[tuple[str, bool]],
 ) -> None:
     callers: dict[str, float] = {}

@@ -41,7 +41,7 @@ trusts = st.builds(
     vote_vs_best=counts,
 )
 splits = st.lists(st.sampled_from(range(5)), min_size=len(MODELS), max_size=len(MODELS))
-"""Of each model: 0 to 2 its group, 3 still out, 4 not there."""
+"""For each model: 0 to 2 is its group, 3 means not voted yet, 4 not in the panel."""
 
 
 def split(places: Sequence[int]) -> tuple[list[list[str]], list[str]]:
@@ -112,7 +112,7 @@ def test_the_more_voters_agree_with_the_leader_the_surer_is_its_lead(trust: Trus
         return
     chance = forecast_lead(trust, groups, out).probability
     joined = forecast_lead(trust, [[*groups[0], out[0]], *groups[1:]], out[1:]).probability
-    assert joined >= chance - 0.03  # leads are told apart to GRID
+    assert joined >= chance - 0.03  # leads are rounded to LEAD_STEP
 
 
 def test_a_larger_lead_is_a_surer_one() -> None:
