@@ -73,7 +73,7 @@ class AgentClient(ModelClient):
                             yield new
                 return
             except NoResponders as error:
-                if sent.begun:
+                if sent.started:
                     raise NodeLost(f"agent {request.agent!r} was lost: {error.message}") from error
                 self.absent.add(request.agent)
                 raise
@@ -112,7 +112,7 @@ class _SentStep:
     """A step as it is sent, once more where its agent is lost."""
 
     def __init__(self, request: StepRequest) -> None:
-        self.begun = False
+        self.started = False
         self._request = request
         self._records = {record.step.name: record for record in request.records}
         self._resume = ResumeFilter()
@@ -120,7 +120,7 @@ class _SentStep:
 
     def request(self) -> StepRequest:
         """The request as it is sent now, with the parts that a lost agent has finished."""
-        if not self.begun:
+        if not self.started:
             return self._request
         update: dict[str, Any] = {"records": tuple(self._records.values())}
         if self._joined:
@@ -131,7 +131,7 @@ class _SentStep:
 
     def new(self, event: StepEvent) -> StepEvent | None:
         """The event, or what of it is new; None where nothing is."""
-        self.begun = True
+        self.started = True
         if isinstance(event, StepRecorded):
             self._records[event.record.step.name] = event.record.model_copy(update={"run_s": 0.0})
         elif isinstance(event, StepText):

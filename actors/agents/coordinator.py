@@ -212,5 +212,5 @@ class CoordinatorAgent(Specialist):
     """The coordinator as others see it: a prompt becomes a run of `auto`, which any coordinator may take."""
 
     def work(self, prompt: Prompt) -> Run:
-        said = (ChatMessage(role="user", content=prompt.text),)
-        return Run(id=self.streams.new_id(), pattern="auto", messages=said)
+        messages = (ChatMessage(role="user", content=prompt.text),)
+        return Run(id=self.streams.new_id(), pattern="auto", messages=messages)

@@ -1,9 +1,9 @@
-"""What happened in the runs of this process, for whoever comes late to `events.run.<id>`.
+"""Replays the events of this process's runs to those who subscribe to `events.run.<id>` late.
 
 A request to `events.replay.<id>` with `{"after": SEQ}` goes to all coordinators. The one that has the run, or
-had it within the last `KEPT_S`, answers with its events after that number, one JSON object a line, and names
-its caller in the header `Orchestra-Caller`; `Orchestra-Run-State: ended` says that no more will come. Others
-are silent.
+had it within the last `HISTORY_S`, answers with its events after that number, one JSON object a line. The
+header `Orchestra-Caller` names the caller of the run, and `Orchestra-Run-State: ended` says that these events
+are the last. The other coordinators do not answer.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ from orchestration.errors import OrchestraError
 
 log = logging.getLogger(__name__)
 
-KEPT_S = 60.0
-"""After the end of a run."""
+HISTORY_S = 60.0
+"""Seconds after the end of a run for which its events stay available."""
 MAX_BYTES = 8 * 2**20
-"""Of runs that have ended; the oldest are forgotten first."""
+"""Maximum size of the events of runs that have ended; the oldest runs are forgotten first."""
 
 
 class RunEventHistory:
-    """Of one process. Runs at work are bounded by whoever begins them."""
+    """The events of one process's runs, at work and ended."""
 
     def __init__(self, bus: Bus, *, max_bytes: int = MAX_BYTES) -> None:
         self.max_bytes = max_bytes
@@ -41,7 +41,7 @@ class RunEventHistory:
         self._subscription: Subscription | None = None
 
     async def start(self) -> None:
-        self._subscription = await self.bus.subscribe(RunAddress.REPLAYS, self._asked)
+        self._subscription = await self.bus.subscribe(RunAddress.REPLAYS, self._on_replay)
 
     async def stop(self) -> None:
         if self._subscription is not None:
@@ -57,13 +57,13 @@ class RunEventHistory:
         now = time.monotonic()
         self._ended.append((now, run_events))
         self._bytes += run_events.size
-        while self._ended and (self._ended[0][0] < now - KEPT_S or self._bytes > self.max_bytes):
+        while self._ended and (self._ended[0][0] < now - HISTORY_S or self._bytes > self.max_bytes):
             _, oldest = self._ended.popleft()
             self._bytes -= oldest.size
             if self._runs.get(oldest.run_id) is oldest:
                 del self._runs[oldest.run_id]
 
-    def _asked(self, message: Message) -> None:
+    def _on_replay(self, message: Message) -> None:
         run_events = self._runs.get(RunAddress.of_replay(message.subject).id)
         if run_events is None:
             return

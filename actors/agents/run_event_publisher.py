@@ -24,7 +24,7 @@ MAX_BYTES = 128 * 1024
 """That wait: more go out at once, since a message has a limit."""
 MAX_TEXT = 16 * 1024
 """Characters of one event of text."""
-KEPT_BYTES = 256 * 1024
+HISTORY_BYTES = 256 * 1024
 """Maximum size of the events kept for a run: dozens of steps with their texts, and less than one message may
 hold."""
 ATTEMPT_SEQS = 1_000_000
@@ -34,14 +34,20 @@ ATTEMPT_SEQS = 1_000_000
 class RunEventPublisher:
     """The events of one run, numbered and published as `events.run.<id>`, one JSON object a line.
 
-    Events that NATS cannot take are lost: nothing relies on them. The latest `max_kept_bytes` are kept for
+    Events that NATS cannot take are lost: nothing relies on them. The latest `max_bytes` are kept for
     readers that come late.
     """
 
     def __init__(
-        self, bus: Bus, run_id: str, attempt: int = 1, caller: str = "", *, max_kept_bytes: int = KEPT_BYTES
+        self,
+        bus: Bus,
+        run_id: str,
+        attempt: int = 1,
+        caller: str = "",
+        *,
+        max_bytes: int = HISTORY_BYTES,
     ) -> None:
-        self.max_kept_bytes = max_kept_bytes
+        self.max_bytes = max_bytes
         self.bus = bus
         self.run_id = run_id
         self.attempt = attempt
@@ -50,7 +56,7 @@ class RunEventPublisher:
         """Bytes that are kept."""
         self.over = False
         """Whether the last event was told; not so where another attempt follows."""
-        self._kept: deque[tuple[int, bytes]] = deque()
+        self._history: deque[tuple[int, bytes]] = deque()
         self._subject = RunAddress(run_id).events
         self._seq = (attempt - 1) * ATTEMPT_SEQS
         self._waiting: list[bytes] = []
@@ -83,7 +89,7 @@ class RunEventPublisher:
     def since(self, seq: int) -> bytes:
         """The events after number `seq`, a line each, as far as they are kept."""
         self.flush()
-        return b"\n".join(event for number, event in self._kept if number > seq)
+        return b"\n".join(event for number, event in self._history if number > seq)
 
     def _post(self) -> None:
         waiting, self._waiting, self._bytes = self._waiting, [], 0
@@ -103,8 +109,8 @@ class RunEventPublisher:
     @staticmethod
     def _shortened(head: dict[str, Any], data: dict[str, Any], size: int) -> bytes:
         """An event as it fits, `cut` being the bytes that it had."""
-        for most in (8_192, 512, 32):
-            event = to_json(shortened(data, most) | head | {"cut": size})
+        for limit in (8_192, 512, 32):
+            event = to_json(shortened(data, limit) | head | {"cut": size})
             if len(event) <= MAX_BYTES:
                 return event
         return to_json(head | {"cut": size})
@@ -114,10 +120,10 @@ class RunEventPublisher:
         event = to_json(head | data, exclude_none=True)
         if len(event) > MAX_BYTES:
             event = self._shortened(head, from_json(event), len(event))
-        self._kept.append((self._seq, event))
+        self._history.append((self._seq, event))
         self.size += len(event)
-        while self.size > self.max_kept_bytes:
-            self.size -= len(self._kept.popleft()[1])
+        while self.size > self.max_bytes:
+            self.size -= len(self._history.popleft()[1])
         self._seq += 1
         if self._bytes + len(event) > MAX_BYTES:
             self._post()

@@ -68,10 +68,10 @@ class AgentsSettings(BaseModel):
     @classmethod
     def _fit(cls, patterns: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
         """What a plug-in knows is seen when it is loaded."""
-        for name, said in patterns.items():
+        for name, values in patterns.items():
             if name in BUILT_IN:
                 try:
-                    BUILT_IN[name].set(said)
+                    BUILT_IN[name].set(values)
                 except InvalidRequest as error:
                     raise ValueError(error.message.replace("orchestra.settings", name, 1)) from error
         return patterns

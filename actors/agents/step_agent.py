@@ -91,7 +91,7 @@ class StepAgent(Actor):
             clock=time.perf_counter,
             final_tokens=final_tokens(run, facts),
             deadline_s=client.envelope.remaining(0) or None,
-            keeps=request.kind == "answer",
+            has_reserve=request.kind == "answer",
         )
         cache = StepCache(client, {record.step.name: record for record in request.records})
         runner = StepRunner(client, budget, time.perf_counter, step_cache=cache)
@@ -147,7 +147,7 @@ class StepEventClient(ModelClient):
         self, question: GenerationRequest
     ) -> AsyncGenerator[StepAccepted | TextDelta | Finish, None]:
         texts: list[str] = []
-        tokens, model, told_at = 0, "", time.monotonic()
+        tokens, model, sent_at = 0, "", time.monotonic()
         async with aclosing(ModelClient.generate(self, question)) as items:
             async for item in items:
                 if isinstance(item, StepAccepted):
@@ -155,9 +155,9 @@ class StepEventClient(ModelClient):
                 elif isinstance(item, TextDelta):
                     texts.append(item.text)
                     tokens += item.tokens
-                    if time.monotonic() - told_at >= WRITTEN_S:
+                    if time.monotonic() - sent_at >= WRITTEN_S:
                         self.events.put_nowait(StepWritten(text="".join(texts), tokens=tokens, model=model))
-                        texts, tokens, told_at = [], 0, time.monotonic()
+                        texts, tokens, sent_at = [], 0, time.monotonic()
                 yield item
 
     async def perform(self, request: StepRequest) -> AsyncGenerator[StepEvent, None]:

@@ -20,8 +20,8 @@ FIRST_PAUSE_S = 1.0
 """Pause before a lost server is started again; it doubles with each failure."""
 LONGEST_PAUSE_S = 60.0
 CLOSED_S = 10.0
-MOST_TOOLS = 64
-MOST_PAGES = 16
+MAX_TOOLS = 64
+MAX_PAGES = 16
 DESCRIPTION_CHARACTERS = 400
 
 
@@ -143,7 +143,7 @@ class McpServer:
     async def _listed(self, client: Client) -> tuple[Tool, ...]:
         found: list[Tool] = []
         cursor: str | None = None
-        for _ in range(MOST_PAGES):
+        for _ in range(MAX_PAGES):
             page = await client.list_tools(cursor=cursor)
             found += [
                 Tool(
@@ -155,9 +155,9 @@ class McpServer:
                 if not self.settings.tools or tool.name in self.settings.tools
             ]
             cursor = page.next_cursor
-            if not cursor or len(found) >= MOST_TOOLS:
+            if not cursor or len(found) >= MAX_TOOLS:
                 break
-        return tuple(found[:MOST_TOOLS])
+        return tuple(found[:MAX_TOOLS])
 
 
 def _as_result(result: CallToolResult) -> ToolResult:

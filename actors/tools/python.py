@@ -13,7 +13,7 @@ from orchestration.errors import InvalidRequest
 from orchestration.messages import Tool, ToolResult
 from orchestration.validation import first_problem
 
-MOST_EXAMPLES = 16
+MAX_EXAMPLES = 16
 
 
 class Example(BaseModel):
@@ -31,7 +31,7 @@ class Program(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     code: str = Field(min_length=1, max_length=20_000, description="a Python program")
-    examples: tuple[Example, ...] = Field(default=(), max_length=MOST_EXAMPLES)
+    examples: tuple[Example, ...] = Field(default=(), max_length=MAX_EXAMPLES)
 
 
 TOOL = Tool(
@@ -67,9 +67,9 @@ class PythonTool:
             f"{example.call} → {each.value if each.value is not None else each.error}"
             for each, example in zip(ran.outcomes, program.examples, strict=True)
         ]
-        told = [*lines, *([ran.error] if ran.error else []), *([ran.output] if ran.output else [])]
+        report = [*lines, *([ran.error] if ran.error else []), *([ran.output] if ran.output else [])]
         data = {"outcomes": outcomes, "output": ran.output, "error": ran.error}
-        return ToolResult(text="\n".join(told), data=data)
+        return ToolResult(text="\n".join(report), data=data)
 
 
 def passed(outcome: CallResult, expected: str) -> bool:

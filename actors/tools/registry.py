@@ -158,7 +158,7 @@ class ToolRegistry:
 def _fitting(items: list[Any], limit: int) -> list[Any]:
     """As many objects of a list, such as passages, as fit into `limit` bytes of JSON, from the first on. The
     one that does not fit whole is there with its longest text cut, so that something always is."""
-    kept: list[Any] = []
+    result: list[Any] = []
     left = limit - 2
     for item in items:
         left -= len(to_json(item)) + 1
@@ -172,8 +172,8 @@ def _fitting(items: list[Any], limit: int) -> list[Any]:
             item, left = item | {longest: text}, 0 if text else left
         if left < 0:
             break
-        kept.append(item)
-    return kept
+        result.append(item)
+    return result
 
 
 def _cut(text: str, limit: int) -> str:
@@ -182,5 +182,5 @@ def _cut(text: str, limit: int) -> str:
     encoded = text.encode(errors="replace")
     if len(encoded) <= limit:
         return encoded.decode()
-    kept = encoded[: limit - 64].decode(errors="ignore")
-    return f"{kept}\n[… {len(encoded) - len(kept.encode())} bytes left out]"
+    result = encoded[: limit - 64].decode(errors="ignore")
+    return f"{result}\n[… {len(encoded) - len(result.encode())} bytes left out]"

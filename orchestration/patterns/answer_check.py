@@ -49,7 +49,7 @@ END_MARKS = (
 MARK_CHARACTERS = 64
 """Maximum characters of the mark of a clipped text."""
 
-_MARK_BEGUN = re.compile(r"(?:\[|\[?(?:…|\.\.\.)\s*\d*[ \w]{0,22})\Z")
+_MARK_START = re.compile(r"(?:\[|\[?(?:…|\.\.\.)\s*\d*[ \w]{0,22})\Z")
 
 
 _HEAD_CHARACTERS = 48
@@ -77,7 +77,7 @@ class AnswerCheck:
         self._is_code = self._has_mark = False
         self._marked: list[bool] = []
         """Whether a mark of a form stands before each word."""
-        self._seen: dict[str, list[int]] = {}
+        self._positions: dict[str, list[int]] = {}
         """The latest indices of each word."""
         self._copied: dict[int, int] = {}
         """By the length of a fragment: the number of words in a row that equal the word so many before."""
@@ -115,10 +115,10 @@ class AnswerCheck:
         for length, words_copied in self._copied.items():
             if length >= SHORT_UNIT:
                 sure = min(sure, self._starts[-words_copied])
-        mark = _MARK_BEGUN.search(self._end[-MARK_CHARACTERS:])
+        mark = _MARK_START.search(self._end[-MARK_CHARACTERS:])
         sure = min(sure, self._read - len(mark[0]) if mark else sure)
-        begun = heading_of(self._line)
-        if any(head.startswith(begun) for head in self._caller.headings if begun):
+        heading = heading_of(self._line)
+        if any(head.startswith(heading) for head in self._caller.headings if heading):
             sure = min(sure, self._read - len(self._line))
         return max(0, sure)
 
@@ -167,18 +167,18 @@ class AnswerCheck:
         if self._is_code or self._caller.wants_copies:
             return
         words, last = self._words, len(self._words) - 1
-        before = [at for at in self._seen.get(words[last], ()) if last - at <= MAX_UNIT]
-        self._seen[words[last]] = [*before, last]
+        before = [at for at in self._positions.get(words[last], ()) if last - at <= MAX_UNIT]
+        self._positions[words[last]] = [*before, last]
         self._allowed = [length for length in self._allowed if last - length in before]
         lengths = (last - at for at in before)
         if self._allowed:
             lengths = (each for each in lengths if all(each % length for length in self._allowed))
         self._copied = {length: self._copied.get(length, 0) + 1 for length in lengths}
         for length in sorted(self._copied):
-            most = MAX_COPIES if length >= SHORT_UNIT else MAX_SHORT_COPIES
-            most = MAX_LONG_COPIES if length >= LONG_UNIT else most
-            most = MAX_ROWS if any(self._marked[-length:]) else most
-            if self._copied[length] != length * (most - 1):
+            max_copies = MAX_COPIES if length >= SHORT_UNIT else MAX_SHORT_COPIES
+            max_copies = MAX_LONG_COPIES if length >= LONG_UNIT else max_copies
+            max_copies = MAX_ROWS if any(self._marked[-length:]) else max_copies
+            if self._copied[length] != length * (max_copies - 1):
                 continue
             if not self._is_loop(words[-length:]):
                 self._allowed.append(length)

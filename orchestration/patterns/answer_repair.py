@@ -1,4 +1,4 @@
-"""Gives the caller an answer that stands the check: as it is written, written again, or by a single step."""
+"""Streams an answer to the caller that passes the check, and replaces one that does not."""
 
 from __future__ import annotations
 
@@ -22,29 +22,31 @@ PENALTY = 1.15
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AnswerRepair:
-    """What is done about an answer that does not stand the check. `agent` is asked `messages` once more, in a
-    step called `name`; else the first of `others` that stands it is the answer: what it is, for people, and
-    itself.
-    `inside` are the team's own notes, which are no answer. With `whole` nothing is streamed before the
-    end."""
+    """How an answer that fails the check is replaced: `agent` answers `messages` once more; if that fails
+    too, the first of `others` that passes is the answer, else that of the coordinator alone."""
 
     caller: CallerText
+    """The caller's own text, which an answer may repeat."""
     agent: str
     messages: tuple[ChatMessage, ...]
     name: str
+    """The name of the step that answers once more."""
     sampling: Sampling
     guide: GuidedDecoding | None = None
     model: str | None = None
     others: Sequence[tuple[str, StepResult]] = ()
+    """Other answers, each with the warning for the caller that is due when it is used."""
     inside: Sequence[str] = ()
+    """The team's own notes, which the answer must not consist of."""
     whole: bool = False
-    asked: str = ""
-    """What was asked for the answer."""
+    """Whether nothing is streamed before the answer is complete."""
+    question: str = ""
+    """The request that the answer replies to; an answer may repeat it."""
 
     def check(self) -> AnswerCheck:
         return AnswerCheck(self.caller, self.inside)
 
-    async def mended(self, context: RunContext, problem: str) -> StepResult | None:
+    async def repaired_answer(self, context: RunContext, problem: str) -> StepResult | None:
         """Another answer. Where no other passes the check either, it is that of the coordinator alone; None
         where that fails too."""
         await context.warn(f"an answer was left out: it {problem}")
@@ -104,8 +106,8 @@ async def checked_stream(
             held.append(item)
             sure = 0 if whole else check.sure
             read += len(item.text)
-            if check.problem and not whole and not echo and read >= len(repair.asked):
-                echo = is_echo("".join([*streamed, *(part.text for part in held)]), repair.asked)
+            if check.problem and not whole and not echo and read >= len(repair.question):
+                echo = is_echo("".join([*streamed, *(part.text for part in held)]), repair.question)
             if echo:
                 sure = read
             while held and length + len(held[0].text) <= sure:
@@ -113,8 +115,8 @@ async def checked_stream(
                 streamed.append(held[0].text)
                 yield held.popleft()
     assert answer is not None
-    problem = "" if is_echo(answer.text, repair.asked) else check.end()
-    better = await repair.mended(context, problem) if problem else None
+    problem = "" if is_echo(answer.text, repair.question) else check.end()
+    better = await repair.repaired_answer(context, problem) if problem else None
     if better is not None:
         yield (
             correction(better)

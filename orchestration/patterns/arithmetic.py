@@ -98,11 +98,11 @@ def _literal(node: ast.Constant, source: str) -> Fraction:
 def _applied(op: ast.operator, left: Fraction, right: Fraction) -> Fraction:
     if isinstance(op, ast.Pow):
         return _power(left, right)
-    made = _OPERATORS.get(type(op))
-    if made is None:
+    operate = _OPERATORS.get(type(op))
+    if operate is None:
         raise NotArithmetic(f"{type(op).__name__} is no operation of arithmetic")
     try:
-        return Fraction(made(left, right))
+        return Fraction(operate(left, right))
     except ZeroDivisionError as error:
         raise NotArithmetic("a division by zero has no value") from error
 
@@ -138,8 +138,8 @@ def _bounded(value: Fraction) -> Fraction:
 
 
 def _called(name: str, arguments: list[Fraction]) -> Fraction:
-    least, most, function = _FUNCTIONS[name]
-    if not least <= len(arguments) <= most:
+    minimum, maximum, function = _FUNCTIONS[name]
+    if not minimum <= len(arguments) <= maximum:
         raise NotArithmetic(f"{name} does not take {len(arguments)} numbers")
     return Fraction(function(*arguments))
 

@@ -68,7 +68,7 @@ class Correction:
 def correct_sums(text: str) -> tuple[str, tuple[Correction, ...]]:
     """The text with right results in place of wrong ones, and the corrections. Code, sums with variables and
     unreadable ones stay as they are."""
-    made: list[str] = []
+    parts: list[str] = []
     found: list[Correction] = []
     done = 0
     for start, end in _chains(text):
@@ -76,10 +76,10 @@ def correct_sums(text: str) -> tuple[str, tuple[Correction, ...]]:
         if put is None:
             continue
         chain, correction = put
-        made += [text[done:start], chain]
+        parts += [text[done:start], chain]
         found.append(correction)
         done = end
-    return "".join([*made, text[done:]]), tuple(found)
+    return "".join([*parts, text[done:]]), tuple(found)
 
 
 def count_right_sums(text: str) -> int:

@@ -209,12 +209,12 @@ def _tuned(
 ) -> Run:
     """The run with the chosen model, and for a small model with the chosen parameters where the caller sets
     none; other models have defaults of their own."""
-    most = context.limits.final_tokens
+    max_tokens = context.limits.final_tokens
     if any(is_short_chore(each) for each in (_instructions(run.messages), _last_question(run.messages))):
-        most = min(most, SHORT_TOKENS)
+        max_tokens = min(max_tokens, SHORT_TOKENS)
     profile = Sampling()
     if context.is_small(model):
-        profile = arm.profile.sampling_for(analysis, most)
+        profile = arm.profile.sampling_for(analysis, max_tokens)
         profile = PLAIN.over(profile) if context.brings_text else profile
     if analysis.kind in settings.parameters:
         profile = settings.parameters[analysis.kind].over(profile)

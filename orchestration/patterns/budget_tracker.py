@@ -13,47 +13,52 @@ from orchestration.patterns.base import GenerationRequest
 from orchestration.patterns.clipping import estimate_tokens
 from orchestration.token_length import likely_tokens
 
-LEAST_TOKENS = 16
-"""A step that may write less is not worth its prompt."""
-LEAST_GUIDED = 320
-"""Tokens with which a guided text is worth beginning, however many more it may have."""
+MIN_STEP_TOKENS = 16
+"""Tokens to write below which a step is not begun."""
+MIN_GUIDED_TOKENS = 320
+"""Tokens to write with which a step whose text has a fixed form is begun, even if it asks for more."""
 MESSAGE_TOKENS = 8
-"""What a chat template adds to a message, at most."""
+"""Tokens that a chat template adds to each message, at most."""
 ROLE_TOKENS = 64
-"""The prompt of a role and what goes around a conversation, until an agent's first step has shown it."""
+"""Tokens of a role's prompt and of the text around a conversation, until the agent's first step has reported
+its prompt tokens."""
 
 
 @dataclass(frozen=True, slots=True)
 class Allowance:
-    """What one step may use. `max_tokens` and `seconds` of None are no limit; `held` are the tokens that
-    nobody else may use meanwhile, `prompt` those of them for what it reads."""
+    """What one step may use."""
 
     max_tokens: int | None = None
+    """Tokens to write; None: no limit."""
     seconds: float | None = None
+    """None: no limit."""
     held: int = 0
+    """Tokens, to read and to write, that other steps may not use while this one is at work."""
     prompt: int = 0
+    """The part of `held` that is for the prompt."""
 
 
 @dataclass(slots=True)
 class BudgetShare:
-    """What a step that an agent does may use in all. `held` tokens and `calls` of it are kept from other
-    steps, until they are used or the share is given back."""
+    """What a step that an agent performs may use in all, with all its model calls."""
 
     budget: Budget
     held: int = 0
+    """Tokens that other steps may not use until this step has used them or gives its share back."""
     calls: int = 0
+    """Model calls that other steps may not make until then."""
 
 
 class BudgetTracker:
     """The budget of one run. `clock` gives seconds; the last step writes at most `final_tokens`.
 
-    Until the last step begins, a part of the budget is kept for it: one call, a third of the time, and twice
-    `final_tokens` up to half of all tokens (as much to read as to write). A pattern without such a step, one
-    that ends with `RunContext.say`, sets `keeps` to False.
+    Until the last step begins, a part of the budget is its reserve: one call, a third of the time, and twice
+    `final_tokens` up to half of all tokens (as much to read as to write). A pattern that has no such step,
+    because it ends with `RunContext.say`, sets `has_reserve` to False.
 
-    Steps at work at the same time hold what they may use at most, so that they do not overrun the budget
-    together. How long a prompt is, is estimated, rather too high: a run exceeds its tokens by the error of
-    that at most.
+    Each step at work holds the most that it may use, so that several at once do not exceed the budget. The
+    length of a prompt is an estimate, too high rather than too low: a run exceeds its tokens by no more than
+    the error of that estimate.
     """
 
     def __init__(
@@ -63,12 +68,12 @@ class BudgetTracker:
         clock: Callable[[], float],
         final_tokens: int,
         deadline_s: float | None = None,
-        keeps: bool = True,
+        has_reserve: bool = True,
     ) -> None:
         self.budget = budget
         self.deadline_s = deadline_s
         """Seconds from the beginning of the run to its deadline."""
-        self.keeps = keeps
+        self.has_reserve = has_reserve
         self.tokens = 0
         """Used by steps that are over, read and written."""
         self.calls = 0
@@ -87,17 +92,17 @@ class BudgetTracker:
 
     @property
     def seconds(self) -> float:
-        """Since the run began."""
+        """Seconds since the run began."""
         return self._clock() - self._began
 
     def begin(self, question: GenerationRequest, *, last: bool) -> Allowance:
-        """What the step may use. Raises `BudgetExceeded` naming the limit where it is not worth beginning."""
-        keeps = self.keeps and not last
+        """What the step may use. Raises `BudgetExceeded` with the limit where too little is left for it."""
+        has_reserve = self.has_reserve and not last
         prompt = self.prompt_tokens(question.messages, question.agent)
         try:
-            self._one_call(question.name, keeps)
-            seconds = self._seconds_for(question.name, keeps)
-            max_tokens = self._tokens_for(question, prompt, keeps, last)
+            self._one_call(question.name, has_reserve)
+            seconds = self._seconds_for(question.name, has_reserve)
+            max_tokens = self._tokens_for(question, prompt, has_reserve, last)
         except BudgetExceeded:
             self.left_out.append(question.name)
             raise
@@ -107,11 +112,11 @@ class BudgetTracker:
         return Allowance(max_tokens, seconds, held, prompt)
 
     def share(self, name: str, request: GenerationRequest | None, *, last: bool) -> BudgetShare:
-        """What a step may use that an agent does, whose own model call is `request`: that call, and of what
-        is left beyond it half, so that steps at work at the same time do not overrun the budget together; all
-        of it where the step is the last. The use of a tool, which has no `request`, takes time alone.
+        """What a step that an agent performs may use: the model call `request`, and half of what is left
+        beyond it, so that several steps at once do not exceed the budget; the last step gets all of it. The
+        use of a tool has no `request` and is limited in time alone.
 
-        Raises `BudgetExceeded` naming the limit where the step is not worth beginning.
+        Raises `BudgetExceeded` with the limit where too little is left for the step.
         """
         if request is None:
             return BudgetShare(Budget(seconds=self.seconds_for(name)))
@@ -120,12 +125,12 @@ class BudgetTracker:
         part = 1 if last else 2
         tokens, calls, extra = None, None, 0
         if self.budget.tokens is not None:
-            kept = self._kept_tokens(self.keeps and not last)
-            extra = max(0, self.budget.tokens - self.tokens - self._held - kept) // part
+            reserve = self._reserve_tokens(self.has_reserve and not last)
+            extra = max(0, self.budget.tokens - self.tokens - self._held - reserve) // part
             tokens = allowance.held + extra
             self._held += extra
         if self.budget.calls is not None:
-            left = self.budget.calls - self.calls - self._held_calls - (self.keeps and not last)
+            left = self.budget.calls - self.calls - self._held_calls - (self.has_reserve and not last)
             calls = 1 + (left - 1) // part
             self._held_calls += calls
         budget = Budget(tokens=tokens, calls=calls, seconds=allowance.seconds)
@@ -143,39 +148,39 @@ class BudgetTracker:
             self._held_calls -= 1
 
     def give_back(self, share: BudgetShare) -> None:
-        """The step that had it is over."""
+        """The step that had the share is over."""
         self._held -= share.held
         self._held_calls -= share.calls
 
     def merge(self, left_out: Sequence[str], shortened: Sequence[str]) -> None:
-        """Add what an agent left out of a step, or kept short."""
+        """Add the parts of a step that its agent left out or kept short."""
         self.left_out += [name for name in left_out if name not in self.left_out]
         self.shortened += [name for name in shortened if name not in self.shortened]
 
     def prompt_tokens(self, messages: Sequence[ChatMessage], agent: str) -> int:
-        """About how many an agent reads that is asked this, rather too many than too few."""
+        """An estimate of the prompt tokens of `messages` for `agent`, too high rather than too low."""
         return self._estimate(messages) + self._around.get(agent, ROLE_TOKENS)
 
     def read(self, question: GenerationRequest) -> int:
-        """Tokens that a step is likely to have read which did not say so: those of another that was asked the
-        same, else by the text."""
+        """The likely prompt tokens of a step that did not report them: those of another step with the same
+        prompt, else an estimate by its text."""
         known = self._read.get(_texts(question))
         likely = sum(likely_tokens(message.content) + MESSAGE_TOKENS for message in question.messages)
         return round(likely) + ROLE_TOKENS if known is None else known
 
     def affords(self, steps: int, messages: Sequence[ChatMessage], agent: str, max_tokens: int) -> bool:
-        """Whether so many equal steps may be at work at once, and no others, each writing all it may."""
+        """Whether `steps` equal steps may be at work at once, each writing `max_tokens`, and no others."""
         limit = self.budget.tokens
         if limit is None:
             return True
         each = self.prompt_tokens(messages, agent) + max_tokens
-        return self.tokens + steps * each <= limit - self._kept_tokens(self.keeps)
+        return self.tokens + steps * each <= limit - self._reserve_tokens(self.has_reserve)
 
     def seconds_for(self, name: str) -> float | None:
-        """How long the use of a tool may take, which costs no tokens and is no call; None where nothing
-        bounds it. Raises `BudgetExceeded` when no time is left."""
+        """Seconds that the use of a tool may take; None: no limit. It costs no tokens and no call. Raises
+        `BudgetExceeded` when no time is left."""
         try:
-            return self._seconds_for(name, self.keeps)
+            return self._seconds_for(name, self.has_reserve)
         except BudgetExceeded:
             self.left_out.append(name)
             raise
@@ -190,12 +195,12 @@ class BudgetTracker:
             self._around[question.agent] = max(0, around, self._around.get(question.agent, 0))
 
     def recorded(self, usage: Usage) -> None:
-        """A step that was done before, elsewhere, counts like one that is done here."""
+        """Count a step that another coordinator or agent has finished."""
         self.calls += 1
         self.tokens += usage.prompt_tokens + usage.completion_tokens
 
     def older(self, seconds: float) -> None:
-        """The run is at least so old: it was begun elsewhere."""
+        """The run began at least `seconds` ago, with another coordinator."""
         self._began = min(self._began, self._clock() - seconds)
 
     def ran_out(self, grant: Allowance, began: float) -> bool:
@@ -203,15 +208,15 @@ class BudgetTracker:
         return grant.seconds is not None and self._clock() - began >= grant.seconds * 0.98
 
     def out_of_time(self, name: str) -> BudgetExceeded:
-        """What the step of that name ends with that was cut off, and left out."""
+        """The error of a step that was cut off at the time limit; the step counts as left out."""
         self.left_out.append(name)
         limit = self.budget.seconds
         whole = f"budget of {limit:g} seconds" if self._is_budgeted() else "time until the deadline"
         return BudgetExceeded(f"step {name!r} was cut off after {self.seconds:.1f} s of the {whole}")
 
     def account(self) -> dict[str, Any]:
-        """What was used, beside the limits that are set, and what was cut; empty where nothing is set or
-        cut."""
+        """What was used of each limit, and which steps were left out or kept short. Empty without a limit and
+        without such a step."""
         used = {"tokens": self.tokens, "calls": self.calls, "seconds": round(self.seconds, 3)}
         limits = self.budget.model_dump(exclude_none=True)
         account: dict[str, Any] = {
@@ -224,7 +229,7 @@ class BudgetTracker:
         return account
 
     def note(self) -> str:
-        """What the caller should know of what was cut; '' where nothing was."""
+        """The note for the caller about steps that were left out or kept short; '' without any."""
         cut = []
         if self.left_out:
             cut.append(f"without {', '.join(self.left_out)}")
@@ -240,29 +245,31 @@ class BudgetTracker:
     def _estimate(messages: Sequence[ChatMessage]) -> int:
         return ceil(sum(estimate_tokens(message.content) + MESSAGE_TOKENS for message in messages))
 
-    def _one_call(self, name: str, keeps: bool) -> None:
+    def _one_call(self, name: str, has_reserve: bool) -> None:
         limit = self.budget.calls
         used = self.calls + self._held_calls
-        if limit is not None and used + keeps >= limit:
-            kept = ", and the last is kept for the answer" if keeps and used < limit else ""
+        if limit is not None and used + has_reserve >= limit:
+            reserve = ", and the last is kept for the answer" if has_reserve and used < limit else ""
             raise BudgetExceeded(
-                f"step {name!r} would be call {used + 1} of a budget of {limit} calls: {used} used{kept}"
+                f"step {name!r} would be call {used + 1} of a budget of {limit} calls: {used} used{reserve}"
             )
 
-    def _tokens_for(self, question: GenerationRequest, prompt: int, keeps: bool, last: bool) -> int | None:
-        """The most that the step may write; None where nothing bounds it. A last step that nobody bounded may
-        have all that is left, and others as much as it is expected to need."""
+    def _tokens_for(
+        self, question: GenerationRequest, prompt: int, has_reserve: bool, last: bool
+    ) -> int | None:
+        """Tokens that the step may write; None: no limit. The last step, if it sets no limit of its own, gets
+        all that is left."""
         max_tokens, limit = question.sampling.max_tokens, self.budget.tokens
         if limit is None:
             return max_tokens
         wanted = max_tokens or self._final_tokens
-        kept = self._kept_tokens(keeps)
-        left = limit - self.tokens - self._held - kept - prompt
-        least = min(wanted, LEAST_TOKENS)
-        if question.guide is not None and keeps:  # half of a JSON text is none
-            least = max(least, min(wanted // 2, LEAST_GUIDED))
-        if left < least:
-            besides = f", {kept} kept for the answer" if kept else ""
+        reserve = self._reserve_tokens(has_reserve)
+        left = limit - self.tokens - self._held - reserve - prompt
+        minimum = min(wanted, MIN_STEP_TOKENS)
+        if question.guide is not None and has_reserve:  # half of a JSON text is none
+            minimum = max(minimum, min(wanted // 2, MIN_GUIDED_TOKENS))
+        if left < minimum:
+            besides = f", {reserve} kept for the answer" if reserve else ""
             raise BudgetExceeded(
                 f"step {question.name!r} asks for about {prompt} tokens to read and {wanted} to write, and "
                 f"of a budget of {limit} tokens {self.tokens + self._held} are used{besides}"
@@ -271,21 +278,22 @@ class BudgetTracker:
             self.shortened.append(question.name)
         return left if last and max_tokens is None else min(wanted, left)
 
-    def _kept_tokens(self, keeps: bool) -> int:
+    def _reserve_tokens(self, has_reserve: bool) -> int:
         """Tokens reserved for the last step."""
         limit = self.budget.tokens
-        return min(2 * self._final_tokens, limit // 2) if keeps and limit is not None else 0
+        return min(2 * self._final_tokens, limit // 2) if has_reserve and limit is not None else 0
 
-    def _seconds_for(self, name: str, keeps: bool) -> float | None:
-        """The deadline ends the last step by itself, with an error: half an answer is of no use."""
-        limits = [limit for limit in (self.budget.seconds, self.deadline_s if keeps else None) if limit]
+    def _seconds_for(self, name: str, has_reserve: bool) -> float | None:
+        """Seconds that the step may take; None: no limit. The deadline is no limit of the last step here: it
+        ends the run with an error, since half an answer is of no use."""
+        limits = [limit for limit in (self.budget.seconds, self.deadline_s if has_reserve else None) if limit]
         if not limits:
             return None
         limit = min(limits)
-        kept = limit / 3 if keeps else 0.0
-        left = limit - kept - self.seconds
+        reserve = limit / 3 if has_reserve else 0.0
+        left = limit - reserve - self.seconds
         if left <= 0:
-            besides = f", {kept:.1f} s kept for the answer" if kept else ""
+            besides = f", {reserve:.1f} s kept for the answer" if reserve else ""
             whole = f"budget of {limit:g} seconds" if self._is_budgeted() else f"{limit:.1f} s there are"
             raise BudgetExceeded(
                 f"step {name!r} cannot be begun: {self.seconds:.1f} s of the {whole} are used{besides}"

@@ -31,8 +31,8 @@ def clip(text: str, tokens: int, *, head: float = 2 / 3) -> str:
         return text
     first = _fitting(text, tokens * head)
     tail = _fitting(text[::-1], tokens * (1 - head))
-    kept = text[len(text) - tail :] if tail else ""
-    return text[:first].rstrip() + NOTE.format(len(text) - first - tail) + kept.lstrip()
+    end = text[len(text) - tail :] if tail else ""
+    return text[:first].rstrip() + NOTE.format(len(text) - first - tail) + end.lstrip()
 
 
 def truncate(text: str, tokens: int) -> str:

@@ -45,11 +45,11 @@ class Conversation:
         bounds = (limits.question_tokens, limits.history_tokens, limits.history_tokens)
         needs = [estimate_tokens(text.strip()) for text in texts.values()]
         bounded = [
-            need if most is None else min(need, most) for need, most in zip(needs, bounds, strict=True)
+            need if bound is None else min(need, bound) for need, bound in zip(needs, bounds, strict=True)
         ]
         given = [
-            share if most is None else min(share, most)
-            for share, most in zip(fair_shares(bounded, limits.conversation_tokens), bounds, strict=True)
+            share if bound is None else min(share, bound)
+            for share, bound in zip(fair_shares(bounded, limits.conversation_tokens), bounds, strict=True)
         ]
         clipped = [
             clip(text, share, head=head) if share else ""

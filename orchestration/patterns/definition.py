@@ -104,8 +104,8 @@ def pattern(
     """Make a pattern of the function below; the first line of its docstring is its description. Raises
     `ValueError` for an invalid pattern."""
 
-    def made(perform: Callable[[Run, RunContext, SettingsT], PatternOutput]) -> Pattern:
+    def decorate(perform: Callable[[Run, RunContext, SettingsT], PatternOutput]) -> Pattern:
         description = (getdoc(perform) or "").split("\n")[0].rstrip(".")
         return Pattern(name, description, settings, perform)
 
-    return made
+    return decorate

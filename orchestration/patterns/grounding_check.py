@@ -22,10 +22,10 @@ SUPPORTED = 0.55
 was chosen, and 93 % of others; see the tests."""
 MEANING = 0.6
 """What the cosine counts; the rest is for words in common."""
-LEAST_WORDS = 4
+MIN_CLAIM_WORDS = 4
 """A shorter sentence claims nothing that could be checked."""
-MOST_CLAIMS = 24
-MOST_EVIDENCE = 64
+MAX_CLAIMS = 24
+MAX_EVIDENCE = 64
 """Sentences, and pairs of them, of the sources that are embedded: about 0.2 s on a CPU."""
 _STEM = 5
 """Letters of a word that count: a crude stemmer that needs no language."""
@@ -63,10 +63,10 @@ def claims_of(answer: str) -> list[str]:
     found: list[str] = []
     for sentence in sentences(_PROGRAM.sub(" ", answer)):
         text = " ".join(_CITED.sub("", sentence).split()).lstrip("#*->• ")
-        checkable = len(_WORD.findall(text)) >= LEAST_WORDS and not text.endswith(("?", ":"))
+        checkable = len(_WORD.findall(text)) >= MIN_CLAIM_WORDS and not text.endswith(("?", ":"))
         if checkable and not _HEDGES.search(text):
             found.append(text)
-    return found[:MOST_CLAIMS]
+    return found[:MAX_CLAIMS]
 
 
 def evidence(sources: Iterable[str]) -> list[tuple[int, str]]:
@@ -76,7 +76,7 @@ def evidence(sources: Iterable[str]) -> list[tuple[int, str]]:
         texts = [" ".join(sentence.split()) for sentence in sentences(source)]
         found += [(index, sentence) for sentence in texts]
         found += [(index, f"{one} {next_}") for one, next_ in pairwise(texts)]
-    return found[:MOST_EVIDENCE]
+    return found[:MAX_EVIDENCE]
 
 
 def judged(claims: Sequence[str], held: Sequence[tuple[int, str]], vectors: Vectors) -> list[Claim]:

@@ -23,7 +23,7 @@ answers 10 with these, and 4 where it is asked to cite. Citations are added afte
 PLAIN = Sampling(repetition_penalty=1.0)
 """A penalty on repetition keeps a model from saying what a text says: with 1.1, 4 of the 17."""
 LABEL_CHARACTERS = 100
-LEAST_TOKENS = 24
+MIN_SOURCE_TOKENS = 24
 """A source that would be clipped to less is left out."""
 _TURNS = re.compile(r"<(?=\||/?s>|/?(?:start|end)_of_turn>)|\[(?=/?INST\])")
 """Begins what templates of common models take for the end of a turn."""
@@ -58,15 +58,15 @@ def before(messages: Sequence[ChatMessage], sources: Sequence[Source]) -> tuple[
 def fitting(sources: Sequence[Source], tokens: int) -> list[Source]:
     """As many of the sources, from the first on, as have about `tokens` tokens together; the last is
     clipped."""
-    kept: list[Source] = []
+    fitted: list[Source] = []
     left = float(tokens)
     for each in sources:
-        if left < LEAST_TOKENS:
+        if left < MIN_SOURCE_TOKENS:
             break
         text = clip(each.text, int(left))
-        kept.append(replace(each, text=text))
+        fitted.append(replace(each, text=text))
         left -= estimate_tokens(text)
-    return kept
+    return fitted
 
 
 def _quote(text: str) -> str:

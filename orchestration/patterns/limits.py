@@ -136,5 +136,5 @@ _SCALED = (
 )
 
 
-def _between(least: int, wanted: int, most: int) -> int:
-    return max(least, min(wanted, most))
+def _between(minimum: int, wanted: int, maximum: int) -> int:
+    return max(minimum, min(wanted, maximum))

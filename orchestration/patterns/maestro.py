@@ -76,8 +76,8 @@ async def maestro(
     conversation = await Conversation.on(context)
     analysis = await _analyse(conversation, context) if settings.analysis else TaskAnalysis()
     question = f"{conversation}{analysis}"
-    most = context.limits.max_specialists
-    max_tasks = min(settings.specialists or most, most)
+    max_specialists = context.limits.max_specialists
+    max_tasks = min(settings.specialists or max_specialists, max_specialists)
     limits = PlanLimits(
         specialists=context.specialists,
         max_tasks=max_tasks,

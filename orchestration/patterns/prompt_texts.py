@@ -61,7 +61,7 @@ TEA_TASKS = (
     "Weigh tea against coffee for a bad sleeper",
 )
 TEA_REASON = "The facts on caffeine and its effect on sleep can be worked out side by side."
-TEA_ASKED = "Which of tea and coffee disturbs sleep less, and why."
+TEA_INTERPRETATION = "Which of tea and coffee disturbs sleep less, and why."
 TEA_CRITERIA = ("compares their caffeine", "says what it does to sleep", "names a clear choice")
 TEA_FINDINGS = ("Tea has about half the caffeine of coffee.", "Both are drinks.")
 TEA_FIX = "Explain what caffeine does to sleep"
@@ -77,7 +77,7 @@ LEAP_CRITIQUE = {
 EXAMPLES = (
     PromptExample(
         TEA_QUESTION,
-        (*TEA_TASKS, TEA_REASON, TEA_ASKED, "; ".join(TEA_CRITERIA), *TEA_FINDINGS, TEA_FIX),
+        (*TEA_TASKS, TEA_REASON, TEA_INTERPRETATION, "; ".join(TEA_CRITERIA), *TEA_FINDINGS, TEA_FIX),
         frozenset(("tea", "coffe", "caffe", "sleep")),
         frozenset(("drink", "bever", "awake", "insom", "espre", "stimu", "energ")),
     ),
@@ -120,11 +120,11 @@ TASK_BRIEFLY, TASK_AGAIN_BRIEFLY = (
 """Variants for small models, which lose themselves in long answers."""
 WRITE_FROM_NOTES = "Answer the question clearly and directly, using what is right in the notes."
 IMPROVE = "Answer the question clearly and directly, using what is right in the answers."
-KEEP_TO_MOST_HOLD = (
+FOLLOW_DEBATERS = (
     "Answer the question clearly and directly. Keep to what most hold, and use of the rest only what is "
     "right."
 )
-KEEP_TO_MOST_AGREE = (
+FOLLOW_MAJORITY = (
     "Answer the question clearly and directly. Keep to what most agree on, and use of the other answers only "
     "what is right."
 )
@@ -169,8 +169,8 @@ INSTRUCTIONS = (
     TASK_AGAIN_BRIEFLY,
     WRITE_FROM_NOTES,
     IMPROVE,
-    KEEP_TO_MOST_HOLD,
-    KEEP_TO_MOST_AGREE,
+    FOLLOW_DEBATERS,
+    FOLLOW_MAJORITY,
     THINK,
     THINK_BRIEFLY,
     QUOTED,

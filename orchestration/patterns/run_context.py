@@ -188,14 +188,14 @@ class RunContext:
             )
             return sampling.over(Sampling(max_tokens=set_))
         context = _least_context(self._cards(model))
-        most = Sampling(max_tokens=self._limits_of(context, True).final_tokens)
-        return sampling.over(PLAIN.over(most) if guide is None and self.brings_text else most)
+        final = Sampling(max_tokens=self._limits_of(context, True).final_tokens)
+        return sampling.over(PLAIN.over(final) if guide is None and self.brings_text else final)
 
-    def panel(self, most: int) -> list[str]:
-        """At most `most` of the live models, those that are expected to do best together; the most trusted
-        first, of equals the largest."""
+    def panel(self, max_models: int) -> list[str]:
+        """The live models that are expected to do best together, at most `max_models`. The most trusted comes
+        first; of two that are trusted alike, the larger."""
         length = partial(self.facts.lengths.expected, self.facts.question_kind)
-        return choose_panel(self.trust, self.ranked(), most, length)
+        return choose_panel(self.trust, self.ranked(), max_models, length)
 
     def ranked(self) -> list[str]:
         """The models that live, the most trusted first, of equals the largest."""
@@ -373,10 +373,10 @@ class RunContext:
 
     async def clipped(self, what: str, text: str, tokens: int) -> str:
         """`text` cut to about `tokens` tokens. The caller is warned of a cut, once for each `what`."""
-        kept = clip(text, tokens)
-        if kept != text.strip():
+        clipped_text = clip(text, tokens)
+        if clipped_text != text.strip():
             await self.warn_cut(what, estimate_tokens(text), tokens)
-        return kept
+        return clipped_text
 
     async def warn_cut(self, what: str, needed: float, tokens: int) -> None:
         """Tell the caller that `what` had to be cut, once."""

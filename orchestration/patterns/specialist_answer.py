@@ -115,7 +115,7 @@ async def _researched(context: RunContext) -> AsyncGenerator[TextDelta | StepRes
     messages = material.before(run.messages)
     answer: StepResult | None = None
     repair = AnswerRepair(
-        asked=messages[-1].content,
+        question=messages[-1].content,
         caller=CallerText(run.messages, also=[source.text for source in material.sources]),
         agent=RESEARCH,
         messages=messages,
@@ -151,7 +151,7 @@ async def _verified(context: RunContext, agent: str) -> AsyncGenerator[TextDelta
     messages, sampling = material.before(run.messages), run.sampling
     answer: StepResult | None = None
     repair = AnswerRepair(
-        asked=messages[-1].content,
+        question=messages[-1].content,
         caller=CallerText(run.messages, also=[source.text for source in material.sources]),
         agent=agent,
         messages=messages,

@@ -32,7 +32,7 @@ CLAIM_TOKENS = 40
 """Maximum length of an unsupported claim below an answer."""
 QUERY_TOKENS = 512
 """Maximum length of a query; an embedding model reads no more."""
-LEAST_MATERIAL = 240
+MIN_MATERIAL_TOKENS = 240
 """Tokens that sources may have however long the conversation is."""
 NUMBERS = 10
 """Source numbers reserved for each step, so that those of parallel steps differ, and are the same when a run
@@ -169,11 +169,11 @@ async def gather_sources(
         sources += await call_tools(context, agent, wanted, chosen, name=name, first=first)
     if KNOWLEDGE in tools:
         sources += await _looked_up(context, agent, wanted, name, first + len(sources))
-    kept = fitting(sources, _room(context, messages))
-    if sources and [each.text for each in kept] != [each.text.strip() for each in sources]:
+    fitted = fitting(sources, _room(context, messages))
+    if sources and [each.text for each in fitted] != [each.text.strip() for each in sources]:
         needed = sum(estimate_tokens(each.text) for each in sources)
         await context.warn_cut(f"the sources of {name}", needed, _room(context, messages))
-    sources = kept
+    sources = fitted
     if sources:
         context.report.extend("sources", [_reported(source, name) for source in sources])
     return Grounding(name, tuple(sources), context.is_small())
@@ -184,7 +184,7 @@ def _room(context: RunContext, messages: Sequence[ChatMessage]) -> int:
     limits = context.limits
     conversation = sum(estimate_tokens(message.content) for message in messages)
     left = context.context_tokens - AROUND_TOKENS - limits.final_tokens - int(conversation)
-    return min(limits.source_tokens, max(LEAST_MATERIAL, left))
+    return min(limits.source_tokens, max(MIN_MATERIAL_TOKENS, left))
 
 
 async def check_grounding(context: RunContext, text: str, material: Grounding) -> GroundingCheck:

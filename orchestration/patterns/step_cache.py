@@ -17,7 +17,7 @@ from pydantic_core import to_json
 from orchestration.messages import Step, ToolResult, Wire
 from orchestration.patterns.base import GenerationRequest, StepResult, ToolUse
 
-SPENT = "{} (attempt {})"
+DISCARDED = "{} (attempt {})"
 """The name under which the tokens of a step without an answer are recorded."""
 _VERSION = 1
 """Part of every fingerprint: raise it when the meaning of a field changes, and old records match no more."""
@@ -69,21 +69,21 @@ class StepCache:
         self._store = store
         self._known = known or {}
         self._last: tuple[GenerationRequest | ToolUse, StepRecord] | None = None
-        self._spent = [record.step for record in self._known.values() if record.step.discarded]
-        self._new_spent: list[StepRecord] = []
+        self._discarded = [record.step for record in self._known.values() if record.step.discarded]
+        self._new_discarded: list[StepRecord] = []
 
-    def take_spent(self) -> list[Step]:
+    def take_discarded(self) -> list[Step]:
         """Steps of earlier coordinators that used tokens and gave no answer, once."""
-        taken, self._spent = self._spent, []
-        return taken
+        steps, self._discarded = self._discarded, []
+        return steps
 
-    def spent(self, step: Step, run_s: float) -> None:
+    def discard(self, step: Step, run_s: float) -> None:
         """A step failed or was stopped: what it used is recorded by `next`."""
         if step.usage.prompt_tokens or step.usage.completion_tokens:
-            names = (SPENT.format(step.name, number) for number in count(1))
+            names = (DISCARDED.format(step.name, number) for number in count(1))
             name = next(name for name in names if name not in self._known)
-            spent = step.model_copy(update={"name": name, "text": ""})
-            self._new_spent.append(StepRecord(step=spent, run_s=run_s))
+            discarded = step.model_copy(update={"name": name, "text": ""})
+            self._new_discarded.append(StepRecord(step=discarded, run_s=run_s))
 
     def find(self, request: GenerationRequest | ToolUse) -> StepRecord | None:
         """What was recorded of this very question, or use."""
@@ -114,8 +114,8 @@ class StepCache:
 
     async def next(self) -> None:
         """Another step begins, or the run ends here and may be taken up elsewhere."""
-        spent, self._new_spent = self._new_spent, []
-        for record in spent:
+        discarded, self._new_discarded = self._new_discarded, []
+        for record in discarded:
             if self._store is not None:
                 await self._store.keep(record)
         if self._last is not None:

@@ -27,7 +27,7 @@ from orchestration.patterns.run_context import RunContext
 CODE = "code"
 REASONING = "reasoning"
 PYTHON = "python"
-MOST_SAID = 3
+MAX_REPORTED = 3
 """Maximum failures in the repair request, and below the answer."""
 
 
@@ -52,23 +52,23 @@ async def check_and_repair(
 
     if agent == REASONING:
         texts = " ; ".join(message.content for message in (*messages, *context.run.messages))
-        return await _summed(context, answer, name, texts, again)
+        return await _correct_sums(context, answer, name, texts, again)
     if agent != CODE:
         return answer
     conversations = (messages, context.run.messages)
     request = "\n\n".join(each[last_question_index(each)].content for each in conversations)
     first = await _tried(context, request, answer, f"{name}: {PYTHON}")
     if first is None or not first.wrong:
-        return await _told(context, first, answer, name, repaired=False)
+        return await _report_program(context, first, answer, name, repaired=False)
     try:
         new = await again(_repair(first))
     except OrchestraError as error:
         await context.progress(f"{name}: the program is not repaired: {error.message}")
-        return await _told(context, first, answer, name, repaired=False)
+        return await _report_program(context, first, answer, name, repaired=False)
     second = await _tried(context, request, new, f"{name}: {PYTHON} again")
     if second is None or second.merit <= first.merit:
-        return await _told(context, first, answer, name, repaired=False)
-    return await _told(context, second, new, name, repaired=True)
+        return await _report_program(context, first, answer, name, repaired=False)
+    return await _report_program(context, second, new, name, repaired=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,11 +114,11 @@ async def _tried(context: RunContext, request: str, answer: StepResult, step: st
 
 
 def _repair(program: _Program) -> str:
-    wrong = "\n".join(f"- {clip(each, 120)}" for each in program.wrong[:MOST_SAID])
+    wrong = "\n".join(f"- {clip(each, 120)}" for each in program.wrong[:MAX_REPORTED])
     return f"Your program is wrong:\n{wrong}\n\nWrite all of it again, right, in one ```python block."
 
 
-async def _told(
+async def _report_program(
     context: RunContext, program: _Program | None, answer: StepResult, name: str, *, repaired: bool
 ) -> StepResult:
     """Report what is known of the program, and say what is wrong with it below the answer."""
@@ -142,11 +142,11 @@ async def _told(
     what = (
         "does not parse" if program.problem else f"fails {len(program.wrong)} of {entry['examples']} examples"
     )
-    below = f"(This program {what}: {'; '.join(program.wrong[:MOST_SAID])})"
+    below = f"(This program {what}: {'; '.join(program.wrong[:MAX_REPORTED])})"
     return replace(answer, text=f"{answer.text}\n\n{below}")
 
 
-async def _summed(
+async def _correct_sums(
     context: RunContext,
     answer: StepResult,
     name: str,

@@ -220,7 +220,7 @@ class StepRunner:
         )
 
     async def _fail(self, step: Step, error: OrchestraError) -> None:
-        self.step_cache.spent(step, self.budget.seconds)
+        self.step_cache.discard(step, self.budget.seconds)
         await self._over(step)
         text = f"{step.name}: {step.agent} failed after {step.seconds:.1f} s: {error.message}"
         await self.executor.progress(text, step)
@@ -228,7 +228,7 @@ class StepRunner:
     def _stop(self, step: Step) -> None:
         """Record a step that its pattern stopped. A cancelled task must not wait, so the step is reported
         with the next event."""
-        self.step_cache.spent(step, self.budget.seconds)
+        self.step_cache.discard(step, self.budget.seconds)
         self.report.steps.append(step)
         self._ended.append(step.name)
         self._unreported.append(step)
@@ -253,7 +253,7 @@ class StepRunner:
 
     async def _settle_earlier(self) -> None:
         """Count what steps of an earlier coordinator used that gave no answer, and record the last step."""
-        for step in self.step_cache.take_spent():
+        for step in self.step_cache.take_discarded():
             self.budget.recorded(step.usage)
             await self._over(step, recorded=True)
         await self.step_cache.next()
@@ -348,7 +348,7 @@ class _RemoteStep:
         if not step.tool:
             runner.budget.used(self.share, step.usage)
         if step.discarded:
-            runner.step_cache.spent(step, runner.budget.seconds)
+            runner.step_cache.discard(step, runner.budget.seconds)
         else:
             self._over.add(step.name)
         await runner._over(step, **({"recorded": True} if data.get("recorded") else {}))

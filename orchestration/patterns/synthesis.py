@@ -45,7 +45,7 @@ async def synthesis(
     messages = _messages(conversation, found.question, found.notes)
     model = context.trusted_model(COORDINATOR)
     repair = AnswerRepair(
-        asked=messages[-1].content,
+        question=messages[-1].content,
         caller=caller,
         agent=COORDINATOR,
         messages=_messages(

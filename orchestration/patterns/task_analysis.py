@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, Validation
 
 from orchestration.messages import ChatMessage
 from orchestration.patterns.limits import ANALYSIS_CHARS
-from orchestration.patterns.prompt_texts import ANALYSE, TEA_ASKED, TEA_CRITERIA, TEA_QUESTION
+from orchestration.patterns.prompt_texts import ANALYSE, TEA_CRITERIA, TEA_INTERPRETATION, TEA_QUESTION
 from orchestration.validation import first_problem
 
 MAX_CRITERIA = 3
@@ -18,7 +18,7 @@ CRITERION_CHARS = 48
 
 _RULES = f"{ANALYSE} {MAX_CRITERIA} criteria."
 _QUESTION = f"Question: {TEA_QUESTION}"
-_ANALYSIS = {"asked": TEA_ASKED, "criteria": TEA_CRITERIA}
+_ANALYSIS = {"asked": TEA_INTERPRETATION, "criteria": TEA_CRITERIA}
 
 
 class InvalidAnalysis(ValueError):

@@ -21,10 +21,10 @@ NONE = "none"
 CHOICE_TOKENS = 48
 ARGUMENT_TOKENS = 192
 STRING_CHARACTERS = 200
-MOST_ITEMS = 8
+MAX_ITEMS = 8
 TASK_TOKENS = 400
 DESCRIPTION_TOKENS = 40
-FOUND_TOKENS = 300
+RESULT_TOKENS = 300
 
 _DROPPED = frozenset(("$schema", "$id", "title", "description", "default", "examples", "format"))
 
@@ -94,7 +94,7 @@ def _says(tool: Tool) -> str:
 
 
 def _so_far(sources: Sequence[Source]) -> str:
-    return f"Found so far, as quoted material:\n{clip(quoted(sources), FOUND_TOKENS)}\n\n" if sources else ""
+    return f"Found so far, as quoted material:\n{clip(quoted(sources), RESULT_TOKENS)}\n\n" if sources else ""
 
 
 async def _guided(
@@ -132,18 +132,18 @@ def bounded(schema: Any) -> Any:
         return [bounded(each) for each in schema]
     if not isinstance(schema, dict):
         return schema
-    made = {name: value for name, value in schema.items() if name not in _DROPPED}
+    result = {name: value for name, value in schema.items() if name not in _DROPPED}
     for name in ("properties", "$defs", "definitions"):  # whose keys are names, and may be any word
         if isinstance(schema.get(name), dict):
-            made[name] = {key: bounded(value) for key, value in schema[name].items()}
+            result[name] = {key: bounded(value) for key, value in schema[name].items()}
     for name in ("items", "anyOf", "oneOf", "allOf"):
-        if name in made:
-            made[name] = bounded(made[name])
-    kind = made.get("type")
-    if kind == "string" and "enum" not in made and "const" not in made:
-        made["maxLength"] = min(STRING_CHARACTERS, int(made.get("maxLength", STRING_CHARACTERS)))
+        if name in result:
+            result[name] = bounded(result[name])
+    kind = result.get("type")
+    if kind == "string" and "enum" not in result and "const" not in result:
+        result["maxLength"] = min(STRING_CHARACTERS, int(result.get("maxLength", STRING_CHARACTERS)))
     if kind == "array":
-        made["maxItems"] = min(MOST_ITEMS, int(made.get("maxItems", MOST_ITEMS)))
-    if kind == "object" and "properties" in made:
-        made["additionalProperties"] = False
-    return made
+        result["maxItems"] = min(MAX_ITEMS, int(result.get("maxItems", MAX_ITEMS)))
+    if kind == "object" and "properties" in result:
+        result["additionalProperties"] = False
+    return result

@@ -19,29 +19,29 @@ from typing import Any
 from actors.tools.sandbox.lockdown import NoWalls, put_up
 
 _PR_SET_PDEATHSIG, _SIGKILL = 1, 9
-MOST_CHARS = 4_000
+MAX_CHARS = 4_000
 """Maximum characters of a value's `repr`, and of an error."""
 
 
 def main() -> None:
     """Takes the parent's process id as the argument."""
     job = json.load(sys.stdin.buffer)
-    said = os.fdopen(os.dup(1), "w", encoding="utf-8", errors="replace", buffering=1)
+    channel = os.fdopen(os.dup(1), "w", encoding="utf-8", errors="replace", buffering=1)
     os.dup2(2, 1)
     os.environ["TMPDIR"] = job["folder"]
     try:
         own = put_up(job["folder"], **job["limits"])
     except NoWalls as error:
-        _say(said, refused=str(error))
+        _send(channel, refused=str(error))
         return
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, _SIGKILL)
     if os.getppid() != int(sys.argv[1]):
         return
     _forget(job["root"])
-    _say(said, own=own)
-    _run(job["code"], job["calls"], said)
+    _send(channel, own=own)
+    _run(job["code"], job["calls"], channel)
     _flush()
-    _say(said, done=True)
+    _send(channel, done=True)
     os._exit(0)  # without what the program left to be done at the end
 
 
@@ -52,33 +52,33 @@ def _forget(root: str) -> None:
         del sys.modules[name]
 
 
-def _run(code: str, calls: list[str], said: io.TextIOWrapper) -> None:
+def _run(code: str, calls: list[str], channel: io.TextIOWrapper) -> None:
     program = types.ModuleType("program")
     sys.modules["program"] = program
     linecache.cache["<program>"] = (len(code), None, code.splitlines(True), "<program>")
     try:
         exec(compile(code, "<program>", "exec"), program.__dict__)
     except BaseException as error:  # noqa: BLE001 - it may raise whatever it likes, SystemExit too
-        _say(said, broken=_told(error))
+        _send(channel, broken=_error_text(error))
         return
     for call in calls:
         try:
             value = repr(eval(compile(call, "<example>", "eval"), program.__dict__))
         except BaseException as error:  # noqa: BLE001 - as above
-            _say(said, value=None, error=_told(error))
+            _send(channel, value=None, error=_error_text(error))
             continue
-        if len(value) > MOST_CHARS:
-            _say(said, value=None, error=f"its value has {len(value)} characters, more than {MOST_CHARS}")
+        if len(value) > MAX_CHARS:
+            _send(channel, value=None, error=f"its value has {len(value)} characters, more than {MAX_CHARS}")
         else:
-            _say(said, value=value, error="")
+            _send(channel, value=value, error="")
 
 
-def _told(error: BaseException) -> str:
+def _error_text(error: BaseException) -> str:
     try:
         text = f"{type(error).__name__}: {error}"
     except BaseException:  # noqa: BLE001 - its `__str__` is the program's too
         text = type(error).__name__
-    return text[:MOST_CHARS].removesuffix(": ")
+    return text[:MAX_CHARS].removesuffix(": ")
 
 
 def _flush() -> None:
@@ -89,5 +89,5 @@ def _flush() -> None:
         return
 
 
-def _say(said: io.TextIOWrapper, **what: Any) -> None:
-    said.write(json.dumps(what) + "\n")
+def _send(channel: io.TextIOWrapper, **what: Any) -> None:
+    channel.write(json.dumps(what) + "\n")

@@ -33,13 +33,13 @@ from pathlib import Path
 from typing import Any
 
 import actors
-from actors.tools.sandbox.child import MOST_CHARS
+from actors.tools.sandbox.child import MAX_CHARS
 from actors.tools.sandbox.settings import SandboxSettings
 from orchestration.errors import InvalidRequest
 
 _ROOT = str(Path(actors.__file__).parent.parent)
 _START = f"import sys; sys.path.insert(0, {_ROOT!r}); from actors.tools.sandbox.child import main; main()"
-_LINE_BYTES = 8 * MOST_CHARS
+_LINE_BYTES = 8 * MAX_CHARS
 _REASON_CHARS = 500
 _CHUNK = 4_096
 
@@ -159,14 +159,14 @@ class Sandbox:
         calls: int,
     ) -> None:
         """Read what the process reports. The program could write there too: it is limited and validated."""
-        rest, most = b"", _LINE_BYTES * (calls + 4)
+        rest, max_bytes = b"", _LINE_BYTES * (calls + 4)
         total = 0
         while chunk := await stream.read(_CHUNK):
             total += len(chunk)
             *whole, rest = (rest + chunk).split(b"\n")
             with suppress(ValueError, RecursionError):
                 collected.lines += [line for line in map(json.loads, whole) if isinstance(line, dict)]
-            if total > most:
+            if total > max_bytes:
                 collected.trouble = "reported more than its calls can give"
                 _kill(process)
                 return
@@ -204,10 +204,10 @@ class Sandbox:
 
 
 def _outcome(line: dict[str, Any]) -> CallResult:
-    value, error = line.get("value"), str(line.get("error", ""))[:MOST_CHARS]
+    value, error = line.get("value"), str(line.get("error", ""))[:MAX_CHARS]
     if not isinstance(value, str):
         return CallResult(error=error or "it gave no value")
-    return CallResult(value=value[:MOST_CHARS], error=error)
+    return CallResult(value=value[:MAX_CHARS], error=error)
 
 
 def _kill(process: asyncio.subprocess.Process) -> None:

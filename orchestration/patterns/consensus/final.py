@@ -18,10 +18,10 @@ _SAME = {"yeah": "yes", "yep": "yes", "nope": "no"}
 _WRAPPED = re.compile(r"\\(?:text|textbf|mathrm|mathbf|boxed)\s*\{([^{}]*)\}")
 
 
-def final_answer(text: str, *, least: float = NAMED) -> str | None:
-    """The text's last answer that is named with a strength of at least `least`: in a JSON field, a box, a
-    tag, after `The answer is`; None where nothing is named so."""
-    found = _final(window(text), least)
+def final_answer(text: str, *, min_strength: float = NAMED) -> str | None:
+    """The last answer that the text names with at least the strength `min_strength`: in a JSON field, a box,
+    a tag, or after `The answer is`. None where it names none."""
+    found = _final(window(text), min_strength)
     return None if found is None else found.wording
 
 
@@ -38,8 +38,8 @@ def final_lines(text: str) -> str | None:
     )
 
 
-def _final(text: str, least: float = NAMED) -> Statement | None:
-    named = [each for each in statements(text) if each.strength >= least]
+def _final(text: str, min_strength: float = NAMED) -> Statement | None:
+    named = [each for each in statements(text) if each.strength >= min_strength]
     return named[-1] if named else None
 
 

@@ -111,7 +111,7 @@ def _mostly(values: Iterable[bool]) -> bool:
 def _ending(answer: str) -> AnswerKind | None:
     """The kind of an answer's final statement: a number, a formula, or anything else; None where it has
     none."""
-    wording = final_answer(answer, least=EXPLICIT)
+    wording = final_answer(answer, min_strength=EXPLICIT)
     if wording is None:
         wording = answer if len(answer.split()) <= SHORT_WORDS else None
     if wording is None:
@@ -159,5 +159,7 @@ def key_of(kind: AnswerKind, answer: str, question: str, guide: GuidedDecoding |
 def cut_short(kind: AnswerKind, answer: str, *, whole: bool) -> bool:
     """Whether an answer ran out of tokens before it came to its number or option."""
     return (
-        not whole and kind in (*_VALUES, AnswerKind.CHOICE) and final_answer(answer, least=EXPLICIT) is None
+        not whole
+        and kind in (*_VALUES, AnswerKind.CHOICE)
+        and final_answer(answer, min_strength=EXPLICIT) is None
     )

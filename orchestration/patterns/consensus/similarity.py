@@ -83,9 +83,9 @@ def similarity_matrix(
     two statements has a negation, or their numbers or names differ, the similarity is 0. Where one contains
     the other, a short answer, it is 1."""
     count = len(texts)
-    made = np.eye(count)
+    matrix = np.eye(count)
     if count < 2:
-        return made
+        return matrix
     close = np.asarray(vectors, dtype=float) if vectors is not None else None
     claims = [_claim(text) for text in texts]
     for one in range(count):
@@ -98,8 +98,8 @@ def similarity_matrix(
                 value = float(close[one] @ close[other])
             else:
                 value = _overlap(claims[one].words, claims[other].words)
-            made[one, other] = made[other, one] = value
-    return made
+            matrix[one, other] = matrix[other, one] = value
+    return matrix
 
 
 def clusters(alike: Matrix, threshold: float) -> list[list[int]]:
@@ -113,9 +113,9 @@ def clusters(alike: Matrix, threshold: float) -> list[list[int]]:
         best: tuple[float, int, int] | None = None
         for one in range(len(groups)):
             for other in range(one + 1, len(groups)):
-                least = float(alike[np.ix_(groups[one], groups[other])].min())
-                if least >= threshold and (best is None or least > best[0]):
-                    best = (least, one, other)
+                lowest = float(alike[np.ix_(groups[one], groups[other])].min())
+                if lowest >= threshold and (best is None or lowest > best[0]):
+                    best = (lowest, one, other)
         if best is None:
             return groups
         _, one, other = best

@@ -213,16 +213,16 @@ def _marked(text: str, *, a_line: bool) -> Iterator[Statement]:
         ):  # the field of some JSON
             continue
         lead = _LEAD.search(text, begin, start)
-        said_before = lead[0].lower() if lead else ""
+        introduction = lead[0].lower() if lead else ""
         words = len(match["gap"].split())
         strength = 0.9 if words <= 3 else 0.8 if words <= 8 else 0.6
-        if _ASIDE.match(match["gap"]) and not said_before:
+        if _ASIDE.match(match["gap"]) and not introduction:
             strength = 0.6
-        if "final" in said_before:
+        if "final" in introduction:
             strength = 0.93
         if _WEAK.fullmatch(match["noun"]):
             strength -= 0.05
-        places[match.end()] = lead.start() if lead else start, strength, "final" not in said_before
+        places[match.end()] = lead.start() if lead else start, strength, "final" not in introduction
     others = ((_EASTERN, 0.9), (_LINE, 0.9), (_HASHES, 0.92), *(((_A_LINE, 0.9),) if a_line else ()))
     for pattern, strength in others:
         for match in [*pattern.finditer(text)][-_MAX_PLACES:]:

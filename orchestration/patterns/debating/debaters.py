@@ -74,7 +74,7 @@ def choose_debaters(
     assigned = [names[at % len(names)] for at in range(len(voters))]
     kinds = [(voter.model, role) for voter, role in zip(voters, assigned, strict=True)]
     bounds = (context.limits.specialist_tokens, run.sampling.max_tokens)  # what one says may be the answer
-    most = min((bound for bound in bounds if bound), default=None)
+    max_tokens = min((bound for bound in bounds if bound), default=None)
     found = []
     for voter, role in zip(voters, assigned, strict=True):
         seed = run.sampling.seed
@@ -84,7 +84,7 @@ def choose_debaters(
             model=voter.model,
             weight=voter.weight,
             sampling=Sampling(
-                max_tokens=most,
+                max_tokens=max_tokens,
                 seed=None if seed is None else seed + voter.number - 1,
                 temperature=temperature if again else None,
             ),

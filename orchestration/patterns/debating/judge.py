@@ -17,7 +17,7 @@ from orchestration.patterns.clipping import clip, truncate
 from orchestration.patterns.consensus import AnswerKind, asked_kind
 from orchestration.patterns.debating.debaters import Debater
 from orchestration.patterns.debating.rounds import DebateRounds
-from orchestration.patterns.prompt_texts import DEBATED_HEAD, KEEP_TO_MOST_HOLD
+from orchestration.patterns.prompt_texts import DEBATED_HEAD, FOLLOW_DEBATERS
 from orchestration.patterns.run_context import RunContext
 from orchestration.patterns.voting.voters import with_instructions
 
@@ -97,7 +97,7 @@ class Judge:
             over=self.ended or "",
         )
         if rounds.count.kind is not AnswerKind.TEXT:  # no synthesis will follow
-            self.context.budget.keeps = False
+            self.context.budget.has_reserve = False
         changed = f", {rounds.changes} changed their mind" if number > 1 else ""
         over = f"; over: {self.ended}" if self.ended else ""
         await self.context.progress(
@@ -164,8 +164,8 @@ class Judge:
             "flips": [flip.describe() for flip in evidence.flips],
             "flipped": evidence.flipped,
             "first_round_stands": evidence.refused,
-            "voices": await self._voices(),
-            "critiques": {"asked": rounds.critiques_asked, "usable": rounds.critiques_usable},
+            "voices": await self._voters(),
+            "critiques": {"asked": rounds.critiques_requested, "usable": rounds.critiques_usable},
             "dropped": [
                 {"debater": debater.number, "round": number, "reason": why}
                 for debater, number, why in rounds.dropped
@@ -193,7 +193,7 @@ class Judge:
                 f"{weights}"
             )
 
-    async def _voices(self) -> list[dict[str, Any]]:
+    async def _voters(self) -> list[dict[str, Any]]:
         """The answers of the first round: `group` 0 is the debate's answer, other answers are numbered from
         1, None could not be counted."""
         rounds = self.rounds
@@ -242,7 +242,7 @@ class Judge:
     def _request(self) -> str:
         rounds = self.rounds
         texts = "\n".join(f"- {text}" for text in rounds.summary(3 * self.context.limits.passed_tokens))
-        return f"{rounds.conversation}\n\n{DEBATED_HEAD}\n{texts}\n\n{KEEP_TO_MOST_HOLD}"
+        return f"{rounds.conversation}\n\n{DEBATED_HEAD}\n{texts}\n\n{FOLLOW_DEBATERS}"
 
     async def _synthesis(self, on_delta: Callable[[TextDelta], None]) -> StepResult:
         """Raises the errors of a step."""
@@ -250,7 +250,7 @@ class Judge:
         messages = (*rounds.conversation.system(), ChatMessage(role="user", content=self._request()))
         if run.guide is None:
             messages = with_instructions(messages, asked_kind(rounds.pool.question), think=False)
-        self.context.budget.keeps = False
+        self.context.budget.has_reserve = False
         return await self.context.ask(
             self._agent,
             messages,

@@ -59,7 +59,7 @@ class DebateRounds:
         """Dropped debaters, each with the round and the reason."""
         self.errors: list[OrchestraError] = []
         self.count = VoteCount(AnswerKind.TEXT, ())
-        self.critiques_asked = self.critiques_usable = 0
+        self.critiques_requested = self.critiques_usable = 0
         self.is_out_of_budget = False
         """Whether the budget was too small for a step."""
         self.conversation = Conversation.of(context.run.messages, context.limits)
@@ -183,7 +183,7 @@ class DebateRounds:
 
     async def _criticise(self, debater: Debater, own: str, others: str, name: str) -> Critique | None:
         """A debater's critique; None where its form is invalid: the improved answer does without."""
-        self.critiques_asked += 1
+        self.critiques_requested += 1
         sampling = Sampling(max_tokens=self.context.limits.verdict_tokens, seed=debater.voter.sampling.seed)
         messages = critique_request(str(self.conversation), own, others)
         try:

@@ -51,8 +51,8 @@ class Planner:
                 continue
             except InvalidPlan as error:
                 await self.context.progress(f"the plan is not usable: {error}")
-                most = SHOWN_TOKENS if self.context.is_small() else self.context.limits.plan_tokens
-                messages = (*messages, *_correction(clip(text, most), clip(str(error), most)))
+                max_tokens = SHOWN_TOKENS if self.context.is_small() else self.context.limits.plan_tokens
+                messages = (*messages, *_correction(clip(text, max_tokens), clip(str(error), max_tokens)))
                 continue
             await self._publish(name, graph, self.form)
             return replace(graph, step=name)

@@ -98,12 +98,12 @@ def title(result: TaskResult) -> str:
 def timing_report(results: Collection[TaskResult]) -> dict[str, Any]:
     """All tasks with their times in seconds, and the wall time beside the critical path, than which no
     schedule is faster. The time of a task includes waiting for a node, tools, and a second attempt."""
-    begun = [result for result in results if result.attempts]
+    started = [result for result in results if result.attempts]
     path, critical_s = critical_path(
-        [result.task for result in begun], {result.task.id: result.seconds for result in begun}
+        [result.task for result in started], {result.task.id: result.seconds for result in started}
     )
-    ended = max((result.ended for result in begun), default=0.0)
-    wall_s = ended - min((result.started for result in begun), default=0.0)
+    ended = max((result.ended for result in started), default=0.0)
+    wall_s = ended - min((result.started for result in started), default=0.0)
     return {
         "tasks": [result.describe() for result in results],
         "critical_path": path,

@@ -204,8 +204,8 @@ class TaskExecutor:
         """The question, the results of the task's inputs, and the task."""
         inputs = [results[each] for each in task.inputs]
         for each in inputs:
-            most = self.tokens // len(inputs)
-            await self.context.clipped(f"the result of {each.task.step}", each.text, most)
+            max_tokens = self.tokens // len(inputs)
+            await self.context.clipped(f"the result of {each.task.step}", each.text, max_tokens)
         found = results_text(inputs, self.tokens)
         earlier = f"\n\n{FOUND_HEAD}\n{found}" if found else ""
         return f"{self.question}{earlier}\n\nYour task: {task.task}"

@@ -80,7 +80,7 @@ class AnswerPool:
         self.unclear = []
         keyed = kind is not AnswerKind.TEXT
         numbers = sorted(counted if kind not in _VALUES else self.answers)
-        votes = [self._ballot(kind, number) for number in numbers]
+        votes = [self._vote(kind, number) for number in numbers]
         votes = [vote for vote in votes if not keyed or vote.key is not None]
         if kind is AnswerKind.CODE and guide is None:
             votes = [await self._tested(vote) for vote in votes]
@@ -113,9 +113,7 @@ class AnswerPool:
     async def count_texts(self) -> VoteCount:
         """The count where no answer is valid: the texts are compared all the same."""
         numbers = [number for number, answer in self._sorted() if answer.text.strip()] or [*self.answers]
-        return await self._count(
-            AnswerKind.TEXT, [self._ballot(AnswerKind.TEXT, number) for number in numbers]
-        )
+        return await self._count(AnswerKind.TEXT, [self._vote(AnswerKind.TEXT, number) for number in numbers])
 
     async def agree(self, kind: AnswerKind, one: str, other: str) -> bool:
         """Whether two answers to the question are the same. Programs that were tested are the same where
@@ -145,7 +143,7 @@ class AnswerPool:
     def _sorted(self) -> list[tuple[int, StepResult]]:
         return sorted(self.answers.items())
 
-    def _ballot(self, kind: AnswerKind, number: int) -> Vote:
+    def _vote(self, kind: AnswerKind, number: int) -> Vote:
         answer, voter = self.answers[number], self._voters[number]
         key = self._extracted.get(number)
         if key is None and kind is not AnswerKind.TEXT and not self._is_no_answer(kind, answer):

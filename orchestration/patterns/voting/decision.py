@@ -129,8 +129,8 @@ class PanelDecision:
 
         return bisect_left(range(len(waiting)), True, key=decides)
 
-    def _decides(self, seen: LeadForecast) -> bool:
-        return seen.proven and seen.probability >= self.confidence - ROUNDING
+    def _decides(self, forecast: LeadForecast) -> bool:
+        return forecast.proven and forecast.probability >= self.confidence - ROUNDING
 
     def _prefers(self, voters: Sequence[int]) -> bool:
         return self.preferred is not None and self.preferred.number in voters
@@ -141,5 +141,7 @@ class PanelDecision:
     def _waits_for_best(self, count: VoteCount, pending: Sequence[Voter]) -> bool:
         """Whether a pending voter that is not late is trusted more than all that have voted."""
         voted = [voter for group in count.groups for voter in group.voters]
-        most = max((self._trust.weight(model) for model in self._pool.models_of(voted)), default=0.0)
-        return any(voter.weight > most + ROUNDING and self._waits_for(voter, pending) for voter in pending)
+        heaviest = max((self._trust.weight(model) for model in self._pool.models_of(voted)), default=0.0)
+        return any(
+            voter.weight > heaviest + ROUNDING and self._waits_for(voter, pending) for voter in pending
+        )

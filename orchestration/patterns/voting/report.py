@@ -110,10 +110,10 @@ class VoteReporter:
         if counted == 1 and len(pool.answers) + len(self.failures) > 1:
             await self.context.warn("one voice alone could be counted: its answer was compared with no other")
         elif counted > 1 and len(count.groups) == counted:
-            best, taken = by_number[count.groups[0].representative], ""
+            best, which = by_number[count.groups[0].representative], ""
             if count.groups[0].weight > count.groups[1].weight:
-                taken = f"; the answer of {best}, whose vote weighs most, was taken"
-            await self.context.warn(f"no two of {counted} voices agree{taken}")
+                which = f"; the answer of {best}, whose vote weighs most, was taken"
+            await self.context.warn(f"no two of {counted} voices agree{which}")
         elif len(count.groups) > 1:
             others = "; ".join(f"“{_quoted(count.kind, group, pool)}”" for group in count.groups[1:])
             first, why = count.groups[0], ""

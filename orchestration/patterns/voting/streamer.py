@@ -14,7 +14,7 @@ from orchestration.patterns.caller_text import CallerText
 from orchestration.patterns.clipping import clip
 from orchestration.patterns.consensus import AnswerGroup, AnswerKind, VoteCount
 from orchestration.patterns.conversation import Conversation
-from orchestration.patterns.prompt_texts import AGREED_HEAD, KEEP_TO_MOST_AGREE
+from orchestration.patterns.prompt_texts import AGREED_HEAD, FOLLOW_MAJORITY
 from orchestration.patterns.run_context import COORDINATOR, RunContext
 
 
@@ -103,14 +103,11 @@ class VoteStreamer:
             for group in count.groups
         ]
         others = "\n\n".join(f"Another answer:\n{text}" for text in texts[1:])
-        request = f"{conversation}\n\n{AGREED_HEAD}\n{texts[0]}\n\n{others}\n\n{KEEP_TO_MOST_AGREE}"
+        request = f"{conversation}\n\n{AGREED_HEAD}\n{texts[0]}\n\n{others}\n\n{FOLLOW_MAJORITY}"
         messages = (*conversation.system(), ChatMessage(role="user", content=request))
-        answered, sampling = (
-            [answers[group.representative] for group in count.groups],
-            run.sampling,
-        )
+        answered, sampling = [answers[group.representative] for group in count.groups], run.sampling
         repair = AnswerRepair(
-            asked=request,
+            question=request,
             caller=CallerText(run.messages, also=[answer.text for answer in answered]),
             agent=COORDINATOR,
             messages=messages,

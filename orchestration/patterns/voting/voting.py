@@ -24,8 +24,8 @@ _JSON = re.compile(r"\bJSON\b|```json", re.IGNORECASE)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VotePatience:
-    """How long a vote waits for one voter. Others are asked instead of a late voter; a lost one is no longer
-    waited for, even where its vote would decide."""
+    """How long a vote waits for one voter. Others are asked instead of a late voter. The vote goes on without
+    one that timed out, even where its answer would decide."""
 
     late_factor: float = 5.0
     min_late_s: float = 5.0
@@ -33,17 +33,18 @@ class VotePatience:
     `min_late_s`."""
     alone_s: float = 60.0
     """The same where no other has answered."""
-    lost_factor: float = 4.0
-    min_lost_s: float = 30.0
-    """A voter is lost after `lost_factor` times the seconds after which it is late, at least `min_lost_s`."""
+    timeout_factor: float = 4.0
+    min_timeout_s: float = 30.0
+    """A voter times out after `timeout_factor` times the seconds after which it is late, and not before
+    `min_timeout_s`."""
 
     def late_s(self, others: Sequence[float]) -> float:
         """Seconds after which a voter without known times is late, by the seconds of the other answers."""
         return self.late_factor * max(others) + self.min_late_s if others else self.alone_s
 
-    def lost_s(self, late_s: float) -> float:
-        """Seconds after which a voter is lost that is late after `late_s`."""
-        return max(self.min_lost_s, self.lost_factor * late_s)
+    def timeout_s(self, late_s: float) -> float:
+        """Seconds after which a voter times out that is late after `late_s`."""
+        return max(self.min_timeout_s, self.timeout_factor * late_s)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,8 +90,8 @@ class Voting:
             order, self._ask_voter, max_parallel=rules.max_parallel, affords=self._affords
         )
         self._first_error: OrchestraError | None = None
-        self._lost: dict[int, float] = {}
-        """Voters that are no longer waited for, with the seconds that they took."""
+        self._timed_out: dict[int, float] = {}
+        """The voters that timed out, with the seconds that they had."""
         self._late: set[int] = set()
         """Voters that have taken longer than they ever did."""
         self._waits_for_end = context.run.guide is not None or any(
@@ -99,14 +100,14 @@ class Voting:
         """Whether a program reads the answer, so that no text may be streamed that is corrected later."""
         models = [voter.model or "" for voter in voters]
         self._audited = rules.early and not samples and context.trust.needs_audit(models)
-        """Whether all voters are heard, to check the record of early ends."""
+        """Whether the vote waits for all voters, to check how often an early end would have been right."""
         self._starts_all = samples or self._audited or not (rules.early and rules.cascade)
         """Whether all voters start at once."""
 
     async def perform(self) -> AsyncGenerator[TextDelta | StepResult, None]:
         """Stream the answer, and a correction where it was streamed too soon. Raises the first error when no
         voter answers."""
-        self.context.budget.keeps = self.rules.synthesis
+        self.context.budget.has_reserve = self.rules.synthesis
         count = VoteCount(AnswerKind.TEXT, ())
         async with self.samples:
             while True:
@@ -125,9 +126,9 @@ class Voting:
                         async for part in parts:
                             yield part
         for voter in self.samples.stopped:
-            if voter.number in self._lost:
-                took = self._lost[voter.number]
-                await self.context.warn(f"went on without {voter}: no answer after {took:.0f} s")
+            if voter.number in self._timed_out:
+                seconds = self._timed_out[voter.number]
+                await self.context.warn(f"went on without {voter}: no answer after {seconds:.0f} s")
         if not self.pool.answers:
             assert self._first_error is not None
             raise self._first_error
@@ -156,8 +157,8 @@ class Voting:
     def _affords(self, voters: int) -> bool:
         """Whether the tokens that are left allow so many voters to write their maximum at once. Fewer at once
         means that more can vote, since what one leaves is available to the next."""
-        most = self.context.run.sampling.max_tokens or self.context.limits.final_tokens
-        return self.context.budget.affords(voters, self.messages, COORDINATOR, most)
+        max_tokens = self.context.run.sampling.max_tokens or self.context.limits.final_tokens
+        return self.context.budget.affords(voters, self.messages, COORDINATOR, max_tokens)
 
     def _start(self, count: VoteCount) -> None:
         """Start the voters that the decision wants, and at least one where none is running."""
@@ -177,23 +178,25 @@ class Voting:
     def _mark_late(self) -> None:
         """Note the voters that take longer than they ever did, so that others are asked instead."""
         timed = self._timed()
-        self._lost = {voter.number: took for voter, took, (_, lost) in timed if took >= lost}
-        self._late = {voter.number for voter, took, (late, _) in timed if took >= late}
+        self._timed_out = {
+            voter.number: seconds for voter, seconds, (_, timeout) in timed if seconds >= timeout
+        }
+        self._late = {voter.number for voter, seconds, (late, _) in timed if seconds >= late}
         if self._panel is not None:
             self._panel.late = self._late
 
     def _patience_s(self) -> float | None:
-        """Seconds until the next voter is late or lost; None where every running voter is known to be."""
+        """Seconds until the next voter is late or times out; None where all running voters are or have."""
         waits = [
-            max(0.0, at - took)
-            for voter, took, times in self._timed()
-            for at, known in zip(times, (self._late, self._lost), strict=True)
+            max(0.0, at - seconds)
+            for voter, seconds, times in self._timed()
+            for at, known in zip(times, (self._late, self._timed_out), strict=True)
             if voter.number not in known
         ]
         return min(waits, default=None)
 
     def _timed(self) -> list[tuple[Voter, float, tuple[float, float]]]:
-        """Each running voter with its seconds so far, and the seconds after which it is late and lost."""
+        """Each running voter, its seconds so far, and the seconds after which it is late and times out."""
         if not self.rules.early:
             return []
         kind, lengths = self.context.facts.question_kind, self.context.facts.lengths
@@ -202,7 +205,7 @@ class Voting:
         found = []
         for voter in self.samples.running:
             slowest = lengths.late_after_s(kind, voter.model or "") or patience.late_s(others)
-            times = slowest, patience.lost_s(slowest)
+            times = slowest, patience.timeout_s(slowest)
             found.append((voter, self.samples.seconds(voter), times))
         return found
 
@@ -229,7 +232,7 @@ class Voting:
 
     def _ends_early(self, count: VoteCount) -> bool:
         pending = self.samples.pending
-        if pending and all(voter.number in self._lost for voter in pending):
+        if pending and all(voter.number in self._timed_out for voter in pending):
             return True
         if not self.rules.early or (self._audited and not self._are_late(pending)):
             return False

@@ -104,7 +104,7 @@ async def test_what_is_kept_of_runs_is_bounded_and_the_oldest_is_forgotten_first
     async with coordinator(nats.url) as (theirs, history):
         history.max_bytes = 2_500
         for number in range(4):
-            run = RunEventPublisher(theirs, f"b.{number}", max_kept_bytes=1_000)
+            run = RunEventPublisher(theirs, f"b.{number}", max_bytes=1_000)
             history.begin(run)
             for at in range(100):
                 run.add("vote", {"number": at})

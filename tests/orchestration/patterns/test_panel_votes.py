@@ -169,7 +169,7 @@ async def test_a_voter_that_hangs_does_not_hold_a_vote_that_it_would_decide(
     ask = Paced(saying("7", "8", "8"), mute={"voice 3": 1})
     context = panel(ask, known(learns=True, audit=True), models=models)
     context.facts = replace(context.facts, lengths=Quick())
-    parts, answer = await play(impatient(models, VotePatience(min_lost_s=0.05)), context)
+    parts, answer = await play(impatient(models, VotePatience(min_timeout_s=0.05)), context)
     report = context.report["ensemble"]
     assert (parts, answer.text, ask.stopped) == (["7"], "7", ["voice 3"])
     assert report["voices"][2]["stopped"]
@@ -191,7 +191,7 @@ async def test_a_voter_that_is_lost_just_after_the_look_at_the_clock_does_not_ho
     ask = Paced(saying("7", "8", "8"), mute={"voice 3": 1})
     context = panel(ask, known(learns=True, audit=True), models=MODELS[:3])
     context.facts = replace(context.facts, lengths=Quick())
-    _, answer = await play(impatient(MODELS[:3], VotePatience(min_lost_s=0.085)), context)
+    _, answer = await play(impatient(MODELS[:3], VotePatience(min_timeout_s=0.085)), context)
     assert (answer.text, ask.stopped) == ("7", ["voice 3"])
 
 
