@@ -1,4 +1,4 @@
-"""Conversations for models that take no system message, or no two turns of one role in a row."""
+"""Adapts conversations to models that accept no system message, or no two messages of one role in a row."""
 
 from __future__ import annotations
 
@@ -8,22 +8,22 @@ from dataclasses import dataclass, replace
 from orchestration.messages import ChatMessage
 
 _OPENING = ChatMessage(role="user", content="Begin.")
-"""Said before an assistant's turn that comes first, where the roles must alternate."""
+"""Inserted before an assistant's message that comes first, if roles must alternate."""
 _BETWEEN = "\n\n"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChatRoles:
-    """What a model's template takes: a `system` message first, and `repeats` of a role."""
+    """What a model's template accepts: a `system` message first, and `repeats` of a role."""
 
     system: bool = True
     repeats: bool = True
 
     def fit(self, messages: Sequence[ChatMessage]) -> tuple[ChatMessage, ...]:
-        """The conversation as the model takes it, with every word that is in it.
+        """The conversation in the form that the model accepts, with its whole text.
 
-        Without `system`, instructions go before the text of the first user's turn. Without `repeats`, turns
-        of one role become one turn, and a later system message becomes the user's.
+        Without `system`, instructions go before the text of the first user message. Without `repeats`,
+        consecutive messages of one role are joined, and a later system message becomes the user's.
         """
         if self.system and self.repeats:
             return tuple(messages)
@@ -39,8 +39,8 @@ class ChatRoles:
         return (*instructions, *turns)
 
     def alternative(self, *, repeats: bool, messages: Sequence[ChatMessage]) -> ChatRoles | None:
-        """What the model may take instead, after it refused `messages` in this form: because roles repeat,
-        or because of a system message. None where that changes nothing."""
+        """The next form to try after the model refused `messages` in this form, because roles repeat
+        (`repeats`) or because of a system message. None if no other form differs."""
         strictest = ChatRoles(system=False, repeats=False)
         tries = (replace(self, repeats=False) if repeats else replace(self, system=False), strictest)
         refused = self.fit(messages)
@@ -52,14 +52,16 @@ def _of_user(message: ChatMessage) -> ChatMessage:
 
 
 def _before(instruction: ChatMessage, turns: Sequence[ChatMessage]) -> Iterable[ChatMessage]:
-    """The turns with what is `instruction` in the first one, which becomes the user's where it is not."""
+    """The messages with `instruction` at the start of the first one, if that is the user's, else before it as
+    the user's own."""
     if turns and turns[0].role == "user":
         return (_joined((instruction, turns[0])), *turns[1:])
     return (instruction, *turns)
 
 
 def _alternating(turns: Iterable[ChatMessage]) -> Iterable[ChatMessage]:
-    """Turns of one role as one, the user's first. Calls and their results stay apart."""
+    """Consecutive messages of one role joined, the user's first. Tool calls and their results stay
+    separate."""
     run: list[ChatMessage] = []
     for number, turn in enumerate(turns):
         if not number and turn.role == "assistant":
@@ -73,7 +75,7 @@ def _alternating(turns: Iterable[ChatMessage]) -> Iterable[ChatMessage]:
 
 
 def _joined(turns: Iterable[ChatMessage]) -> ChatMessage:
-    """One turn of the role, and with the fields, of the last."""
+    """One message with the role and the fields of the last."""
     turns = tuple(turns)
     if len(turns) == 1:
         return turns[0]

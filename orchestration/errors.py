@@ -70,7 +70,7 @@ class OrchestraError(Exception):
 
 
 def _sendable(message: str) -> str:
-    """The message as it fits into any answer; halves of characters, which cannot be sent, become `?`."""
+    """The message as it fits into any answer; lone surrogates, which cannot be encoded, become `?`."""
     if len(message) > MAX_MESSAGE:
         message = f"{message[:MAX_MESSAGE]}… ({len(message) - MAX_MESSAGE} more characters)"
     return message if message.isascii() else message.encode(errors="replace").decode()
@@ -109,7 +109,7 @@ class NotRecorded(InvalidRequest):
 
 
 class UnknownModel(OrchestraError):
-    """No node serves a model of this name, and none did lately."""
+    """No node has ever served the model."""
 
     status = 404
     code = "unknown_model"
@@ -240,7 +240,7 @@ class CannotContinue(Unavailable):
 
 
 class ShuttingDown(Unavailable):
-    """The process that worked on the request was stopped before it finished."""
+    """The process that worked on it was stopped before it finished."""
 
     code = "shutting_down"
 
@@ -270,7 +270,7 @@ class InternalError(OrchestraError):
 
 
 SERVER_LIMITS = (RateLimited, ServerBusy)
-"""A server asks to be left alone for a while: nothing is wrong with the request or with the node."""
+"""A server refuses work for a while: neither the request nor the node is at fault."""
 
 
 def _classes(root: type[OrchestraError]) -> dict[str, type[OrchestraError]]:
@@ -294,10 +294,10 @@ _BY_STATUS: dict[int, type[OrchestraError]] = {
 
 
 def from_body(body: ErrorBody) -> OrchestraError:
-    """The error that `OrchestraError.body` described.
+    """The error that `OrchestraError.body` has described.
 
-    A code that is not in the tree above (of another package, or of a later version) becomes the general
-    error of its status, so that it is still refused, retried and reported as what it is.
+    A code that is not in the tree above (of another package, or of a later version) becomes the general error
+    of its status, so it is still refused, retried and reported correctly.
     """
     kind = _BY_CODE.get(body.code) or _BY_STATUS.get(body.status, InternalError)
     return kind(body.message, param=body.param, retry_after_s=body.retry_after_s)

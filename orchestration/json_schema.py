@@ -1,4 +1,4 @@
-"""JSON schemas that callers send: moved into another schema, and checked for references without an end."""
+"""JSON schemas of clients: moved into another schema, and checked for endless references."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from urllib.parse import quote, unquote
 from orchestration.errors import InvalidGuide
 
 MAX_DEPTH = 64
-"""Levels of a schema. Deeper ones are refused before anything walks them."""
+"""Maximum nesting of a schema; a deeper one is refused before anything walks it."""
 
 Schema = dict[str, Any]
 
@@ -39,8 +39,8 @@ _IDENTITY = ("$id", "id", "$anchor", "$dynamicAnchor", "$recursiveAnchor", "$sch
 def relocate(schema: Schema, place: str) -> Schema:
     """The schema with its references rewritten for its new place, a JSON pointer such as `#/$defs/tool`.
 
-    `$ref: "#"` and pointers are put below the place; `$id`, `$anchor` and their like, which mean something
-    at the root alone, are resolved and removed. Raises `InvalidGuide` for a reference to elsewhere.
+    `$ref: "#"` and pointers are prefixed with the place; `$id`, `$anchor` and similar, which have a meaning
+    only at the root, are resolved and removed. Raises `InvalidGuide` for a reference out of the schema.
     """
     targets = _named_targets(schema)
 
@@ -59,13 +59,13 @@ def relocate(schema: Schema, place: str) -> Schema:
 
 
 def resolve_references(schema: Schema) -> Schema:
-    """The schema with every reference as a pointer from its root: see `relocate`."""
+    """The schema with every reference as a pointer from its root; see `relocate`."""
     result = relocate(schema, "#")
     return result | {"$schema": schema["$schema"]} if isinstance(schema.get("$schema"), str) else result
 
 
 def check_references(schema: Schema) -> None:
-    """Raise `InvalidGuide` where a reference leads to nothing, or by references alone back to itself."""
+    """Raise `InvalidGuide` if a reference has no target, or leads back to itself by references alone."""
     for each in subschemas(schema):
         seen: list[str] = []
         at: Any = each
@@ -80,7 +80,7 @@ def check_references(schema: Schema) -> None:
 
 
 def without_patterns(schema: Schema, usable: Callable[[str], bool]) -> tuple[Schema, list[str]]:
-    """The schema less the regular expressions that are not `usable`, and these."""
+    """The schema without the regular expressions that are not `usable`, and those expressions."""
     removed: list[str] = []
 
     def change(each: Schema) -> Schema:
@@ -101,8 +101,8 @@ def without_patterns(schema: Schema, usable: Callable[[str], bool]) -> tuple[Sch
 
 
 def without_free_names(schema: Schema) -> Schema:
-    """The schema less every `propertyNames` that any name meets, as tools write it for records. Where names
-    are listed, which a record with names of an enum has, they become optional properties."""
+    """The schema without each `propertyNames` that accepts any name, as tools write it for records. Names of
+    an enum become optional properties."""
 
     def change(each: Schema) -> Schema:
         names = each.get("propertyNames")
@@ -124,7 +124,7 @@ def without_free_names(schema: Schema) -> Schema:
 
 
 def subschemas(schema: Schema) -> Iterator[Schema]:
-    """The schema and all schemas within it. Raises `InvalidGuide` below `MAX_DEPTH` levels."""
+    """The schema and all schemas in it. Raises `InvalidGuide` below `MAX_DEPTH` levels."""
     pending: list[tuple[Any, int]] = [(schema, 0)]
     while pending:
         each, depth = pending.pop()
@@ -147,7 +147,7 @@ def _inner(schema: Schema) -> Iterator[Any]:
 
 
 def _map_schemas(schema: Any, change: Callable[[Schema], Schema], depth: int = 0) -> Any:
-    """The schema with `change` made to it and to each schema within it."""
+    """The schema with `change` applied to it and to each schema in it."""
     if not isinstance(schema, dict):
         return schema
     if depth > MAX_DEPTH:
@@ -166,7 +166,7 @@ def _map_schemas(schema: Any, change: Callable[[Schema], Schema], depth: int = 0
 
 
 def _named_targets(schema: Schema) -> dict[str, str]:
-    """The pointers (below the root, "" for itself) of what `$id` and anchors name."""
+    """The pointers that `$id` and anchors name, relative to the root ("" is the root itself)."""
     found = {"": ""}
     pending: list[tuple[Any, str]] = [(schema, "")]
     while pending:
@@ -191,7 +191,7 @@ def _named_targets(schema: Schema) -> dict[str, str]:
 
 
 def _pointer(reference: str, targets: dict[str, str]) -> str:
-    """Where a reference leads within its schema: "" for the root, else a pointer that begins with `/`."""
+    """The target of a reference in its schema: "" for the root, else a pointer that begins with `/`."""
     if reference in targets:
         return targets[reference]
     base, _, fragment = reference.partition("#")
@@ -204,7 +204,7 @@ def _pointer(reference: str, targets: dict[str, str]) -> str:
 
 
 def _percent_encode(pointer: str) -> str:
-    """As a part of a URI, which some generators of schemas forget."""
+    """Encode a pointer as part of a URI, which some schema generators omit."""
     return quote(unquote(pointer), safe="/~!$&'()*+,;=:@-._")
 
 

@@ -1,4 +1,4 @@
-"""When to restart a crashed actor, and when to give up. Pure: time and chance come in."""
+"""Decides when to restart a crashed actor, and when to give up. Pure: time and randomness are arguments."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class RestartPolicy:
 
 @dataclass(slots=True)
 class Restarts:
-    """The crashes of one actor within the window."""
+    """The crashes of one actor in the window."""
 
     policy: RestartPolicy
     times: deque[float] = field(default_factory=deque)

@@ -15,7 +15,7 @@ from orchestration.validation import first_problem
 
 
 class RoleSampling(Sampling):
-    """A role's parameters: `Sampling`, with unknown names refused."""
+    """A role's parameters: `Sampling` that refuses unknown names."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -39,12 +39,12 @@ class Role(BaseModel):
     models: tuple[str, ...] = ()
 
     def sampling_of(self, *, small: bool) -> RoleSampling:
-        """The parameters that a model gets where a caller or a pattern says nothing else."""
+        """The parameters for a model when neither the caller nor the pattern sets them."""
         return self.sampling if small else self.set
 
     def before(self, messages: Sequence[ChatMessage], *, small: bool = True) -> tuple[ChatMessage, ...]:
-        """`messages` with the role prompt first. System messages are joined into one, after the role's
-        prompt, since chat templates know one and a shared beginning is computed once."""
+        """`messages` with the role prompt first. System messages are joined into one after the role's prompt,
+        because chat templates accept one, and the common beginning is computed once."""
         prompt = self.prompt if small else self.plain_prompt or self.prompt
         system = [prompt, *(message.content for message in messages if message.role == "system")]
         rest = (message for message in messages if message.role != "system")

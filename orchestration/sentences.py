@@ -1,4 +1,4 @@
-"""Text cut into sentences, for any language that ends them with a mark."""
+"""Splits text into sentences, for any language that ends them with a punctuation mark."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ _END = re.compile(rf"(?<=[.!?…])[\"'”’)\]]*{_ABBREVIATIONS}\s+(?=\S)|(?<=[
 
 
 def sentences(text: str) -> list[str]:
-    """The sentences of `text` in order, without the space around them. A line break alone ends none."""
+    """The sentences of `text` in order, without surrounding space. A single line break does not end a
+    sentence."""
     found: list[str] = []
     start = 0
     for match in _END.finditer(text):

@@ -1,4 +1,4 @@
-"""A node's entry in the registry: leased, renewed, refreshed when the load changes, deleted on leaving."""
+"""Registers a node: its entry has a lease that is renewed, and is rewritten when the load changes."""
 
 from __future__ import annotations
 
@@ -17,19 +17,20 @@ from orchestration.messages import NodeInfo
 log = logging.getLogger(__name__)
 
 REFRESH_S = 0.25
-"""A change of load is told at most this often."""
+"""Minimum time between two writes of the entry, in seconds."""
 SOON_S = 0.05
-"""And so late: not at the moment when a generation that has just begun waits for its first token."""
+"""Delay before a change is written, in seconds, so that the write does not compete with the first token of a
+generation that has just begun."""
 PING_S = 1.0
-"""A live node of the same id answers within this."""
+"""Time for a live node with the same id to answer, in seconds."""
 DEAD_S = 2 * HEARTBEAT_S
-"""One whose connection is gone, and whose lease was not renewed for so long, was killed."""
+"""A node without a connection that has not renewed its lease for this long, in seconds, was killed."""
 _POLL_S = 0.1
 
 
 class NodeRegistration:
-    """Advertises what `describe` says until `leave`. `on_conflict` is called when another node has
-    taken the id, after which this one no longer holds it."""
+    """Publishes the result of `describe` until `leave`. `on_conflict` is called when another node has taken
+    the id; then this node no longer holds it."""
 
     def __init__(
         self, bus: Bus, node_id: str, describe: Callable[[], NodeInfo], on_conflict: Callable[[], None]
@@ -45,11 +46,11 @@ class NodeRegistration:
         self._task: asyncio.Task[None] | None = None
 
     async def claim(self) -> None:
-        """Make sure that no other node has the id; call it before anything is served under it.
+        """Make sure that no other node has the id. Call it before anything is served under it.
 
-        The entry of a node that was killed is taken out, so that a supervisor may start it again at once. One
-        that has a connection and does not answer is waited for until its lease ends. Raises `Conflict` naming
-        the id when a live node has it.
+        The entry of a killed node is deleted, so that a supervisor can restart the node at once. For a node
+        that is connected and does not answer, it waits until the lease expires. Raises `Conflict` with the id
+        when a live node has it.
         """
         entry = await self._bucket.latest(self.node_id)
         if entry.value is None or entry.holder == self._lease.holder:
@@ -57,20 +58,27 @@ class NodeRegistration:
         try:
             await self._bus.request(NodeAddress(self.node_id).ping, timeout=PING_S)
         except NoResponders:
-            log.warning("a node %s was here and its connection is gone; taking its place", self.node_id)
+            log.warning(
+                "node %s has an entry but no connection; replacing it if its lease is not renewed",
+                self.node_id,
+            )
             if await self._stays_unchanged(entry, DEAD_S):
                 await self._delete_entry(entry)
         except DeadlineExceeded:
             limit = LEASE_S + HEARTBEAT_S
-            log.warning("a node %s does not answer; waiting up to %.0f s for its lease", self.node_id, limit)
+            log.warning(
+                "another node %s does not answer; waiting up to %.0f s for its lease to expire",
+                self.node_id,
+                limit,
+            )
             if await self._stays_unchanged(entry, limit):
                 raise self._conflict() from None
         else:
             raise self._conflict()
 
     async def _stays_unchanged(self, entry: Entry, seconds: float) -> bool:
-        """Whether `entry` is as it was after so long; False as soon as it is gone. Raises `Conflict` as soon
-        as it was renewed."""
+        """Whether `entry` is unchanged after `seconds`; False as soon as it is gone. Raises `Conflict` as
+        soon as it is renewed."""
         until = time.monotonic() + seconds
         while time.monotonic() < until:
             present = await self._bucket.latest(self.node_id)
@@ -89,12 +97,12 @@ class NodeRegistration:
 
     def _conflict(self) -> Conflict:
         return Conflict(
-            f"a node {self.node_id!r} is already alive; choose another --id, or wait for its lease to end"
+            f"a node {self.node_id!r} is already alive; choose another --id, or wait until its lease expires"
         )
 
     async def join(self) -> None:
-        """Raises `Conflict` naming the id when a live node has it."""
-        self._load_changed.clear()  # all there is to tell is told now
+        """Publish the entry and keep renewing it. Raises `Conflict` with the id when a live node has it."""
+        self._load_changed.clear()  # the entry written now has all changes
         try:
             await self._lease.hold(self._value())
         except Conflict as error:
@@ -102,26 +110,26 @@ class NodeRegistration:
         self._task = asyncio.get_running_loop().create_task(self._renew())
 
     def notify_change(self) -> None:
-        """The load changed: tell the others soon."""
+        """The load has changed: write the entry soon."""
         self._load_changed.set()
 
     async def refresh(self) -> None:
-        """Say now what `describe` says. Raises what the bus raises; harmless for a node that is not in."""
+        """Write the entry now. Raises the errors of the bus; does nothing before `join` and after `leave`."""
         if self._task is not None:
             async with self._writing:
                 await self._lease.hold(self._value())
 
     async def leave(self) -> None:
-        """Vanish from the registry at once; the lease ends by itself when NATS is away."""
+        """Delete the entry. When NATS is away, the lease expires by itself."""
         if self._task is None:
             return
         task, self._task = self._task, None
-        async with self._writing:  # a renewal on its way would undo the release
+        async with self._writing:  # a concurrent renewal would undo the release
             task.cancel()
             try:
                 await self._lease.release()
             except OrchestraError as error:
-                log.warning("%s could not leave the registry: %s", self._describe().id, error)
+                log.warning("cannot delete the entry of node %s: %s", self._describe().id, error)
 
     def _value(self) -> bytes:
         info = self._describe().model_copy(update={"heartbeat_at": time.time()})
@@ -140,9 +148,9 @@ class NodeRegistration:
                 async with self._writing:
                     await self._lease.hold(self._value())
             except Conflict:
-                log.critical("another node has taken the id %s; this one stops", self._describe().id)
+                log.critical("another node has taken the id %s; this node stops", self._describe().id)
                 self._on_conflict()
                 return
             except OrchestraError as error:
-                log.warning("the lease could not be renewed: %s", error)
+                log.warning("cannot renew the lease: %s", error)
             await asyncio.sleep(REFRESH_S - SOON_S)

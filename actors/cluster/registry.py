@@ -1,4 +1,4 @@
-"""The live nodes: a watched local copy of the bucket `nodes`, so that a request needs no look-up."""
+"""The live nodes: a local copy of the bucket `nodes`, kept up to date, so that requests need no lookup."""
 
 from __future__ import annotations
 
@@ -22,24 +22,24 @@ log = logging.getLogger(__name__)
 
 BUCKET = "nodes"
 LEASE_S = 8.0
-"""The bucket's TTL: an entry not renewed for this long is gone (`nats/streams.yaml` declares it)."""
+"""The bucket's TTL in seconds: an entry that is not renewed for this long is deleted (declared in
+`nats/streams.yaml`)."""
 HEARTBEAT_S = 2.0
 SWEEP_S = 0.5
 KNOWN_MODELS = 10_000
-"""Names remembered after their last node left, to tell "no node now" from "no such model"."""
+"""Maximum number of model names that are remembered, to tell "no node now" from "no such model"."""
 Fallbacks = Mapping[str, Sequence[str]]
 NO_FALLBACKS: Fallbacks = {}
 
 
 class Registry:
-    """An immutable view of the nodes that take work, replaced on every change.
+    """An immutable view of the nodes that take work, replaced on each change.
 
-    Read `nodes` and `cards`; add a callback to `on_change` to hear of joins, leaves and loads, or to
-    `on_node` to hear of which node, with None for one that takes no more work. `on_gone` hears of nodes that
-    have died or stopped, with what ran on them; a node that drains is out of `nodes` before that, and
-    finishes its answers.
+    Read `nodes` and `cards`. Callbacks in `on_change` are called when nodes join, leave or report; those in
+    `on_node` get the node's id and its report, or None when it takes no more work. `on_gone` is called with a
+    node that has died or stopped. A draining node leaves `nodes` before that, and finishes its generations.
 
-    `fallbacks` name the models that answer instead of one that no node serves, best first.
+    `fallbacks` are the models that answer instead of a model that no node serves, best first.
     """
 
     def __init__(
@@ -55,12 +55,12 @@ class Registry:
         self.nodes: dict[str, NodeInfo] = {}
         self.draining: dict[str, NodeInfo] = {}
         self.cards: dict[str, ModelCard] = {}
-        """Models that can be asked for now, by name."""
+        """The models that are served now, by name."""
         self.on_change: list[Callable[[], None]] = []
         self.on_node: list[Callable[[str, NodeInfo | None], None]] = []
         self.on_gone: list[Callable[[str], None]] = []
         self.known: dict[str, ModelCard | None] = {}
-        """Models that were ever served, None for those that this process itself has not seen."""
+        """All models that were ever served; None for those that this process has not seen itself."""
         self._left_at: dict[str, float] = {}
         self._serving: dict[str, dict[str, NodeInfo]] = {}
         self._detector = FailureDetector(bus, lease_s)
@@ -82,8 +82,8 @@ class Registry:
             await self._subscription.unsubscribe()
 
     async def _load_known_models(self) -> None:
-        """The models that were served before this process began: their queues have a consumer for a day. They
-        count as gone since now."""
+        """Remember the models that were served before this process started: their queues have a consumer for
+        a day. They count as gone from now on."""
         try:
             names = await consumer_names(self.bus, GenerationQueue.STREAM, KNOWN_MODELS)
         except OrchestraError as error:
@@ -93,20 +93,20 @@ class Registry:
             try:
                 model = GenerationQueue.of_consumer(name).model
             except ValueError:
-                log.debug("consumer %s is not of Orchestra", name)
+                log.debug("consumer %s does not belong to Orchestra", name)
                 continue
             self.known[model] = None
             self._left_at[model] = time.monotonic()
 
     def card(self, model: str) -> ModelCard | None:
-        """Return the card of the model that answers for `model`: itself, or its first served fallback."""
+        """The card of the model that would answer for `model` now: itself, or its first served fallback."""
         for name in (model, *self.fallbacks.get(model, ())):
             if name in self.cards:
                 return self.cards[name]
         return None
 
     def served_within(self, seconds: float, model: str | None = None) -> bool:
-        """Whether `model`, or with None any, is served now or was within the last so many seconds."""
+        """Whether `model`, or any model with None, is served now or was within the last `seconds`."""
         if model is None:
             return bool(self.cards) or any(self.served_within(seconds, each) for each in self._left_at)
         return model in self.cards or time.monotonic() - self._left_at.get(model, -math.inf) < seconds
@@ -123,7 +123,7 @@ class Registry:
         try:
             info = NodeInfo.model_validate_json(value)
         except ValidationError as error:
-            log.warning("a node's entry under %s cannot be read: %s", subject, error)
+            log.warning("the entry of a node under %s cannot be read: %s", subject, error)
             return
         self._detector.heartbeat(key)
         if info.draining:
@@ -135,7 +135,7 @@ class Registry:
         self._notify()
 
     def _replace(self, key: str, info: NodeInfo | None) -> None:
-        """Put a node into the view, or take it out."""
+        """Add or replace a node in the view, or remove it."""
         before = self.nodes.get(key)
         if info is not None:
             self.nodes = self.nodes | {key: info}
@@ -179,7 +179,7 @@ class Registry:
             call()
 
     async def _server_stalled(self) -> bool:
-        """Whether the server has stood still: what nodes sent it meanwhile is still on its way."""
+        """Whether the server is slow to answer, so that renewals of nodes may still be on their way."""
         started_at = time.monotonic()
         try:
             await self.bus.flush()

@@ -59,11 +59,11 @@ class DispatcherSettings(BaseModel):
     """Maximum generations of each model and priority that wait in this process, so that a free slot is filled
     at once. At most half of the slots."""
     breaker: BreakerSettings = BreakerSettings()
-    """When a node that keeps failing with a model is left alone."""
+    """Stops work to a model on a node that fails repeatedly."""
     hedging: HedgeSettings = HedgeSettings()
-    """When an interactive generation that is late goes to a second node as well."""
+    """Sends a late interactive generation to a second node as well."""
     first_output: FirstOutputSettings = FirstOutputSettings()
-    """When a node without any output of a generation is taken for hung, and another one gets it."""
+    """Moves a generation from a node that gives no output in time."""
     group_hold_s: float = Field(default=5.0, ge=0, le=3600)
     """For nodes whose memory does not hold all requested models: how long a model keeps the memory while
     generations of another model wait, at least the load time of that model. Batch work keeps it an eighth as

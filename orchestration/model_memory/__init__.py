@@ -1,6 +1,6 @@
-"""Which models are in a memory that does not hold all, and whose turn it is.
+"""Decides which models are in a memory that does not hold all of them, and which may start next.
 
-Pure: time comes in as an argument, in seconds on any clock that never goes back.
+Pure: times are arguments, in seconds on any monotonic clock.
 """
 
 from orchestration.model_memory.grouping import Grouping, PendingModel, TimeSlices

@@ -1,12 +1,12 @@
-"""Whose turn it is in a memory that does not hold all the models it offers.
+"""Decides which models may start on nodes whose memory does not hold all their models.
 
-Generations of the model that is in memory go on while others wait for theirs, so that models are not swapped
-for every request; a group holds its place for a bounded time, then makes room for who has waited longest.
-That is batching by set-up time with a limit, as for machines that must be refitted between kinds of work. A
-group whose work has just run out keeps its place a moment longer, since whoever asked it may ask again at
-once (anticipatory scheduling: Iyer and Druschel, 2001).
+Generations of a loaded model continue while other models wait, so that models are not swapped for each
+request. A model keeps its place for a limited time, then makes room for the model that has waited longest:
+batching with set-up times, as for machines that need refitting between kinds of work. A model whose work has
+just ended keeps its place a little longer, because its client may send the next request at once (anticipatory
+scheduling: Iyer and Druschel, 2001).
 
-Pure: `now` is in seconds on a clock that never goes back.
+Pure: `now` is in seconds on a monotonic clock.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from orchestration.model_memory.memory_view import FAR, MemoryView
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PendingModel:
-    """A model for which generations wait since `since`; the higher the `urgency`, the longer that counts.
+    """A model whose oldest generation has waited since `since`; waiting weighs more with a higher `urgency`.
 
-    `nodes` are those that may run it. `served` says that it is in the memory of one that takes more of it:
-    then it takes a place where nothing runs or waits, and displaces nobody.
+    `nodes` may run it. `served` says that it is in the memory of a node that takes more of it: then it only
+    uses room that no other model needs.
     """
 
     model: str
@@ -35,35 +35,35 @@ class PendingModel:
 
 
 Urgencies = dict[str, float]
-"""Of the models that wait here."""
+"""The urgency of each model that waits at this dispatcher."""
 
 
 class TimeSlices(NamedTuple):
-    """By node the models that may start there now. All may change by itself at `until`."""
+    """The models that may start now, by node. The result is valid until `until`."""
 
     open: dict[str, set[str]]
     until: float
 
 
 class Grouping:
-    """All nodes whose memory does not hold what they offer; the others are none of its business.
+    """All nodes whose memory does not hold all their models; other nodes are ignored.
 
-    A group may hold its place for `hold_s` while others wait, less urgent work by as much shorter, and any
-    for as long as loading the next model takes. With 0 the order of arrival decides, whatever swaps that
-    costs.
+    A model may keep its place for `hold_s` while others wait, or for as long as loading the next model takes
+    if that is longer; less urgent work keeps it for a shorter time in proportion. With 0 the order of arrival
+    decides, however often models are swapped.
     """
 
     def __init__(self, hold_s: float) -> None:
         self.hold_s = hold_s
         self.nodes: dict[str, MemoryView] = {}
         self.changed = False
-        """Whether `time_slices` may give something else than it did last."""
+        """Whether `time_slices` may give another result than the last time."""
         self._open: set[str] = set()
         self._left_at: dict[str, float] = {}
-        """When each model that may start nowhere could last."""
+        """When each model that may start nowhere could last start."""
 
     def report(self, info: NodeInfo, now: float) -> None:
-        """What a node says of itself."""
+        """Take over a node's report."""
         if not 0 < info.memory.limit_bytes < sum(card.memory_bytes for card in info.models):
             self.remove(info.id)
             return
@@ -73,38 +73,38 @@ class Grouping:
         self.changed = memory.report(info, now) or self.changed
 
     def remove(self, node: str) -> None:
-        """It is gone, or holds all it offers."""
+        """Remove a node that is gone or holds all its models."""
         if self.nodes.pop(node, None) is not None:
             self.changed = True
             offered = {model for memory in self.nodes.values() for model in memory.sizes}
             self._left_at = {model: at for model, at in self._left_at.items() if model in offered}
 
     def started(self, node: str, model: str, now: float) -> None:
-        """A generation was sent there: where its model is not in memory, others leave for it."""
+        """A generation was sent to `node`. If its model is not loaded there, others are evicted for it."""
         memory = self.nodes.get(node)
         if memory is not None:
             self.changed = memory.started(model, now) or self.changed
 
     def ended(self, node: str, model: str, now: float, *, failed: bool, waited_for: bool) -> None:
-        """It is over; `failed` where the model may not even have been loaded for it, `waited_for` where more
-        of it waits."""
+        """A generation has ended. `failed`: its model may not have been loaded. `waited_for`: more of the
+        model waits."""
         memory = self.nodes.get(node)
         if memory is not None:
             ended = memory.ended(model, now, failed=failed, waited_for=waited_for)
             self.changed = ended or self.changed
 
     def in_memory(self, node: str, model: str) -> bool:
-        """Whether it is there, or may be at any time."""
+        """Whether the model is in the node's memory, or can be at any time."""
         memory = self.nodes.get(node)
         return memory is None or model in memory.groups
 
     def time_slices(self, pending_models: Iterable[PendingModel], now: float) -> TimeSlices:
-        """Who may start where, as long as nothing is told of any node and the same models wait."""
+        """The models that may start on each node, until a node reports or other models wait."""
         self.changed = False
         own = list(pending_models)
         waited_for = {each.model: each.urgency for each in own}
         claims = [
-            PendingModel(model=model, since=now, nodes=(node,))  # of other dispatchers
+            PendingModel(model=model, since=now, nodes=(node,))  # waits at another dispatcher
             for node, memory in self.nodes.items()
             for model in memory.claims
             if model not in waited_for
@@ -129,7 +129,7 @@ class Grouping:
         found: dict[str, set[str]],
         now: float,
     ) -> None:
-        """Every place that nobody needs."""
+        """Let the model start on each node with room that no other model needs."""
         for node in pending.nodes:
             memory = self.nodes.get(node)
             if memory is not None and node not in taken and pending.model not in memory.groups:
@@ -145,8 +145,8 @@ class Grouping:
         found: dict[str, set[str]],
         now: float,
     ) -> float:
-        """One place, where it comes soonest. Who holds it takes nothing more once its turn is over; until
-        then the time of that is the result."""
+        """Find the node that has room for the model first. The models there take no more work once their time
+        is over; before that, returns when it is over."""
         evictions = []
         for node in pending.nodes:
             memory = self.nodes.get(node)
@@ -166,8 +166,8 @@ class Grouping:
         return FAR
 
     def _rank(self, pending: PendingModel, now: float) -> tuple[bool, float, str]:
-        """Those that run nowhere first, then by how long they wait for a turn, or those with the longest
-        queues would take turns with each other alone."""
+        """Models that run nowhere first, then by the time since they could last start. Otherwise the models
+        with the longest queues would alternate among themselves."""
         since = pending.since
         if self.hold_s:
             since = max(since, self._left_at.get(pending.model, since))

@@ -1,4 +1,4 @@
-"""The memory of one node as a dispatcher sees it: which models are in it, and how long each may stay."""
+"""The memory of one node as a dispatcher knows it: which models are loaded, and how long each may stay."""
 
 from __future__ import annotations
 
@@ -9,27 +9,28 @@ from typing import NamedTuple
 from orchestration.messages import NodeInfo
 
 LINGER = 0.1
-"""Of the time that loading another model takes, the part for which an idle group still keeps its place."""
+"""How long an idle model keeps its place, as a share of the time that loading another one takes."""
 SETTLE_S = 2.0
-"""What we ordered is taken for done until the node says so: for twice the load, and so much more."""
+"""A load that this dispatcher caused is assumed done until the node reports it: for twice the load time plus
+this, in seconds."""
 FAR = float("inf")
 
 
 @dataclass(slots=True)
 class Group:
-    """The generations of one model in a memory, as long as they follow each other without a pause."""
+    """The generations of one model that follow each other without a pause."""
 
     began: float
     at_work: int = 0
-    """Ours; those of other dispatchers only the node knows."""
+    """This dispatcher's generations; only the node knows those of the others."""
     idle_since: float = -FAR
     over: bool = True
-    """Its last one has ended and none waited: the next begins a new group."""
+    """Whether its last generation has ended and none waited: the next one begins a new group."""
 
 
 class Eviction(NamedTuple):
-    """There is room once those `leaving` have left: from `at` on they may be made to. `busy` says that ours
-    are at work among them."""
+    """The models `leaving` may be evicted from `at` on. `busy` says that they have generations of this
+    dispatcher."""
 
     at: float
     leaving: list[str]
@@ -38,7 +39,7 @@ class Eviction(NamedTuple):
 
 @dataclass(slots=True)
 class _PendingLoad:
-    """A model that we had loaded, and what left for it, until the node has confirmed it."""
+    """A load that this dispatcher has caused, and what was evicted for it, until the node confirms it."""
 
     until: float
     evicted: dict[str, Group]
@@ -46,7 +47,7 @@ class _PendingLoad:
 
 @dataclass(slots=True)
 class MemoryView:
-    """`groups` are in it, the one used longest ago first. See `Grouping` for `hold_s`."""
+    """`groups` are the loaded models, the least recently used first. See `Grouping` for `hold_s`."""
 
     hold_s: float
     limit: int = 0
@@ -57,7 +58,7 @@ class MemoryView:
     _pending_loads: dict[str, _PendingLoad] = field(default_factory=dict)
 
     def report(self, info: NodeInfo, now: float) -> bool:
-        """Take over what the node says; whether that changes whose turn it may be."""
+        """Take over the node's report; returns whether other models may start now."""
         before = set(self.groups), self.claims, self.sizes
         self.limit, self.claims = info.memory.limit_bytes, info.memory.claims
         self.sizes = {card.name: card.memory_bytes for card in info.models}
@@ -67,7 +68,7 @@ class MemoryView:
             name for name, load in self._pending_loads.items() if name in loaded or load.until < now
         ]:
             del self._pending_loads[name]
-        if not self._pending_loads:  # else it was written before it did what we ordered
+        if not self._pending_loads:  # else the report is older than the load
             resident = {name: each for name, each in self.groups.items() if name in loaded or each.at_work}
             self.groups = resident | {
                 name: Group(now) for name in self.sizes if name in loaded - resident.keys()
@@ -77,16 +78,19 @@ class MemoryView:
     def eviction(
         self, model: str, urgency: float, waited_for: Mapping[str, float], *, by_force: bool
     ) -> Eviction | None:
-        """When there is room for `model`; None for never. `by_force` those whose turn is over leave for it,
-        without it only those of which nothing runs or waits. `waited_for` are those with their urgency: a
-        turn of less urgent work is shorter by as much."""
+        """What to evict for `model`, and when; None if that is never enough.
+
+        With `by_force` models leave whose time is over, otherwise only those that neither run nor wait.
+        `waited_for` has the urgency of each waiting model: less urgent work keeps its place for a shorter
+        time in proportion.
+        """
         if model not in self.sizes:
             return None
         load_s = self.load_s[model]
         ends = []
         for place, (name, group) in enumerate(self.groups.items()):
             hold_s = self.hold_s * min(1.0, waited_for.get(name, urgency) / urgency)
-            # A turn shorter than the change of turns would leave the node loading most of the time.
+            # With a shorter time the node would spend most of its time loading.
             end = group.began + max(hold_s, load_s) if self.hold_s else -FAR
             if not group.at_work and name not in waited_for:
                 end = min(end, group.idle_since + LINGER * load_s)
@@ -105,7 +109,7 @@ class MemoryView:
         return Eviction(at, leaving, busy) if excess <= 0 and at < FAR else None
 
     def next_end(self, now: float, waited_for: Collection[str]) -> float:
-        """When the next idle group stops to linger, where something waits that is not in."""
+        """When the next idle model gives up its place for a waiting model that is not loaded."""
         missing = [self.load_s[name] for name in waited_for if name in self.sizes and name not in self.groups]
         if not missing:
             return FAR
@@ -114,7 +118,7 @@ class MemoryView:
         return min((end for end in ends if end > now), default=FAR)
 
     def started(self, model: str, now: float) -> bool:
-        """One was sent there; whether that changes whose turn it may be."""
+        """A generation was sent to the node; returns whether other models may start now."""
         group = self.groups.pop(model, None)
         changed = group is None or not group.at_work
         if group is None:
@@ -131,7 +135,7 @@ class MemoryView:
         return changed
 
     def ended(self, model: str, now: float, *, failed: bool, waited_for: bool) -> bool:
-        """One is over; whether that changes whose turn it may be."""
+        """A generation has ended; returns whether other models may start now."""
         group = self.groups.get(model)
         if group is None or not group.at_work:
             return False
@@ -139,7 +143,9 @@ class MemoryView:
         if group.at_work:
             return False
         group.idle_since, group.over = now, not waited_for
-        if failed and model in self._pending_loads:  # the node refused, or could not load it: nobody has left
+        if (
+            failed and model in self._pending_loads
+        ):  # the node refused it or could not load it: nothing was evicted
             del self.groups[model]
             self.groups = self._pending_loads.pop(model).evicted | self.groups
         return True

@@ -1,4 +1,4 @@
-"""Which models are in a memory that may not hold all; the one used longest ago leaves first."""
+"""Which models are in a memory that may not hold all of them; the least recently used is evicted first."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from orchestration.errors import InvalidRequest
 
 
 class Residency:
-    """`sizes` are the bytes of each model that may come in, 0 for one of unknown size, which takes no room
-    here. A `limit_bytes` of 0 is no limit. Iterates over what is in, the one used longest ago first.
+    """`sizes` are the bytes of each model; 0 is an unknown size, which takes no room here. A `limit_bytes` of
+    0 means no limit. Iterates over the models in memory, the least recently used first.
 
-    Raises `InvalidRequest` for a model that is larger than the whole limit.
+    Raises `InvalidRequest` for a model that is larger than the limit.
     """
 
     def __init__(self, limit_bytes: int, sizes: Mapping[str, int]) -> None:
@@ -38,20 +38,20 @@ class Residency:
 
     @property
     def contended(self) -> bool:
-        """Whether not all of the models fit at once."""
+        """Whether the models do not all fit at once."""
         return 0 < self.limit_bytes < sum(self.sizes.values())
 
     def use(self, model: str) -> None:
-        """It is in, and was used just now."""
+        """Mark a model as in memory and just used."""
         self._in.pop(model, None)
         self._in[model] = None
 
     def remove(self, model: str) -> None:
-        """It is in no more; harmless for one that was not."""
+        """Mark a model as not in memory; does nothing if it was not."""
         self._in.pop(model, None)
 
     def victims(self, model: str, keep: Container[str] = ()) -> list[str] | None:
-        """What has to leave so that `model` fits, none of `keep` among it; None where that is not enough."""
+        """The models to evict so that `model` fits, none of `keep` among them; None if that is not enough."""
         if not self.limit_bytes:
             return []
         excess = self.used_bytes + self.sizes[model] - self.limit_bytes
@@ -65,7 +65,7 @@ class Residency:
         return found if excess <= 0 else None
 
     def fitting(self) -> list[str]:
-        """The models that fit together, taken in their order; one that does not is passed by."""
+        """The models that fit together, in their order; a model that does not fit is skipped."""
         found: list[str] = []
         free_bytes = self.limit_bytes or sum(self.sizes.values())
         for model, size in self.sizes.items():

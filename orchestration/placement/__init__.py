@@ -1,4 +1,4 @@
-"""Where a generation runs."""
+"""Chooses the node for a generation."""
 
 from orchestration.placement.breaker import BreakerSettings, Outcome
 from orchestration.placement.chooser import Choice, Chooser, Deferral, PendingGeneration

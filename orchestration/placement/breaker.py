@@ -1,16 +1,16 @@
-"""A circuit breaker for one model on one node: it keeps work away from what keeps failing.
+"""A circuit breaker for one model on one node: it stops work to a model that keeps failing.
 
     closed ──too many calls failed, or were slow──▶ open ──the dwell is over──▶ half-open
        ▲                                             ▲                             │
        └───────────────the probe went well───────────┼──────────the probe failed───┘
 
-One call opens it at once where more are pointless: a call without any output, or one whose server asks to be
-left alone, for as long as that asks. A server that answered others just before has a limit and no outage:
-then the breaker closes again without a probe.
+A single call opens it at once when it gave no output, or when its server refused work, for as long as the
+server asks. A server that answered other calls just before has reached a limit and is not down: then the
+breaker closes again without a probe.
 
-Half-open lets a single call through. It trips however few nodes there are: what waits for a node that
-recovers is better off in the queue than in the next failure. After Nygard, "Release It!", chapter 5; the
-jitter of the dwell keeps many dispatchers from probing at the same moment.
+A half-open breaker lets one call through, the probe. It opens however few nodes there are: a generation that
+waits is better off in the queue than in the next failure. After Nygard, "Release It!", chapter 5; the jitter
+of the dwell keeps dispatchers from probing at the same moment.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ class BreakerSettings(BaseModel):
 
 
 class Outcome(StrEnum):
-    """How a call went, as far as it says something about the node."""
+    """How a call ended, as far as that says something about the node."""
 
     SUCCEEDED = "well"
     SLOW = "slow"
@@ -68,9 +68,9 @@ class Outcome(StrEnum):
     HUNG = "hung"
     """No output came in time."""
     LIMITED = "limited"
-    """Its server asked to be left alone."""
+    """The node's server refused work for now."""
     UNKNOWN = "untold"
-    """The caller's own doing, or a node that was merely busy: says nothing."""
+    """Says nothing about the node: the caller's own doing, or a node that was only busy."""
 
 
 _OPENS_AT_ONCE = (Outcome.HUNG, Outcome.LIMITED)
@@ -84,19 +84,19 @@ class State(StrEnum):
 
 
 class Breaker:
-    """Times are seconds on any clock that never goes back."""
+    """The breaker of one model on one node. Times are in seconds on any monotonic clock."""
 
     def __init__(self, settings: BreakerSettings, draw: Random) -> None:
         self.settings = settings
         self.probing = False
         self.until = 0.0
-        """When the dwell ends; 0 while closed."""
+        """When the open state ends; 0 while closed."""
         self._draw = draw
         self._dwell = settings.dwell_s
         self._calls: deque[tuple[float, Outcome]] = deque(maxlen=settings.window_calls)
         self._well_at = -math.inf
         self._unprobed = False
-        """Whether it closes by itself when the dwell is over."""
+        """Whether it closes without a probe when the open state ends."""
 
     def state(self, now: float) -> State:
         if not self.until or (self._unprobed and now >= self.until):
@@ -104,11 +104,11 @@ class Breaker:
         return State.OPEN if now < self.until else State.HALF_OPEN
 
     def allows(self, now: float) -> bool:
-        """Whether one more call may go there."""
+        """Whether one more call may go to the node."""
         return not self.until or (now >= self.until and (self._unprobed or not self.probing))
 
     def begin(self, now: float) -> bool:
-        """A call that `allows` let through begins; True when it is the probe. Give that to `end`."""
+        """A call that `allows` permitted begins. Returns whether it is the probe; pass that to `end`."""
         if self.state(now) is State.CLOSED:
             self.until, self._unprobed = 0.0, False
             return False
@@ -116,7 +116,10 @@ class Breaker:
         return True
 
     def end(self, outcome: Outcome, now: float, *, probe: bool, hold_s: float = 0.0) -> bool:
-        """The call ended; True where that opened it. With `LIMITED` it stays open for `hold_s` at least."""
+        """A call has ended. Returns whether that opened the breaker.
+
+        With `LIMITED` it stays open for at least `hold_s`.
+        """
         if outcome is Outcome.SUCCEEDED:
             self._well_at = now
         if probe:
@@ -128,7 +131,9 @@ class Breaker:
                 self.until, self._dwell = 0.0, self.settings.dwell_s
                 self._calls.clear()
             return outcome in _BAD
-        if self.state(now) is not State.CLOSED:  # begun before it tripped: only the probe decides
+        if (
+            self.state(now) is not State.CLOSED
+        ):  # the call began before the breaker opened: only the probe decides
             if hold_s:
                 self.until = max(self.until, now + min(hold_s, self.settings.max_hold_s))
             return False

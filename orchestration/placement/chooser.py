@@ -1,14 +1,14 @@
 """Chooses the node for a generation.
 
-Of the replicas with room two are drawn, the faster and the larger ones more often, and the one where the
-generation would be done sooner gets it: the power of two choices (Mitzenmacher, 2001), drawn by capacity
-because nodes differ. It costs the same for ten nodes and for ten thousand, and many dispatchers that all see
-the same stale loads do not pile onto the one node that seems best.
+Two of the replicas with a free slot are drawn, faster and larger ones more often, and the one that would
+finish the generation sooner gets it: the power of two choices (Mitzenmacher, 2001), drawn by capacity because
+nodes differ. The cost is the same for ten nodes and for ten thousand, and dispatchers that see the same
+outdated loads do not all choose the same node.
 
-A generation may also wait a moment for a fast node rather than begin on a much slower one that is idle (the
-slow-server problem: Lin and Kumar, 1984, show that the best policy is such a threshold). Meanwhile one behind
-it may begin there for which that is soon enough, as a short one: so the slow node is not idle, and does not
-hold the long answers that make the tail.
+A generation may also wait for a fast node instead of starting on a much slower one that is free (the
+slow-server problem: Lin and Kumar, 1984, show that the best policy is such a threshold). Meanwhile a later
+generation may start there if that is soon enough for it, a short one for example. So the slow node is not
+idle, and does not get the long answers that make the tail.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ from orchestration.placement.scoring import Score, score, service_s
 from orchestration.placement.server_limit import MARGIN_S, ServerLimit
 
 LONG_OUTPUT = 1024
-"""Tokens an answer without a limit may have before it is called slow rather than long."""
+"""Tokens assumed for an answer without a limit, when it is decided whether its call was slow."""
 PATIENCE = 1.2
-"""Waiting must promise to be so many times as fast."""
+"""A generation waits for a full node only if the answer would come this many times sooner."""
 NO_NODES: frozenset[str] = frozenset()
 
 
 class Choice(NamedTuple):
-    """Where to. `probe` says that it tries out a node that failed before: give it to `ended`."""
+    """The chosen node. `probe` says that the call tests a node that has failed: pass it to `ended`."""
 
     node: NodeInfo
     score: Score
@@ -45,32 +45,34 @@ class Choice(NamedTuple):
 
 
 class Deferral(NamedTuple):
-    """Nowhere for now. Ask again at `until` at the latest, or whenever something changed; None: only then.
-    `by_choice` says that there is room, and that to wait promises more."""
+    """No node for now. Choose again at `until`, or earlier when something changes; with None only then.
+
+    `by_choice` says that a slot is free, and that waiting promises an earlier answer.
+    """
 
     until: float | None
     by_choice: bool = False
 
 
 class PendingGeneration(NamedTuple):
-    """What waits for a node, and for how long already."""
+    """A generation that waits for a node, and how long it has waited."""
 
     needs: Needs
     waited_s: float
 
 
 class Chooser:
-    """One dispatcher's view and its choices. `now` is in seconds on a clock that never goes back."""
+    """The choices of one dispatcher. `now` is in seconds on a monotonic clock."""
 
     def __init__(self, settings: BreakerSettings | None = None, random: Random | None = None) -> None:
         self.random = random or Random()
         self.settings = settings or BreakerSettings()
         self.index = ReplicaIndex(self.settings, self.random)
         self.refusals: dict[str, int] = {}
-        """By model, how often a server that was tried again asked to be left alone. Grows to the number of
-        models that ever were."""
+        """The number of refusals of servers by model, counted once for each time a server was tried. Has an
+        entry for each model that ever had one."""
         self._consecutive_refusals: dict[str, int] = {}
-        """The same since a node last answered well."""
+        """The refusals by model since a node last succeeded."""
 
     def choose(
         self,
@@ -83,11 +85,10 @@ class Chooser:
         patient: bool = True,
         sure: bool = False,
     ) -> Choice | Deferral:
-        """The node to start on. Its slot is the caller's to count, with `index.loaded`.
+        """Choose the node to start on. The caller counts the slot with `index.set_own_count`.
 
-        `ahead` generations wait before this one, which has waited `waited_s`. One that is not `patient`
-        takes what is free. One that must be `sure` goes to no node that has failed lately, or has to load the
-        model.
+        `ahead` generations wait before this one, which has waited for `waited_s`. One that is not `patient`
+        takes any free slot. With `sure`, nodes that failed recently or have to load the model are left out.
         """
         self.index.wake(now)
         pool = self.index.pool(needs, now)
@@ -115,10 +116,11 @@ class Chooser:
     def start_one(
         self, waiting: Sequence[PendingGeneration], now: float, *, hurry: bool
     ) -> tuple[int, Choice] | Deferral:
-        """The first of those that wait, in their order, that should start now, by its place, and where.
+        """The first of the waiting generations, in their order, that should start now: its index and its
+        node.
 
-        One that had better wait is overtaken by those that need not, for as long as it gains by that. In a
-        `hurry` no slot stays free: the one starts that gives up the least.
+        A generation that gains by waiting is overtaken by others that do not. With `hurry` no slot stays
+        free: the generation that loses the least starts.
         """
         if len(waiting) == 1 and not hurry:
             needs, waited_s = waiting[0]
@@ -128,7 +130,7 @@ class Chooser:
         least_index = 0
         tried: set[Needs] = set()
         for place, (needs, waited_s) in enumerate(waiting):
-            if needs in tried:  # it has waited less than the same before it
+            if needs in tried:  # it has waited for a shorter time than the equal one before it
                 continue
             tried.add(needs)
             choice = self.choose(needs, now, ahead=len(waiting) - 1, waited_s=waited_s)
@@ -154,7 +156,7 @@ class Chooser:
     def _full_replica_s(
         self, pool: Pool, needs: Needs, now: float, ahead: int, without: frozenset[str]
     ) -> float:
-        """Seconds until the answer, were it to wait for one of the full replicas."""
+        """Seconds until the answer if the generation waits for a full replica."""
         soonest = float("inf")
         for replica in pool.two(pool.full, self.random, without):
             found = score(replica, needs, now)
@@ -165,7 +167,7 @@ class Chooser:
         return soonest
 
     def ended(self, model: str, node: str, outcome: Outcome, now: float, *, probe: bool = False) -> None:
-        """A generation that was sent to `node` is over."""
+        """A generation has ended on `node`."""
         replica = self.index.replicas.get(model, {}).get(node)
         if replica is None:
             return
@@ -177,7 +179,7 @@ class Chooser:
     def record_limit(
         self, model: str, node: str, error: OrchestraError, now: float, *, probe: bool = False
     ) -> None:
-        """The server behind `node` refused a generation: it asks to be left alone with this model."""
+        """The server behind `node` refused a generation of this model with `error`."""
         replica = self.index.replicas.get(model, {}).get(node)
         if replica is None:
             return
@@ -198,8 +200,8 @@ class Chooser:
         return opened
 
     def limits(self, needs: Needs, now: float) -> list[ServerLimit]:
-        """What the servers of all replicas that may run this ask for now; nothing where one of them may be
-        used, now or when it has room."""
+        """The limits of the servers of all replicas that may run this; empty when one of them may be used,
+        now or when it has a free slot."""
         if needs.model not in self.refusals:
             return []
         found: list[ServerLimit] = []
@@ -212,15 +214,18 @@ class Chooser:
         return found
 
     def all_limited(self, model: str, now: float) -> bool:
-        """Whether the servers of all replicas ask to be left alone now."""
+        """Whether the servers of all replicas refuse work now."""
         if model not in self.refusals:
             return False
         replicas = self.index.replicas.get(model, {}).values()
         return bool(replicas) and all(each.limit is not None and each.limit.until > now for each in replicas)
 
     def refusal(self, needs: Needs, now: float, *, left_s: float, since: int) -> OrchestraError | None:
-        """What to tell a generation that waits for servers which all ask to be left alone: for longer than
-        the `left_s` seconds to its deadline, or too often by now, and again since `refusals` was `since`."""
+        """The error for a generation whose servers all refuse work, or None while it should wait.
+
+        It is refused when the servers refuse work for longer than the `left_s` seconds to its deadline, or
+        when they have refused too often in a row and again since `refusals` was `since`.
+        """
         limits = self.limits(needs, now)
         if not limits:
             return None
@@ -231,20 +236,21 @@ class Chooser:
         return None
 
     def outcome(self, needs: Needs, node: str, seconds: float) -> Outcome:
-        """Whether a call that took `seconds` was slow, were its answer as long as it may be."""
+        """Whether a successful call of `seconds` was slow, assuming the longest answer that it may have
+        given."""
         replica = self.index.replicas.get(needs.model, {}).get(node)
         if replica is None or seconds < self.settings.slow_s:
             return Outcome.SUCCEEDED
         longest = needs.output_tokens if needs.bounded else LONG_OUTPUT
         others = max(0, replica.load.info.slots - 1)
         expected = service_s(replica, replace(needs, output_tokens=longest), others)
-        if replica.card.loaded:  # it may have been loaded first
+        if replica.card.loaded:  # the model may have been loaded during the call
             expected += replica.card.load_s
         return Outcome.SLOW if seconds > self.settings.slow_factor * expected else Outcome.SUCCEEDED
 
     def records(self, model: str) -> dict[str, ModelRates]:
-        """What each node of `model` has measured of it. A prompt's token takes no less than its hardware lets
-        one guess: the prompts that it has seen may all have been short."""
+        """The rates that each node of `model` has measured. The time of a prompt token is at least the
+        default for the node's hardware, because the measured prompts may all have been short."""
         found: dict[str, ModelRates] = {}
         for replica in self.index.replicas.get(model, {}).values():
             info = replica.load.info
@@ -257,20 +263,20 @@ class Chooser:
         return found
 
     def has_alternative(self, needs: Needs, tried: Container[str], now: float) -> bool:
-        """Whether another than those nodes may run it now, or when it has room."""
+        """Whether a node outside `tried` may run it, now or when it has a free slot."""
         return any(
             each.id not in tried and each.usable(now) and not each.mismatch(needs)
             for each in self.index.replicas.get(needs.model, {}).values()
         )
 
     def can_run(self, needs: Needs, among: Container[str] | None = None) -> bool:
-        """Whether any live replica of the model may run it at all, now or later; `among` names the nodes."""
+        """Whether any live replica, or one of the nodes in `among`, may run it at all, now or later."""
         replicas = self.index.replicas.get(needs.model, {}).values()
         return any(not each.mismatch(needs) for each in replicas if among is None or each.id in among)
 
 
 def _is_sooner(one: Deferral, other: Deferral) -> bool:
-    """Whether `one` ends first, those by choice before all that cannot start."""
+    """Whether `one` ends first. Deferrals by choice come before those without any node."""
     if one.by_choice != other.by_choice:
         return one.by_choice
     return one.until is not None and (other.until is None or one.until < other.until)

@@ -1,4 +1,4 @@
-"""Why a generation would go where it would go: for people, and for the trace."""
+"""Explains the choice of a node, for people and for traces."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from orchestration.placement.replica_index import ReplicaIndex
 from orchestration.placement.scoring import score
 
 MAX_CANDIDATES = 50
-"""The best so many are told of a large cluster, and as many of those left out."""
+"""Maximum number of candidates in an explanation, the best ones, and of those left out."""
 
 
 class Candidate(Wire):
@@ -34,7 +34,7 @@ class Candidate(Wire):
 
 
 class Explanation(Wire):
-    """Of one dispatcher, or of the registry alone where `dispatcher` is empty."""
+    """The candidates as `dispatcher` knows them; with '' as the registry alone shows them."""
 
     dispatcher: str = ""
     model: str
@@ -44,7 +44,7 @@ class Explanation(Wire):
 
 
 def explain(index: ReplicaIndex, needs: Needs, now: float, *, dispatcher: str = "") -> Explanation:
-    """All replicas of the model, the best first, then those left out."""
+    """All replicas of the model: the best first, then those left out."""
     replicas = index.replicas.get(needs.model, {}).values()
     candidates = [_candidate(replica, needs, now) for replica in replicas]
     candidates.sort(key=lambda each: (bool(each.left_out), each.cost, each.node))
@@ -82,21 +82,21 @@ def _candidate(replica: Replica, needs: Needs, now: float) -> Candidate:
 
 
 def left_out(replica: Replica, needs: Needs, now: float) -> str:
-    """Why it cannot be chosen now, '' if it can."""
+    """Why the replica cannot be chosen now; '' if it can."""
     if reason := replica.mismatch(needs):
         return reason
     load = replica.load
     if load.info.draining:
-        return "it drains"
+        return "it is draining"
     if load.silent:
-        return "it does not answer"
+        return "it does not answer pings"
     breaker = replica.breaker
     if breaker.state(now) is State.OPEN and replica.limit is not None:
-        return f"its server asked to be left alone: not tried for {breaker.until - now:.1f} s more"
+        return f"its server refused work: not tried for another {breaker.until - now:.1f} s"
     if breaker.state(now) is State.OPEN:
-        return f"it kept failing: not tried for {breaker.until - now:.1f} s more"
+        return f"it failed repeatedly: not tried for another {breaker.until - now:.1f} s"
     if not breaker.allows(now):
-        return "it kept failing, and one generation is trying it out"
+        return "it failed repeatedly, and one generation is testing it"
     if replica.barred:
         return "its memory is kept for other models for now"
     if not load.free:

@@ -1,7 +1,7 @@
-"""When a node that was sent a generation and has given no output of it is taken for hung.
+"""Decides when a node that has given no output of a generation counts as hung.
 
-How long the first output may take is learnt from the model's own record, as its nodes measured it. A node
-that shows any other sign of life with the model is busy, not hung: its upstream may have a queue of its own.
+The limit is learned from the rates that the nodes have measured for the model. A node that shows any other
+sign of life for the model is busy, not hung: its upstream may have a queue of its own.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class FirstOutputSettings(BaseModel):
     """Timeout of a model without a record."""
 
     def limit_s(self, records: Iterable[ModelRates], prompt_tokens: int) -> float:
-        """Seconds to the first output, by the slowest of the nodes that have a record of the model."""
+        """Seconds to the first output, by the slowest node that has measured the model."""
         expected = max(
             (each.first_s + each.prompt_token_s * prompt_tokens for each in records if each.samples),
             default=None,
@@ -44,8 +44,8 @@ class FirstOutputSettings(BaseModel):
 
 @dataclass(slots=True, eq=False)
 class Call:
-    """A generation at work on a node. `has_output` says that something of it was read; `alive_at` is when its
-    node gave a sign of life last, without that."""
+    """A generation in progress on a node. `has_output` says that its reader has received something;
+    `alive_at` is the last time that the node gave another sign of life."""
 
     id: str
     node: str
@@ -58,30 +58,30 @@ class Call:
 
 @dataclass(slots=True)
 class _SignOfLife:
-    """Generations of a model that a node has answered well, and when that number rose last."""
+    """The number of generations of a model that a node has completed, and when it last grew."""
 
     samples: int
     at: float = -math.inf
 
 
 Records = Callable[[str], Mapping[str, ModelRates]]
-"""Of a model, the record of each of its nodes."""
+"""Returns the rates of a model that each node has measured."""
 
 
 class FirstOutputs:
-    """The calls of one dispatcher that are at work. `now` is on a clock that never goes back."""
+    """The calls of one dispatcher in progress. `now` is on a monotonic clock."""
 
     def __init__(self, settings: FirstOutputSettings) -> None:
         self.settings = settings
         self._calls: dict[tuple[str, str], set[Call]] = {}
-        """By node and model."""
+        """The calls by node and model."""
         self._signs: dict[tuple[str, str], _SignOfLife] = {}
 
     def __len__(self) -> int:
         return sum(len(calls) for calls in self._calls.values())
 
     def sent(self, generation: str, node: str, needs: Needs, now: float) -> Call:
-        """A generation went to `node`; give the call to `ended`."""
+        """A generation was sent to `node`; pass the call to `ended`."""
         call = Call(generation, node, needs, now)
         self._calls.setdefault((node, needs.model), set()).add(call)
         return call
@@ -95,8 +95,8 @@ class FirstOutputs:
             self._signs.pop(of_model, None)
 
     def overdue(self, records: Records, now: float) -> list[Call]:
-        """Calls of which nothing was heard within their limits. Find out which of them were `has_output`
-        since, and ask for the `hung` ones."""
+        """Calls without output within their limits. The caller finds out which of them have output, then
+        calls `hung`."""
         found: list[Call] = []
         min_s = min(self.settings.min_s, self.settings.unknown_s)
         of_models: dict[str, Mapping[str, ModelRates]] = {}
@@ -113,7 +113,7 @@ class FirstOutputs:
         return found
 
     def hung(self, overdue: Iterable[Call], now: float) -> list[Call]:
-        """Those of a node that has shown no sign of life with the model since then, nor within the limit."""
+        """Those of `overdue` whose node has shown no sign of life for the model within the limit."""
         silent = (call for call in overdue if not call.has_output and now - call.alive_at > call.limit_s)
         return [call for call in silent if not self._shows_life(call, now)]
 

@@ -1,7 +1,7 @@
-"""When a generation that has written nothing yet should be asked for a second time, elsewhere.
+"""Decides when a generation without output should also run on a second node.
 
-After Dean and Barroso, "The Tail at Scale" (2013): a second request is sent once the first has been
-outstanding for longer than the 95th percentile of its kind, which takes off the tail for about 5 % more work.
+After Dean and Barroso, "The Tail at Scale" (2013): a second request is sent when the first has been
+outstanding for longer than the 95th percentile, which cuts the tail for about 5 % more work.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections import OrderedDict, deque
 from pydantic import BaseModel, ConfigDict, Field
 
 MAX_MODELS = 1_000
-"""Models whose times are kept; the one heard of longest ago is forgotten."""
+"""Maximum number of models whose times are kept; the least recently used is forgotten."""
 
 
 class HedgeSettings(BaseModel):
@@ -40,7 +40,7 @@ class HedgeSettings(BaseModel):
 
 
 class _FirstTokenTimes:
-    """Of one model: in the order they came, and sorted."""
+    """The times of one model, in order of arrival and sorted."""
 
     __slots__ = ("ascending", "recent")
 
@@ -55,15 +55,15 @@ class _FirstTokenTimes:
 
 
 class FirstTokens:
-    """How long each model takes to its first token. `now` is in seconds on a clock that never goes back."""
+    """The times to the first token by model. `now` is in seconds on a monotonic clock."""
 
     def __init__(self, settings: HedgeSettings) -> None:
         self.settings = settings
         self._models: OrderedDict[str, _FirstTokenTimes] = OrderedDict()
 
     def record(self, model: str, seconds: float, now: float) -> None:
-        """A generation of `model` had its first token after `seconds`, or had none yet when it was stopped
-        then: so a long wait that was cut short still counts as one."""
+        """Record the `seconds` to a first token, or the seconds without one after which a call was stopped: a
+        long wait that was cut short counts too."""
         times = self._models.get(model)
         if times is None:
             times = self._models[model] = _FirstTokenTimes()
@@ -75,7 +75,8 @@ class FirstTokens:
         times.forget(now - self.settings.window_s, self.settings.window_samples)
 
     def late_after_s(self, model: str, now: float) -> float | None:
-        """Seconds after which a generation without a first token is late; None where too little is known."""
+        """Seconds after which a generation without a first token is late; None when too few times are
+        known."""
         times = self._models.get(model)
         if times is None:
             return None

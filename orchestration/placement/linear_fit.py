@@ -1,20 +1,20 @@
-"""A straight line through the newest of many measurements."""
+"""Fits a straight line to the newest of many measurements."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 HALF_LIFE = 32.0
-"""Measurements after which an older one counts half."""
+"""Number of newer measurements after which a measurement counts half."""
 _SPREAD = 0.05
-"""Of the mean: when the x of all measurements lie closer together, they say nothing about a slope."""
+"""Minimum standard deviation of x, as a share of its mean, for a slope to be fitted."""
 
 
 @dataclass(slots=True)
 class LinearFit:
-    """`y = base + slope * x` by exponentially weighted least squares; neither is ever negative.
+    """`y = base + slope * x` by exponentially weighted least squares; neither is negative.
 
-    Weighted sums are all that is kept, so a measurement costs a few additions however many there were.
+    Only weighted sums are kept, so a measurement costs a few additions.
     """
 
     decay: float = 0.5 ** (1 / HALF_LIFE)
@@ -33,7 +33,7 @@ class LinearFit:
         self.xy = self.xy * decay + x * y
 
     def fitted(self) -> tuple[float, float]:
-        """Base and slope; a flat line through the mean where the x tell no slope, zeros without data."""
+        """Base and slope. A flat line through the mean when x varies too little, zeros without data."""
         if not self.weight:
             return 0.0, 0.0
         x, y = self.x / self.weight, self.y / self.weight

@@ -1,6 +1,6 @@
-"""What a generation asks of the node it runs on, in a few words that travel beside its body.
+"""What a generation needs of its node, in a short header beside its body.
 
-Whoever queues the generation works them out once, so that a dispatcher places it without reading the body.
+The sender computes the needs once, so that a dispatcher places the generation without reading its body.
 """
 
 from __future__ import annotations
@@ -17,18 +17,18 @@ NEEDS_HEADER = "Orchestra-Needs"
 """What a generation needs of its node, as JSON: lengths of prompt and answer, labels and the like. A
 dispatcher places it without reading the body."""
 TENANT = "tenant"
-"""The label that a node with `tenants` insists on."""
+"""The label that a node with `tenants` requires."""
 
 USUAL_OUTPUT = 128
-"""Tokens expected of an answer whose caller named no limit."""
+"""Tokens expected of an answer without a limit."""
 CHARACTERS_PER_TOKEN = 4
-"""Of English text, roughly, for any vocabulary of 32,000 and more."""
+"""Rough average for English text and vocabularies of 32,000 tokens or more."""
 TOKENS_PER_MESSAGE = 5
-"""What a chat template puts around a message."""
+"""Tokens that a chat template adds to a message."""
 LIGHT_PROMPT, LIGHT_OUTPUT = 96, 96
 HEAVY_PROMPT, HEAVY_OUTPUT = 1_500, 768
 MAX_SCANNED_CHARS = 2_000
-"""Characters of the question that are searched for words of hard work."""
+"""Maximum number of characters of the question that are searched for words of hard work."""
 
 _STEMS = (
     "step",
@@ -49,7 +49,7 @@ _STEMS = (
     "critique",
     "evaluate",
 )
-"""One of them is in whatever `_HARD` finds. To look for all of them takes a tenth of its time."""
+"""Each match of `_HARD` contains one of them. Searching for the stems takes a tenth of the time."""
 _HARD = re.compile(
     r"\b(step by step|prove|proof|derive|reason(ing)?|analy[sz]e|trade-?offs?|refactor|implement|debug|"
     r"optimi[sz]e|algorithm|design a|plan for|compare|critique|evaluate)\b",
@@ -58,7 +58,7 @@ _HARD = re.compile(
 
 
 class Demand(StrEnum):
-    """How much a generation would gain from a strong node."""
+    """How much a generation gains from a strong node."""
 
     LIGHT = "light"
     ORDINARY = "ordinary"
@@ -67,8 +67,8 @@ class Demand(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Needs:
-    """`prompt_tokens` are estimated, `output_tokens` are the limit or the usual length. `labels` must be on
-    the node."""
+    """`prompt_tokens` is an estimate; `output_tokens` is the limit, or the usual length. The node must have
+    all `labels`."""
 
     model: str
     prompt_tokens: int = 64
@@ -76,25 +76,29 @@ class Needs:
     demand: Demand = Demand.ORDINARY
     labels: frozenset[tuple[str, str]] = frozenset()
     bounded: bool = False
-    """Whether the caller set a limit, so that `output_tokens` is the most there can be."""
+    """Whether the caller set a limit, so that `output_tokens` is a maximum."""
 
     def encode(self) -> str:
-        """All but the model, which is in the subject, as the value of a header."""
+        """The value of the header: everything but the model, which is in the subject."""
         output = self.output_tokens if self.bounded else -1
         labels = "," + json.dumps(dict(sorted(self.labels)), separators=(",", ":")) if self.labels else ""
         return f'[{self.prompt_tokens},{output},"{self.demand}"{labels}]'
 
     @classmethod
     def decode(cls, model: str, text: str) -> Needs:
-        """What `encode` gave; ordinary needs for an empty text. Raises ValueError for anything else."""
+        """The reverse of `encode`; default needs for an empty text. Raises ValueError for anything else."""
         if not text:
             return cls(model=model)
         words = json.loads(text)
         if not isinstance(words, list) or not 3 <= len(words) <= 4:
-            raise ValueError(f"{text[:80]!r} says no needs")
+            raise ValueError(
+                f"invalid needs {text[:80]!r}; expected [prompt_tokens, output_tokens, demand, labels]"
+            )
         prompt, output, demand, *labels = words
         if not isinstance(prompt, int) or not isinstance(output, int) or prompt < 0:
-            raise ValueError(f"{text[:80]!r} says no needs")
+            raise ValueError(
+                f"invalid needs {text[:80]!r}; expected [prompt_tokens, output_tokens, demand, labels]"
+            )
         return cls(
             model=model,
             prompt_tokens=prompt,
@@ -106,14 +110,14 @@ class Needs:
 
 
 def parse_labels(labels: Mapping[str, str]) -> frozenset[tuple[str, str]]:
-    """Raises ValueError for what is no mapping of texts."""
+    """Raises ValueError for anything but a mapping of strings."""
     if not isinstance(labels, Mapping) or not all(isinstance(value, str) for value in labels.values()):
-        raise ValueError("labels are texts by name")
+        raise ValueError("labels must be an object whose values are strings")
     return frozenset(labels.items())
 
 
 def needs_of(generation: Generation) -> Needs:
-    """Work them out from the request alone: lengths, limits, and words that promise hard thinking."""
+    """Estimate the needs from the request alone: lengths, limits, and words that indicate hard work."""
     texts = generation.texts
     messages = len(texts) if generation.kind == "chat" else 0
     prompt = sum(map(len, texts)) // CHARACTERS_PER_TOKEN + TOKENS_PER_MESSAGE * messages

@@ -1,4 +1,4 @@
-"""The replicas that may run one kind of generation, kept ready to draw from."""
+"""The replicas that may run one kind of generation, prepared for drawing."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from orchestration.placement.scoring import weight
 from orchestration.placement.weighted_sampler import WeightedSampler
 
 _DRAWS = 8
-"""Draws for a second, different one, before all are looked through."""
+"""Maximum draws for a second, different replica, before all are searched."""
 
 
 class Pool:
-    """`kind` stands for all generations of the same model, labels and demand, and of about its length.
+    """`kind` stands for all generations of the same model, labels, demand and approximate length.
 
-    A replica is `ready` while it has a free slot and a closed breaker, `full` while it only lacks the slot.
+    A replica is `ready` while it is usable and has a free slot, `full` while it only lacks the slot.
     """
 
     def __init__(self, kind: Needs) -> None:
@@ -32,7 +32,7 @@ class Pool:
         return len(self._places)
 
     def update(self, replica: Replica, now: float) -> None:
-        """Its rates or labels changed, and perhaps all else."""
+        """The replica's rates or labels have changed, and perhaps everything else."""
         if replica.mismatch(self.kind):
             self.remove(replica.id)
             return
@@ -45,7 +45,7 @@ class Pool:
         self.shift(replica.id, usable=replica.usable(now), free=replica.free > 0)
 
     def shift(self, node: str, *, usable: bool, free: bool) -> None:
-        """Its load or breaker changed: whether it may be used, and has a free slot."""
+        """The replica's load or breaker has changed."""
         place = self._places.get(node)
         if place is None:
             return
@@ -70,7 +70,7 @@ class Pool:
             self._vacant.append(place)
 
     def two(self, among: WeightedSampler, random: Random, without: frozenset[str]) -> list[Replica]:
-        """Up to two different ones of `ready` or `full`, drawn by weight; one alone if there is no more."""
+        """Up to two different replicas of `among` (`ready` or `full`) outside `without`, drawn by weight."""
         found: list[Replica] = []
         wanted = min(2, among.count)
         for _ in range(_DRAWS):

@@ -1,8 +1,8 @@
-"""How fast a model is on a node: as measured, and before that as its hardware lets one guess.
+"""How fast a model is on a node: the measured rates, blended with an estimate from the hardware.
 
-The guess is the roofline of decoding (Pope et al., "Efficiently Scaling Transformer Inference", 2022): each
-token reads all weights once, so memory bandwidth bounds it; reading a prompt costs two operations a parameter
-and token, so arithmetic bounds that.
+The estimate is the roofline of decoding (Pope et al., "Efficiently Scaling Transformer Inference", 2022):
+each token reads all weights once, so it is bound by memory bandwidth; a prompt costs two operations per
+parameter and token, so it is bound by arithmetic.
 """
 
 from __future__ import annotations
@@ -10,26 +10,26 @@ from __future__ import annotations
 from orchestration.messages import Hardware, ModelCard, ModelRates
 
 TRUSTED_SAMPLES = 4
-"""A guess counts as much as so many measurements."""
+"""Number of measurements that weigh as much as the estimate."""
 
 CORE_BYTES_S = 6e9
-"""Memory read a second for each core; SmolLM2-135M's 114 MB on two cores give 117–130 tokens/s."""
+"""Bytes per second that one core reads; SmolLM2-135M's 114 MB on two cores give 117–130 tokens/s."""
 CPU_BYTES_S = 200e9
-"""All cores of a server together."""
+"""Maximum bytes per second of all cores of a server."""
 CORE_FLOPS = 60e9
 ACCELERATOR_BYTES_S = 800e9
 ACCELERATOR_FLOPS = 60e12
 OVERHEAD_S = 0.01
 SWAPPING = 20.0
-"""Times slower where the weights do not fit into memory."""
+"""Factor on the time of a token when the weights do not fit into memory."""
 SHARED = 0.125
-"""A guessed share of a token's time that each other generation at work adds."""
+"""Estimated share of a token's time that each concurrent generation adds."""
 UNKNOWN = ModelRates(first_s=0.05, prompt_token_s=0.001, token_s=0.02, token_s_per_other=0.0025)
-"""Of a server that says nothing of itself or of its model: 50 tokens/s."""
+"""Rates of a server that reports neither its hardware nor the model's size: 50 tokens/s."""
 
 
 def default_rates(card: ModelCard, hardware: Hardware) -> ModelRates:
-    """The guess. A model of unknown size is taken for an unknown server's."""
+    """The estimate. A model of unknown size gets the rates `UNKNOWN`."""
     size = card.memory_bytes or card.parameters
     if not size:
         return UNKNOWN
@@ -51,7 +51,7 @@ def default_rates(card: ModelCard, hardware: Hardware) -> ModelRates:
 
 
 def blended_rates(measured: ModelRates | None, card: ModelCard, hardware: Hardware) -> ModelRates:
-    """The measurements, mixed with the guess as long as they are few."""
+    """The measurements, blended with the estimate while there are few."""
     guess = default_rates(card, hardware)
     if measured is None or not measured.samples:
         return guess

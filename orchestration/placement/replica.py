@@ -1,4 +1,4 @@
-"""One model on one node, as one dispatcher sees it."""
+"""One model on one node, as a dispatcher knows it."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from orchestration.placement.rates import blended_rates
 from orchestration.placement.server_limit import ServerLimit
 
 STALE_S = 5.0
-"""A report older than two heartbeats and a half may be of a node that is frozen."""
+"""Age of a report after which the node may be frozen: two and a half heartbeats."""
 RAMP_S = 2.0
-"""A node that comes back is taken for busy at first, for as long as its first reports take to be true."""
+"""How long a node that has come back counts as busy, in seconds, until its reports are reliable."""
 TENANTS = "tenants"
 
 
 @dataclass(frozen=True, slots=True)
 class SlotShare:
-    """Of so many `dispatchers` each has its share of a node's slots; those left over go round, one turn a
-    second. `number` counts turns, and differs by one between dispatchers at any moment."""
+    """Divides a node's slots evenly among `dispatchers`. The remaining slots rotate each second: `number`
+    counts the rotations and differs by one between the dispatchers."""
 
     dispatchers: int = 1
     number: int = 0
@@ -37,7 +37,7 @@ ALONE = SlotShare()
 
 @dataclass(slots=True, eq=False)
 class NodeLoad:
-    """A node's last report, and what this dispatcher has there itself."""
+    """A node's last report, and the generations of this dispatcher on it (`mine`)."""
 
     info: NodeInfo
     seen_at: float
@@ -45,31 +45,35 @@ class NodeLoad:
     back_at: float = -RAMP_S
     slot_share: SlotShare = ALONE
     silent: bool = False
-    """It is there, and does not answer."""
+    """Whether the node is registered but does not answer pings."""
     others: int = field(init=False)
-    """At work there for others, when it reported last."""
+    """Generations of other dispatchers on the node at its last report."""
     max_mine: int = field(init=False)
-    """Of ours at once since then."""
+    """Maximum of `mine` since the last report."""
 
     def __post_init__(self) -> None:
         self.report(self.info, self.seen_at)
 
     def report(self, info: NodeInfo, now: float) -> None:
-        """Its report counts all that was at work, ours too, and is soon old; our own count is exact."""
+        """Store a report. It counts all generations, including this dispatcher's, and is soon outdated; the
+        own count is exact."""
         self.info, self.seen_at = info, now
         self.others = max(0, info.running - self.mine)
         self.max_mine = self.mine
 
     def count(self, mine: int) -> None:
-        """Ours are now so many."""
+        """Set the number of this dispatcher's generations."""
         self.mine = mine
         self.max_mine = max(self.max_mine, mine)
 
     @property
     def at_work(self) -> int:
-        """Within its share a dispatcher fills a slot again as soon as its own generation ends. Beyond that
-        it waits for the node's next report, which all dispatchers see, or the others would never find a slot
-        free."""
+        """Generations on the node, by the latest knowledge.
+
+        Within its share a dispatcher fills a slot as soon as its own generation ends. Beyond its share it
+        waits for the node's next report, which all dispatchers see; otherwise the others would never find a
+        free slot.
+        """
         if self.mine < self.slot_share.share(self.info.slots):
             return self.others + self.mine
         return max(self.others + self.max_mine, self.info.running)
@@ -79,7 +83,8 @@ class NodeLoad:
         return 0 if self.info.draining else max(0, self.info.slots - self.at_work)
 
     def doubt(self, now: float) -> float:
-        """A factor above 1 for a node whose load is not to be believed: just back, or not heard of."""
+        """A factor above 1 for a node whose load is uncertain, because it has just come back or does not
+        report."""
         age = now - self.back_at
         doubt = 1.0 if age >= RAMP_S else 1 + 3 * (1 - age / RAMP_S)
         return doubt if now - self.seen_at < STALE_S else doubt * 4
@@ -87,15 +92,15 @@ class NodeLoad:
 
 @dataclass(slots=True, eq=False)
 class Replica:
-    """`labels` are the node's own and what is known of it anyway: node, backend, provider, accelerator."""
+    """`labels` are the node's own and those known from its report: node, backend, provider, accelerator."""
 
     load: NodeLoad
     card: ModelCard
     breaker: Breaker
     barred: bool = False
-    """The node's memory is kept for other models now."""
+    """Whether the node's memory is kept for other models now."""
     limit: ServerLimit | None = None
-    """What its server asked for last, unless it has answered since."""
+    """The last refusal of its server, until it answers again."""
     rates: ModelRates = field(init=False)
     labels: dict[str, str] = field(init=False)
     tenants: frozenset[str] = field(init=False)
@@ -104,7 +109,7 @@ class Replica:
         self.refresh(self.card)
 
     def refresh(self, card: ModelCard) -> None:
-        """Read the node's report anew."""
+        """Take over the rates and labels of the node's last report."""
         info = self.load.info
         self.card = card
         self.rates = blended_rates(info.rates.get(card.name), card, info.hardware)
@@ -121,20 +126,20 @@ class Replica:
 
     @property
     def free(self) -> int:
-        """Slots that it could start on."""
+        """Slots on which this model could start."""
         return 0 if self.barred else self.load.free
 
     @property
     def load_s(self) -> float:
-        """Seconds before it can begin."""
+        """Seconds that the model still needs to load."""
         return 0.0 if self.card.loaded else self.card.load_s
 
     def usable(self, now: float) -> bool:
-        """Whether more may be sent there, once it has a free slot."""
+        """Whether more generations may be sent there, once a slot is free."""
         return self.breaker.allows(now) and not self.load.info.draining and not self.load.silent
 
     def mismatch(self, needs: Needs) -> str:
-        """Why it may never run this, '' if it may."""
+        """Why the replica can never run this; '' if it can."""
         tenant = ""
         for name, value in needs.labels:
             if name == TENANT:
@@ -145,9 +150,9 @@ class Replica:
                     continue
                 return f"is not for tenant {value!r}"
             if self.labels.get(name) != value:
-                return f"label {name}={value} is wanted, it has {self.labels.get(name, 'none')}"
+                return f"label {name}={value} is required, it has {self.labels.get(name, 'none')}"
         if not tenant and (self.tenants or TENANT in self.labels):
-            return "is for its tenants alone"
+            return "is reserved for its tenants"
         limit = self.card.context_tokens
         if limit and needs.prompt_tokens > limit:
             return f"its context of {limit} tokens cannot hold about {needs.prompt_tokens}"

@@ -1,4 +1,4 @@
-"""All replicas, kept up to date change by change, so that a decision looks at few of them."""
+"""All replicas with their free slots, updated with each change, so that a choice inspects only a few."""
 
 from __future__ import annotations
 
@@ -15,41 +15,43 @@ from orchestration.placement.pool import Pool
 from orchestration.placement.replica import ALONE, RAMP_S, NodeLoad, Replica, SlotShare
 
 MAX_POOLS = 256
-"""Kinds of generation kept ready; the one asked for longest ago is forgotten, and made anew when needed."""
+"""Maximum number of pools that are kept; the least recently used is dropped and built again when needed."""
 SHORT_PROMPT_TOKENS = 1024
-"""Tokens of a prompt that is taken to fit any node; longer ones are kept apart by powers of four."""
+"""A prompt of at most this many tokens is assumed to fit any node; longer ones are grouped by powers of
+four."""
 FEW_NODES = 256
+"""Maximum number of nodes for which a new slot share is applied to all of them at once."""
 REMEMBERED_NODES = 10_000
-"""Of those that left, to know who comes back."""
+"""Maximum number of departed nodes that are remembered, to recognise those that come back."""
 
 
 Kind = tuple[str, Demand, int, frozenset[tuple[str, str]]]
-"""Model, demand, tokens of the prompt at least, and labels."""
+"""Model, demand, minimum tokens of the prompt, and labels."""
 NO_POOLS: dict[Kind, Pool] = {}
 
 
 class ReplicaIndex:
-    """`now` is in seconds on a clock that never goes back, the same for all calls."""
+    """`now` is in seconds on a monotonic clock, the same for all calls."""
 
     def __init__(self, settings: BreakerSettings, random: Random) -> None:
         self.settings = settings
         self.random = random
         self.nodes: dict[str, NodeLoad] = {}
         self.replicas: dict[str, dict[str, Replica]] = {}
-        """By model, then by node."""
+        """The replicas by model and node."""
         self._room: dict[str, list[int]] = {}
-        """By model: free slots and all slots of usable replicas."""
+        """By model: free slots and all slots of the usable replicas."""
         self._counted: dict[tuple[str, str], tuple[int, int]] = {}
         self._pools: OrderedDict[Kind, Pool] = OrderedDict()
         self._of_model: dict[str, dict[Kind, Pool]] = {}
-        """The same pools, by model."""
+        """The same pools by model."""
         self._mine: dict[str, int] = {}
         self._slot_share = ALONE
         self._departed: OrderedDict[str, None] = OrderedDict()
         self._wakeups: list[tuple[float, str, str]] = []
 
     def put(self, info: NodeInfo, now: float) -> None:
-        """A node joined, or reports."""
+        """A node has joined or reported."""
         load = self.nodes.get(info.id)
         if load is None:
             back = info.id in self._departed
@@ -73,7 +75,7 @@ class ReplicaIndex:
             self._changed(replica, now)
 
     def remove(self, node: str) -> None:
-        """It died, left, or takes no more work."""
+        """A node died, left, or takes no more work."""
         load = self.nodes.pop(node, None)
         if load is None:
             return
@@ -84,7 +86,7 @@ class ReplicaIndex:
             self._departed.popitem(last=False)
 
     def set_own_count(self, node: str, mine: int, now: float) -> None:
-        """This dispatcher has `mine` generations there now."""
+        """This dispatcher has `mine` generations on `node` now."""
         if mine:
             self._mine[node] = mine
         else:
@@ -96,8 +98,11 @@ class ReplicaIndex:
                 self._changed(self.replicas[card.name][node], now)
 
     def set_slot_share(self, share: SlotShare, now: float) -> None:
-        """The next turn begins. In a large cluster only where we have something; elsewhere the next report
-        of a node brings it."""
+        """Set this dispatcher's share of the slots.
+
+        In a large cluster it is applied now only to nodes with generations of this dispatcher, and to the
+        others with their next report.
+        """
         self._slot_share = share
         for name in self.nodes if len(self.nodes) <= FEW_NODES else list(self._mine):
             load = self.nodes.get(name)
@@ -106,7 +111,7 @@ class ReplicaIndex:
                 self.set_own_count(name, load.mine, now)
 
     def set_silent(self, node: str, silent: bool, now: float) -> None:
-        """It does not answer pings, or does again."""
+        """The node stopped answering pings, or answers again."""
         load = self.nodes.get(node)
         if load is not None:
             load.silent = silent
@@ -114,7 +119,7 @@ class ReplicaIndex:
                 self._changed(self.replicas[card.name][node], now)
 
     def refused(self, node: str, now: float) -> None:
-        """It was full after all: it is taken for full until it reports again, or `trust_report`."""
+        """The node was full: it counts as full until its next report, or `trust_report`."""
         load = self.nodes.get(node)
         if load is not None:
             load.others = max(load.others, load.info.slots - load.mine)
@@ -122,7 +127,7 @@ class ReplicaIndex:
                 self._changed(self.replicas[card.name][node], now)
 
     def bar(self, node: str, models: Collection[str], now: float) -> None:
-        """Of the node's models, these may not start there for now, and all others may."""
+        """`models` of the node may not start there for now; its other models may."""
         load = self.nodes.get(node)
         for card in load.info.models if load is not None else ():
             replica = self.replicas[card.name][node]
@@ -131,7 +136,7 @@ class ReplicaIndex:
                 self._changed(replica, now)
 
     def trust_report(self, node: str, now: float) -> None:
-        """Go by its last report again."""
+        """Use the node's last report again."""
         load = self.nodes.get(node)
         if load is not None:
             load.report(load.info, load.seen_at)
@@ -139,14 +144,14 @@ class ReplicaIndex:
                 self._changed(self.replicas[card.name][node], now)
 
     def breaker_changed(self, replica: Replica, now: float) -> None:
-        """It opened, closed, or lets a probe through."""
+        """The replica's breaker opened, closed, or lets a probe through."""
         until = replica.breaker.until
         if until > now:
             heapq.heappush(self._wakeups, (until, replica.card.name, replica.id))
         self._changed(replica, now)
 
     def wake(self, now: float) -> None:
-        """Let in again whose dwell is over."""
+        """Readmit replicas whose breaker's open state has ended."""
         while self._wakeups and self._wakeups[0][0] <= now:
             _, model, node = heapq.heappop(self._wakeups)
             replica = self.replicas.get(model, {}).get(node)
@@ -154,11 +159,11 @@ class ReplicaIndex:
                 self._changed(replica, now)
 
     def next_wakeup(self, model: str) -> float | None:
-        """When the next dwell of a replica of `model` ends."""
+        """When the next open breaker of a replica of `model` lets a call through."""
         return min((until for until, name, _ in self._wakeups if name == model), default=None)
 
     def room(self, model: str) -> tuple[int, int]:
-        """Free slots, and all slots, of the replicas that may be used now."""
+        """Free slots and all slots of the usable replicas."""
         free, slots = self._room.get(model, (0, 0))
         return free, slots
 
@@ -170,7 +175,7 @@ class ReplicaIndex:
             else 0
         )
         pool = self._pool(needs, at_least, now)
-        # Too long for all: any of them can say so exactly.
+        # Too long for all of them: any node can report that exactly.
         return self._pool(needs, 0, now) if at_least and not len(pool) else pool
 
     def _pool(self, needs: Needs, at_least: int, now: float) -> Pool:

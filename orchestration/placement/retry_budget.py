@@ -1,13 +1,13 @@
-"""How much of the traffic may be retries, so that a sick model gets no storm of them on top."""
+"""Limits retries to a share of the traffic, so that a failing model does not get a storm of retries."""
 
 from __future__ import annotations
 
 
 class RetryBudget:
-    """Every request pays in `share`, every retry takes out one; at most `reserve` is saved up.
+    """Every request adds `share`, every retry takes 1; at most `reserve` is saved.
 
-    The token bucket of Finagle's `RetryBudget` without its clock: what counts is traffic, not time. It
-    starts full, so that a quiet cluster may retry at once.
+    The token bucket of Finagle's `RetryBudget` without its clock: traffic counts, not time. It starts full,
+    so that a quiet cluster may retry at once.
     """
 
     def __init__(self, *, share: float, reserve: float) -> None:
@@ -18,16 +18,16 @@ class RetryBudget:
         self.balance = reserve
 
     def deposit(self) -> None:
-        """A request came."""
+        """Count a request."""
         self.balance = min(self.reserve, self.balance + self.share)
 
     def withdraw(self) -> bool:
-        """Whether one retry may be made; it is paid for then."""
+        """Take one retry; False when the budget is used up."""
         if self.balance < 1:
             return False
         self.balance -= 1
         return True
 
     def give_back(self) -> None:
-        """A retry that was paid for was not made."""
+        """Return a retry that was taken but not made."""
         self.balance = min(self.reserve, self.balance + 1)

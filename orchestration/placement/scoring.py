@@ -1,4 +1,4 @@
-"""How long a generation would take on a replica: the lower, the better a place."""
+"""Estimates how long a generation would take on a replica; lower is better."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from orchestration.placement.needs import Demand, Needs
 from orchestration.placement.replica import Replica
 
 CROWDING = 0.25
-"""What a full node is taken to be slower than its fit says, so that of equal nodes the emptier one wins."""
+"""How much slower a full node counts than its rates say, so that the emptier of two equal nodes is chosen."""
 MAX_ERROR_RATE = 0.9
-"""A node that always fails is the breaker's business; here its expected tries only stay finite."""
+"""Keeps the expected number of tries finite; the breaker handles nodes that always fail."""
 TIER = "tier"
 EDGE, STRONG = "edge", "strong"
 
@@ -19,26 +19,26 @@ AFFINITY = {
     Demand.ORDINARY: {},
     Demand.HEAVY: {EDGE: 2.0, STRONG: 0.7},
 }
-"""By demand and tier. Short simple work goes to the edge even where that takes up to 2.3 times as long,
-which keeps the strong nodes free; heavy work leaves the edge unless that is 2.9 times as fast."""
+"""Factors by demand and tier. Short simple work goes to the edge even where that takes up to 2.3 times as
+long, which keeps the strong nodes free; heavy work leaves the edge unless the edge is 2.9 times as fast."""
 
 
 class Score(NamedTuple):
-    """`cost` decides: seconds to be expected, times what makes the node less or more of a choice."""
+    """`cost` decides: the expected seconds, times the other factors."""
 
     cost: float
     service_s: float
-    """Reading the prompt and writing the answer, beside what is at work there."""
+    """Seconds to read the prompt and write the answer beside the other generations there."""
     tries: float
-    """Until one succeeds, by the node's error rate."""
+    """Expected number of tries until one succeeds, by the node's error rate."""
     slowdown: float
-    """The node's latest generations against what its rates said."""
+    """How much slower the node's latest generations were than its rates say."""
     affinity: float
     doubt: float
 
 
 def tier_of(replica: Replica) -> str:
-    """What the node's label `tier` says; without one, an accelerator makes it strong."""
+    """The node's label `tier`; without one, a node with an accelerator is strong."""
     tier = replica.load.info.labels.get(TIER)
     if tier is not None:
         return tier
@@ -46,13 +46,13 @@ def tier_of(replica: Replica) -> str:
 
 
 def affinity_of(replica: Replica, needs: Needs) -> float:
-    """A factor on the time: below 1 where the node suits what the query deserves."""
+    """A factor on the time; below 1 when the node suits the demand."""
     by_tier = AFFINITY[needs.demand]
     return by_tier.get(tier_of(replica), 1.0) if by_tier else 1.0
 
 
 def service_s(replica: Replica, needs: Needs, others: int) -> float:
-    """Seconds on the node while `others` are at work there, its model loaded first where need be."""
+    """Seconds on the node while `others` are in progress there, including the loading of the model."""
     rates = replica.rates
     token_s = rates.token_s + rates.token_s_per_other * others
     return (
@@ -64,7 +64,7 @@ def service_s(replica: Replica, needs: Needs, others: int) -> float:
 
 
 def score(replica: Replica, needs: Needs, now: float) -> Score:
-    """What it would cost to start `needs` there now."""
+    """The cost of starting `needs` there now."""
     load, rates = replica.load, replica.rates
     others = load.at_work
     seconds = service_s(replica, needs, others)
@@ -77,6 +77,6 @@ def score(replica: Replica, needs: Needs, now: float) -> Score:
 
 
 def weight(replica: Replica, needs: Needs) -> float:
-    """How often a replica is looked at: by the generations a second it could do, were it empty."""
+    """How likely the replica is drawn: the generations per second it could do if it were empty."""
     seconds = service_s(replica, needs, 0) * affinity_of(replica, needs)
     return replica.load.info.slots / max(seconds, 1e-6)

@@ -1,4 +1,4 @@
-"""Drawing from many by weight, while weights change all the time."""
+"""Draws from many items by weight, while the weights change."""
 
 from __future__ import annotations
 
@@ -8,20 +8,20 @@ from random import Random
 class WeightedSampler:
     """A Fenwick tree over the weights of places 0, 1, 2…
 
-    Setting a weight and drawing take log2(n) steps each, 14 for 10,000. Fenwick, "A new data structure for
-    cumulative frequency tables" (1994).
+    Setting a weight and drawing take log2(n) steps each, 14 for 10,000 places. Fenwick, "A new data structure
+    for cumulative frequency tables" (1994).
     """
 
     def __init__(self) -> None:
         self.weights: list[float] = []
         self.count = 0
-        """Places with a weight above 0."""
+        """The number of places with a weight above 0."""
         self._sums: list[float] = [0.0]
         self._top = 1
         self._total = 0.0
 
     def grow(self) -> int:
-        """One more place, of weight 0; its number."""
+        """Add a place of weight 0; returns its number."""
         place = len(self.weights)
         self.weights.append(0.0)
         at = place + 1
@@ -35,7 +35,7 @@ class WeightedSampler:
         return place
 
     def set(self, place: int, weight: float) -> None:
-        """`weight` is 0 for a place that is not to be drawn."""
+        """Set the weight of a place; a place of weight 0 is never drawn."""
         delta = weight - self.weights[place]
         if not delta:
             return
@@ -49,7 +49,7 @@ class WeightedSampler:
             at += at & -at
 
     def draw(self, random: Random) -> int | None:
-        """A place, each as likely as its weight says; None when no place has any."""
+        """A place, drawn in proportion to its weight; None when all weights are 0."""
         if not self.count:
             return None
         left = random.random() * self._total
@@ -64,7 +64,7 @@ class WeightedSampler:
         weights = self.weights
         if at < len(weights) and weights[at] > 0:
             return at
-        # Sums of floats that came and went differ a little from what is left: the next that has a weight.
+        # Rounding errors of the sums may lead past the end: take the next place that has a weight.
         beyond = range(min(at, len(weights)), len(weights))
         found = next((place for place in beyond if weights[place] > 0), None)
         if found is None:

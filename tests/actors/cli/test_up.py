@@ -202,7 +202,7 @@ def test_ask_reaches_a_node_through_the_cluster_and_reports_as_json(tmp_path: Pa
             assert {"orchestra", "agents", "orchestra-node"} <= {each["name"] for each in status["services"]}
             explained = run("status", "--explain", "echo", "--label", "region=eu", "--data", str(tmp_path))
             assert "echo-1" in explained.stdout
-            assert "label region=eu is wanted, it has none" in explained.stdout
+            assert "label region=eu is required, it has none" in explained.stdout
 
 
 @pytest.mark.parametrize("words", [("ask", "x"), ("status",)])

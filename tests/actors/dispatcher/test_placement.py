@@ -94,7 +94,7 @@ async def test_every_dispatcher_explains_itself(cluster: LocalCluster) -> None:
     assert found.dispatcher
     assert [(each.node, each.left_out) for each in found.candidates] == [
         ("a-1", ""),
-        ("b-1", "label region=eu is wanted, it has us"),
+        ("b-1", "label region=eu is required, it has us"),
     ]
 
 

@@ -29,10 +29,10 @@ def test_candidates_come_with_their_scores_and_the_others_with_why_not() -> None
     why = {each.node: each.left_out for each in found.candidates}
     assert why["fast"] == why["slow"] == ""
     assert "slots are taken" in why["full"]
-    assert "drains" in why["drains"]
-    assert "kept failing" in why["fails"]
+    assert "draining" in why["drains"]
+    assert "failed repeatedly" in why["fails"]
     assert "does not answer" in why["mute"]
-    assert "tenants alone" in why["theirs"]
+    assert "reserved for its tenants" in why["theirs"]
     assert found.nodes == 7
 
 
@@ -50,7 +50,7 @@ def test_a_missing_label_is_named() -> None:
     chooser = Chooser(random=Random(1))
     chooser.index.put(node("a", labels={"region": "us"}), 0.0)
     (candidate,) = explain(chooser.index, needing(region="eu"), 0.0).candidates
-    assert candidate.left_out == "label region=eu is wanted, it has us"
+    assert candidate.left_out == "label region=eu is required, it has us"
 
 
 def test_of_a_large_cluster_the_best_are_told() -> None:
