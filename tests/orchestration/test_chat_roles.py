@@ -82,7 +82,7 @@ def test_roles_alternate_from_the_user_on_and_nothing_is_lost(kinds: list[str], 
         (True, "u1", None),
     ],
 )
-def test_what_a_model_may_take_instead_is_the_least_change(
+def test_the_alternative_form_is_the_smallest_change(
     repeats: bool, said: str, less: ChatRoles | None
 ) -> None:
     assert ChatRoles().alternative(repeats=repeats, messages=talk(said)) == less

@@ -52,7 +52,7 @@ def test_data_that_looks_like_a_reference_stays() -> None:
         ({"properties": {"a": {"$ref": "#/$defs/none"}}}, "leads to nothing"),
     ],
 )
-def test_references_without_an_end_are_told(schema: dict[str, Any], words: str) -> None:
+def test_endless_references_are_refused(schema: dict[str, Any], words: str) -> None:
     with pytest.raises(InvalidGuide, match=words):
         check_references(schema)
 
@@ -75,7 +75,7 @@ def test_a_deep_schema_is_refused_before_it_is_walked() -> None:
             call()
 
 
-def test_what_any_name_meets_is_dropped_and_other_names_stay() -> None:
+def test_property_names_that_accept_any_name_are_removed_and_others_stay() -> None:
     free = {"type": "object", "propertyNames": {"type": "string"}}
     assert without_free_names({"properties": {"a": free}}) == {"properties": {"a": {"type": "object"}}}
     held = {"type": "object", "propertyNames": {"pattern": "^a"}}
@@ -98,7 +98,7 @@ def test_names_that_are_listed_become_properties_that_may_be_missing() -> None:
     assert without_free_names(fixed) == fixed
 
 
-def test_patterns_that_cannot_be_used_are_taken_out_and_told() -> None:
+def test_unusable_patterns_are_removed_and_returned() -> None:
     schema = {
         "properties": {"a": {"type": "string", "pattern": "^(?!b)"}, "b": {"pattern": "^b"}},
         "patternProperties": {"(?=x)": {"type": "string"}, "^y": {"type": "number"}},

@@ -24,7 +24,7 @@ POLICY = RetryPolicy(max_attempts=3, first_pause_s=1, max_pause_s=10, outage_pau
 
 
 @pytest.mark.parametrize("kind", [NodeLost, BackendFailed, DeadlineExceeded])
-def test_what_may_be_the_jobs_own_fault_is_tried_again_until_its_attempts_are_used_up(
+def test_failures_that_the_job_may_cause_are_retried_until_its_attempts_are_used_up(
     kind: type[OrchestraError],
 ) -> None:
     assert POLICY.decide(kind("x"), attempts=1, age_s=0) == (RetryDecision.RETRY, 1)
@@ -40,7 +40,7 @@ def test_an_outage_uses_no_attempt_up_but_ends_a_jobs_patience(kind: type[Orches
 
 
 @pytest.mark.parametrize("kind", [ContextTooLong, Cancelled, InternalError])
-def test_what_would_come_again_is_settled_at_once(kind: type[OrchestraError]) -> None:
+def test_an_error_that_would_come_again_ends_the_job_at_once(kind: type[OrchestraError]) -> None:
     assert POLICY.decide(kind("x"), attempts=1, age_s=0) == (RetryDecision.FAIL, 0)
 
 

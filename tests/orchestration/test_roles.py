@@ -25,7 +25,7 @@ def test_the_file_holds_the_coordinator_and_the_five_specialists() -> None:
         assert role.sampling.temperature is not None
 
 
-def test_an_override_changes_what_it_names_and_nothing_else() -> None:
+def test_an_override_changes_only_the_fields_that_it_names() -> None:
     roles = load_roles({"critic": {"prompt": "Be strict.", "sampling": {"temperature": 0.7}}})
     built_in = built_in_roles()["critic"]
     assert roles["critic"].prompt == "Be strict."

@@ -1,4 +1,4 @@
-"""Processes of one kind find each other, and notice who leaves or fails."""
+"""Processes of one kind find each other, and notice which of them leave or fail."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ async def test_a_peer_without_heartbeats_has_failed_and_one_of_another_kind_is_n
     await eventually(lambda: first.peers == {})
 
 
-async def test_what_is_no_heartbeat_is_ignored(bus: Bus, kind: str, stack: AsyncExitStack) -> None:
+async def test_an_invalid_heartbeat_is_ignored(bus: Bus, kind: str, stack: AsyncExitStack) -> None:
     first, second = PeerGroup(bus, kind), PeerGroup(bus, kind)
     await first.start()
     stack.push_async_callback(first.stop)

@@ -113,7 +113,7 @@ async def test_a_draining_node_takes_no_work_and_is_gone_only_when_it_has_stoppe
     assert name not in registry.draining
 
 
-async def test_a_node_that_is_no_longer_heard_of_is_dropped(bus: Bus, registry: Registry, name: str) -> None:
+async def test_a_node_without_heartbeats_is_removed(bus: Bus, registry: Registry, name: str) -> None:
     hasty = Registry(bus, lease_s=1.2)
     gone: list[str] = []
     hasty.on_gone.append(gone.append)
@@ -196,7 +196,7 @@ async def test_a_node_that_does_not_answer_is_waited_for_until_its_lease_ends(
     await subscription.unsubscribe()
 
 
-async def test_a_node_whose_id_was_taken_is_told(bus: Bus, name: str) -> None:
+async def test_a_node_learns_that_its_id_was_taken(bus: Bus, name: str) -> None:
     await apply(bus, shipped_declaration())
     lost = asyncio.Event()
     registration = NodeRegistration(bus, name, lambda: info(name, "m"), lost.set)

@@ -136,7 +136,7 @@ async def test_a_generation_that_a_node_fails_before_it_wrote_anything_goes_to_a
     await cluster.settled(dispatcher)
 
 
-async def test_when_every_node_fails_the_last_error_is_told(cluster: LocalCluster) -> None:
+async def test_the_caller_gets_the_last_error_when_every_node_fails(cluster: LocalCluster) -> None:
     for _ in range(2):
         await cluster.node(fail_first=1000)
     dispatcher = await cluster.dispatcher()
@@ -155,7 +155,7 @@ async def test_a_request_that_no_node_could_serve_is_not_tried_again(cluster: Lo
     assert refused.value.param == "messages"
 
 
-async def test_a_node_that_is_busier_than_it_seemed_is_asked_again(cluster: LocalCluster) -> None:
+async def test_a_node_that_was_busier_than_reported_is_tried_again(cluster: LocalCluster) -> None:
     node = await cluster.node(slots=1)
     dispatcher = await cluster.dispatcher()
     task = asyncio.current_task()
@@ -173,7 +173,7 @@ async def test_a_node_that_is_busier_than_it_seemed_is_asked_again(cluster: Loca
     await cluster.settled(dispatcher)
 
 
-async def test_a_dispatcher_that_crashes_is_back_and_what_is_at_work_is_finished(
+async def test_a_crashed_dispatcher_restarts_and_generations_in_progress_are_finished(
     cluster: LocalCluster,
 ) -> None:
     await cluster.node(speed=50)
@@ -369,7 +369,7 @@ async def test_callers_that_leave_make_room_for_the_next_at_once(
     await cluster.settled(dispatcher)
 
 
-async def test_what_has_expired_in_the_queue_is_dropped_in_bulk(
+async def test_expired_generations_in_the_queue_are_dropped_in_bulk(
     cluster: LocalCluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(cluster.streams, "_cancel", lambda work_id: None)  # as of a gateway that was killed
@@ -384,7 +384,7 @@ async def test_what_has_expired_in_the_queue_is_dropped_in_bulk(
     await cluster.settled(dispatcher)
 
 
-async def test_callers_that_leave_a_model_that_nobody_serves_leave_no_queue_behind(
+async def test_callers_that_leave_a_model_without_a_node_leave_no_queue_behind(
     cluster: LocalCluster,
 ) -> None:
     asked = [asyncio.ensure_future(cluster.ask(cluster.generation())) for _ in range(50)]
@@ -467,7 +467,7 @@ async def test_two_dispatchers_share_the_work(cluster: LocalCluster) -> None:
     await cluster.settled(*dispatchers)
 
 
-async def test_a_dispatcher_that_drains_finishes_its_answers_and_gives_back_what_waits(
+async def test_a_draining_dispatcher_finishes_its_answers_and_returns_waiting_generations(
     cluster: LocalCluster,
 ) -> None:
     await cluster.node(slots=1, speed=50)

@@ -1,4 +1,4 @@
-"""Generations whose node fails, leaves or falls silent go on elsewhere, and their callers see one stream."""
+"""A generation whose node fails, leaves or falls silent moves to another node; its caller sees one stream."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tests.fixtures.nats import RunningNats
 WORDS = "one two three four five six seven eight"
 
 
-async def test_a_generation_goes_on_at_another_node_when_its_own_fails_in_the_middle(
+async def test_a_generation_continues_on_another_node_when_its_own_fails_in_the_middle(
     cluster: LocalCluster,
 ) -> None:
     await cluster.node("a", fail_every=1, fail_after=3, slots=8)
@@ -96,7 +96,7 @@ async def test_no_more_nodes_than_the_settings_say_fail_under_one_generation(clu
     await cluster.settled(dispatcher)
 
 
-async def test_an_error_is_told_at_once_where_no_other_node_has_the_labels(cluster: LocalCluster) -> None:
+async def test_an_error_is_final_when_no_other_node_has_the_labels(cluster: LocalCluster) -> None:
     await cluster.node("a", fail_first=1000)
     await cluster.node("b")
     dispatcher = await cluster.dispatcher()
@@ -105,7 +105,7 @@ async def test_an_error_is_told_at_once_where_no_other_node_has_the_labels(clust
     await cluster.settled(dispatcher)
 
 
-async def test_without_a_budget_an_error_is_told_and_not_tried_again(cluster: LocalCluster) -> None:
+async def test_an_error_is_final_without_a_retry_budget(cluster: LocalCluster) -> None:
     await cluster.node("a", fail_first=1000, slots=8)
     await cluster.node("b", slots=4, fail_every=2)
     dispatcher = await cluster.dispatcher(
@@ -118,7 +118,7 @@ async def test_without_a_budget_an_error_is_told_and_not_tried_again(cluster: Lo
     await cluster.settled(dispatcher)
 
 
-async def test_what_a_node_cannot_finish_in_time_when_it_leaves_goes_on_elsewhere(
+async def test_generations_that_a_leaving_node_cannot_finish_in_time_move_to_another(
     cluster: LocalCluster,
 ) -> None:
     leaver = await cluster.node("a", speed=50, slots=8)
@@ -138,7 +138,7 @@ async def test_what_a_node_cannot_finish_in_time_when_it_leaves_goes_on_elsewher
 @pytest.mark.parametrize(
     ("silent", "limit"), [({"stall_after": 3}, "stall_s"), ({"first_token_s": 60}, "first_output_s")]
 )
-async def test_a_generation_whose_backend_falls_silent_or_says_nothing_at_all_goes_on_elsewhere(
+async def test_a_generation_whose_backend_falls_silent_or_never_answers_moves_to_another_node(
     cluster: LocalCluster, silent: dict[str, Any], limit: str
 ) -> None:
     backend = EchoBackend(EchoSettings(models=(cluster.model,), slots=16, **silent))
@@ -165,7 +165,7 @@ async def test_when_all_nodes_of_a_model_fail_the_next_declared_model_answers(cl
     await cluster.settled(dispatcher)
 
 
-async def test_what_a_node_was_at_when_it_lost_its_connection_goes_on(
+async def test_generations_of_a_node_that_lost_its_connection_continue(
     cluster: LocalCluster, nats_server: RunningNats
 ) -> None:
     """The node lives, but what it said meanwhile is lost, such as that it is done."""

@@ -67,7 +67,7 @@ async def test_an_interleaved_load_is_answered_with_few_swaps(
     assert sum(loads) == use.loads
 
 
-async def test_turns_are_taken_also_where_each_decision_counts_as_slow(cluster: LocalCluster) -> None:
+async def test_models_alternate_also_when_each_decision_counts_as_slow(cluster: LocalCluster) -> None:
     models = models_of(cluster, 3)
     await small_node(cluster, models, load_s=0.02, speed=500)
     dispatcher = await dispatcher_of(cluster, models, hold_s=0.1)
@@ -81,7 +81,7 @@ async def test_turns_are_taken_also_where_each_decision_counts_as_slow(cluster: 
     await cluster.settled(dispatcher)
 
 
-async def test_a_model_that_is_asked_for_without_end_makes_room_for_another_by_turns(
+async def test_a_model_with_endless_requests_alternates_with_another_one(
     cluster: LocalCluster,
 ) -> None:
     a, b = models_of(cluster, 2)
@@ -97,7 +97,7 @@ async def test_a_model_that_is_asked_for_without_end_makes_room_for_another_by_t
     await cluster.settled(dispatcher)
 
 
-async def test_two_dispatchers_that_each_see_half_of_what_waits_let_no_model_starve(
+async def test_two_dispatchers_that_each_see_half_of_the_waiting_work_let_no_model_starve(
     cluster: LocalCluster,
 ) -> None:
     a, b = models_of(cluster, 2)
@@ -110,7 +110,7 @@ async def test_two_dispatchers_that_each_see_half_of_what_waits_let_no_model_sta
     await cluster.settled(*dispatchers)
 
 
-async def test_models_that_are_in_memory_somewhere_are_asked_there_and_nothing_is_swapped(
+async def test_loaded_models_are_used_where_they_are_and_nothing_is_swapped(
     cluster: LocalCluster,
 ) -> None:
     a, b = models_of(cluster, 2)
@@ -143,7 +143,7 @@ async def test_a_model_that_waits_for_its_turn_is_explained(cluster: LocalCluste
     await cluster.settled(dispatcher)
 
 
-async def test_a_model_that_was_unloaded_by_hand_comes_back_when_it_is_asked_for(
+async def test_a_model_that_was_unloaded_by_hand_is_loaded_again_on_request(
     cluster: LocalCluster,
 ) -> None:
     a, b = models_of(cluster, 2)

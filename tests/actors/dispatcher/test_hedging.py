@@ -132,7 +132,7 @@ async def test_when_the_second_node_fails_during_the_race_the_first_answers(clus
     assert hedged(cluster) == {"failed": 1}
 
 
-async def test_what_the_second_node_refuses_is_not_told_while_the_first_may_answer(
+async def test_a_refusal_by_the_second_node_is_ignored_while_the_first_may_answer(
     cluster: LocalCluster,
 ) -> None:
     short = "a b c d e f g h"  # eight tokens to echo, which placement guesses from its length
@@ -159,7 +159,9 @@ async def test_when_both_nodes_stop_during_the_race_a_third_answers(cluster: Loc
     assert hedged(cluster) == {"failed": 1}
 
 
-async def test_when_every_node_fails_its_caller_is_told(cluster: LocalCluster) -> None:
+async def test_the_caller_of_a_hedged_generation_gets_the_error_when_every_node_fails(
+    cluster: LocalCluster,
+) -> None:
     await nodes(cluster, first={"first_token_s": NEVER_S}, second={"fail_first": 1000})
     dispatcher = await dispatching(cluster)
     asked = asyncio.ensure_future(cluster.ask(cluster.generation(WORDS)))
@@ -182,7 +184,7 @@ async def test_a_caller_who_leaves_during_the_race_stops_both_nodes(cluster: Loc
     await cluster.settled(dispatcher)
 
 
-async def test_the_answer_goes_on_elsewhere_when_the_winner_stops_later(cluster: LocalCluster) -> None:
+async def test_the_answer_moves_to_another_node_when_the_winner_stops_later(cluster: LocalCluster) -> None:
     await nodes(cluster, first={"first_token_s": NEVER_S}, second={"speed": 50})
     dispatcher = await dispatching(cluster)
     asked = asyncio.ensure_future(cluster.ask(cluster.generation(WORDS, tokens=80)))

@@ -97,7 +97,7 @@ async def test_a_killed_node_vanishes_within_ten_seconds_and_is_missed_long_befo
     await cluster.settled(dispatcher)
 
 
-async def test_a_node_told_to_stop_is_out_within_a_second_and_finishes_its_answer(
+async def test_a_node_that_stops_leaves_within_a_second_and_finishes_its_answer(
     cluster: LocalCluster, nats_server: RunningNats, tmp_path: Path, processes: list[Process]
 ) -> None:
     registry = await cluster.registry()
@@ -116,7 +116,7 @@ async def test_a_node_told_to_stop_is_out_within_a_second_and_finishes_its_answe
     await cluster.settled(dispatcher)
 
 
-async def test_what_a_killed_dispatcher_held_is_answered_by_another(
+async def test_generations_of_a_killed_dispatcher_are_answered_by_another(
     cluster: LocalCluster,
     nats_server: RunningNats,
     tmp_path: Path,

@@ -38,7 +38,7 @@ async def test_labels_choose_the_nodes(cluster: LocalCluster) -> None:
     await cluster.settled(dispatcher)
 
 
-async def test_labels_that_no_live_node_has_are_told_at_once(cluster: LocalCluster) -> None:
+async def test_labels_that_no_live_node_has_are_refused_at_once(cluster: LocalCluster) -> None:
     await labelled(cluster, "eu-2", region="eu")
     dispatcher = await cluster.dispatcher()
     with pytest.raises(NoNode, match="with region=asia"):

@@ -87,7 +87,9 @@ async def test_the_model_that_a_run_calls_next_is_loaded_while_the_one_before_is
     assert (use.warmed, use.cold, use.hits) == (1, 1, 1)
 
 
-async def test_one_dispatcher_decides_and_another_goes_on_with_what_it_knew(cluster: LocalCluster) -> None:
+async def test_one_dispatcher_decides_and_the_next_one_continues_from_its_forecast(
+    cluster: LocalCluster,
+) -> None:
     planner, writer = models_of(cluster, 2)
     first = await cluster.dispatcher(WARMS, sees=0)
     await eventually(lambda: first.snapshot().prewarm_leader)
@@ -101,7 +103,7 @@ async def test_one_dispatcher_decides_and_another_goes_on_with_what_it_knew(clus
     assert followers[f"maestro\n{planner}"][writer] > 3
 
 
-async def test_a_load_ahead_displaces_only_what_it_may_and_nothing_in_use(cluster: LocalCluster) -> None:
+async def test_a_load_ahead_evicts_only_permitted_models_and_none_in_use(cluster: LocalCluster) -> None:
     a, b, c = models_of(cluster, 3)
     node = await small_node(cluster, (a, b, c), fit=2)
     wanted = LoadModel(model=c, ahead=True)
@@ -116,7 +118,7 @@ async def test_a_load_ahead_displaces_only_what_it_may_and_nothing_in_use(cluste
     assert (code, found and found.changed) == ("", False)
 
 
-async def test_what_is_written_down_is_shown_by_status(cluster: LocalCluster, own_nats: RunningNats) -> None:
+async def test_the_stored_forecast_is_shown_by_status(cluster: LocalCluster, own_nats: RunningNats) -> None:
     (model,) = models_of(cluster, 1)
     dispatcher = await cluster.dispatcher(WARMS, sees=0)
     await eventually(lambda: dispatcher.snapshot().prewarm_leader)
@@ -133,7 +135,7 @@ async def test_what_is_written_down_is_shown_by_status(cluster: LocalCluster, ow
     assert f"forecast for 10 min: {model} " in result.stdout
 
 
-async def test_what_cannot_be_read_does_not_stop_it(cluster: LocalCluster) -> None:
+async def test_invalid_reports_do_not_stop_the_prewarmer(cluster: LocalCluster) -> None:
     await Bucket(cluster.bus, FORECAST).put(STATE, b"not what it was")
     dispatcher = await cluster.dispatcher(WARMS, sees=0)
     await eventually(lambda: dispatcher.snapshot().prewarm_leader)

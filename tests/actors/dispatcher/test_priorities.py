@@ -1,4 +1,4 @@
-"""Less urgent work gets its share, and no more; what is delivered without end is given up."""
+"""Less urgent work gets its share and no more; a generation that is delivered endlessly is given up."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ async def test_batch_work_progresses_by_its_share_under_urgent_work_without_end(
     await cluster.settled(dispatcher)
 
 
-async def test_what_no_dispatcher_survives_becomes_a_dead_letter_and_an_error(
+async def test_a_generation_that_no_dispatcher_survives_becomes_a_dead_letter_and_an_error(
     cluster: LocalCluster,
 ) -> None:
     queue = GenerationQueue(Priority.STANDARD, cluster.model)

@@ -1,4 +1,4 @@
-"""Servers that ask to be left alone: few calls, another node first, and the caller hears what they said."""
+"""Servers that refuse work for a while: few calls, another node first, and the caller gets their error."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ async def test_after_a_few_growing_waits_the_caller_hears_the_servers_words(
 
 
 @pytest.mark.parametrize("wait", ["60", "999999999999"])
-async def test_a_wait_beyond_the_deadline_is_told_at_once_and_is_that_models_alone(
+async def test_a_wait_beyond_the_deadline_is_refused_at_once_for_that_model_only(
     cluster: LocalCluster, wait: str
 ) -> None:
     refusal = once(response(429, SLOW_DOWN, Retry_After=wait))
@@ -128,7 +128,7 @@ async def test_a_declared_fallback_answers_for_a_limited_model(cluster: LocalClu
         await cluster.settled(dispatcher)
 
 
-async def test_who_comes_later_hears_of_a_lasting_limit_sooner(cluster: LocalCluster) -> None:
+async def test_a_later_generation_is_refused_sooner_under_a_lasting_limit(cluster: LocalCluster) -> None:
     async with limited(cluster, once(response(429, SLOW_DOWN))) as upstream:
         dispatcher = await cluster.dispatcher(QUICK, sees=1)
         for calls in (QUICK.breaker.max_refusals, QUICK.breaker.max_refusals + 1):

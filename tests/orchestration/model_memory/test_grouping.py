@@ -64,7 +64,7 @@ def test_nobody_starves_nothing_in_use_leaves_and_no_turn_is_longer_than_its_bou
     assert max(played.absences, default=0.0) <= 3 * turn_s + 0.01
 
 
-def test_two_with_long_queues_do_not_take_turns_with_each_other_alone() -> None:
+def test_two_models_with_long_queues_do_not_alternate_only_with_each_other() -> None:
     requests = [(0.001 * n, "ab"[n % 2]) for n in range(600)] + [(1.0, "c")]
     played = OneNode(SIZES, 4, hold_s=2, load_s=0.5, service_s=0.1).play(requests)
     turns = [model for n, model in enumerate(played.starts) if n == 0 or played.starts[n - 1] != model]
@@ -94,7 +94,7 @@ def test_an_idle_model_makes_room_at_once_and_one_at_work_when_its_turn_is_over(
     assert grouping.time_slices([waiting("b"), waiting("a")], 6.5).open == {NODE: {"b"}}
 
 
-def test_who_asked_last_has_a_moment_to_ask_again() -> None:
+def test_an_idle_model_keeps_its_place_for_a_moment() -> None:
     grouping = of_one()
     grouping.started(NODE, "a", 1.0)
     grouping.ended(NODE, "a", 2.0, failed=False, waited_for=False)
@@ -124,7 +124,7 @@ def test_the_turn_of_less_urgent_work_is_shorter_by_as_much_yet_no_shorter_than_
     assert grouping.time_slices(other_way_round, 0.5).until == 8.0
 
 
-def test_what_runs_elsewhere_takes_idle_places_and_displaces_nobody() -> None:
+def test_a_model_that_runs_on_another_node_takes_idle_room_and_evicts_none() -> None:
     grouping = of_one(hold_s=1.0)
     grouping.started(NODE, "a", 0.0)
     assert grouping.time_slices([waiting("a"), waiting("b", served=True)], 100.0).open == {NODE: {"a"}}
@@ -144,7 +144,7 @@ def test_one_that_starves_takes_one_of_many_nodes_where_a_place_comes_soonest() 
     assert time_slices.open == {"n1": set(), "n2": {"a"}, "n3": {"a"}}
 
 
-def test_what_a_node_refused_to_another_dispatcher_counts_as_waiting_there() -> None:
+def test_work_that_a_node_refused_to_another_dispatcher_counts_as_waiting() -> None:
     grouping = of_one(hold_s=5.0)
     grouping.started(NODE, "a", 0.0)
     grouping.report(told(SIZES, 4, {"a"}, claims=("b",)), 1.0)
@@ -153,7 +153,7 @@ def test_what_a_node_refused_to_another_dispatcher_counts_as_waiting_there() -> 
     assert grouping.time_slices([waiting("a")], 5.0).open == {NODE: set()}
 
 
-def test_a_report_written_before_what_was_ordered_changes_nothing_and_a_refusal_undoes_the_order() -> None:
+def test_a_report_older_than_a_load_changes_nothing_and_a_refusal_undoes_the_load() -> None:
     grouping = of_one()
     grouping.started(NODE, "b", 0.0)
     grouping.report(told(SIZES, 4, {"a"}), 0.1)

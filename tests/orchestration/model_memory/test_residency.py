@@ -23,7 +23,7 @@ def test_the_one_used_longest_ago_leaves_first_and_none_that_is_to_stay() -> Non
     assert memory.victims("b") == []
 
 
-def test_without_a_limit_all_fit_and_nobody_leaves() -> None:
+def test_without_a_limit_all_models_fit_and_none_is_evicted() -> None:
     memory = Residency(0, SIZES)
     assert memory.fitting() == list(SIZES)
     for model in SIZES:
@@ -32,7 +32,7 @@ def test_without_a_limit_all_fit_and_nobody_leaves() -> None:
     assert not memory.contended
 
 
-def test_what_does_not_fit_beside_those_before_it_is_passed_by() -> None:
+def test_a_model_that_does_not_fit_beside_earlier_ones_is_skipped() -> None:
     assert Residency(7, SIZES).fitting() == ["a", "c", "d", "unknown"]
     assert Residency(7, SIZES).contended
     assert not Residency(11, SIZES).contended
@@ -48,7 +48,7 @@ def test_a_model_larger_than_all_of_the_memory_is_named_with_both_sizes() -> Non
     st.integers(9, 20),
     st.data(),
 )
-def test_who_leaves_makes_enough_room_and_no_more_than_enough(
+def test_victims_make_enough_room_and_no_more_than_enough(
     sizes: dict[str, int], limit: int, data: st.DataObject
 ) -> None:
     memory = Residency(limit, sizes)

@@ -50,7 +50,7 @@ def test_old_failures_are_forgotten() -> None:
     assert breaker.state(1000.0) is State.CLOSED
 
 
-def test_what_says_nothing_about_the_node_counts_neither_way() -> None:
+def test_outcomes_that_say_nothing_about_the_node_are_not_counted() -> None:
     breaker = Breaker(SETTINGS, Random(1))
     for _ in range(100):
         breaker.end(Outcome.UNKNOWN, 0.0, probe=False)

@@ -92,7 +92,7 @@ def test_a_generation_waits_for_a_fast_node_rather_than_begin_on_a_far_slower_on
     assert where(chooser.choose(NEEDS, 0.0, ahead=200)) == "slow"
 
 
-def test_nobody_waits_for_a_node_that_is_about_as_fast() -> None:
+def test_no_generation_waits_for_a_node_that_is_about_as_fast() -> None:
     chooser = seeing(node("full", speed=60, slots=2, running=2), node("free", speed=50))
     assert where(chooser.choose(NEEDS, 0.0)) == "free"
 
@@ -112,14 +112,14 @@ def test_labels_are_filters() -> None:
 
 
 @pytest.mark.parametrize("label", [{"tenants": "acme, globex"}, {"tenant": "acme"}])
-def test_a_node_of_tenants_works_for_nobody_else(label: dict[str, str]) -> None:
+def test_a_node_of_tenants_serves_only_them(label: dict[str, str]) -> None:
     chooser = seeing(node("theirs", labels=label))
     assert where(chooser.choose(NEEDS, 0.0)) == ""
     assert where(chooser.choose(needing(tenant="initech"), 0.0)) == ""
     assert where(chooser.choose(needing(tenant="acme"), 0.0)) == "theirs"
 
 
-def test_a_tenant_may_use_what_is_for_all() -> None:
+def test_a_tenant_may_use_nodes_without_tenants() -> None:
     assert where(seeing(node("anyone")).choose(needing(tenant="acme"), 0.0)) == "anyone"
 
 
@@ -169,7 +169,7 @@ def test_a_node_that_comes_back_with_an_idle_report_attracts_no_herd() -> None:
     assert where(chooser.choose(NEEDS, 15.0)) != ""
 
 
-def test_a_node_that_is_not_heard_of_is_the_last_choice() -> None:
+def test_a_node_without_recent_reports_is_the_last_choice() -> None:
     chooser = seeing(node("frozen", speed=120), node("well"))
     chooser.index.put(node("well"), STALE_S)
     assert where(chooser.choose(NEEDS, STALE_S)) == "well"
@@ -210,7 +210,7 @@ def test_beyond_its_share_a_dispatcher_leaves_a_slot_that_became_free_to_all() -
 
 
 @given(st.integers(1, 9), st.integers(1, 40), st.integers(0, 1000))
-def test_the_shares_of_all_dispatchers_are_all_slots_whatever_the_turn(
+def test_the_shares_of_all_dispatchers_add_up_to_all_slots_at_any_rotation(
     dispatchers: int, slots: int, number: int
 ) -> None:
     shares = [SlotShare(dispatchers, number + rank).share(slots) for rank in range(dispatchers)]
@@ -218,7 +218,7 @@ def test_the_shares_of_all_dispatchers_are_all_slots_whatever_the_turn(
     assert max(shares) - min(shares) <= 1
 
 
-def test_a_failing_node_is_left_alone_even_when_it_is_the_only_one_and_tried_again_by_one_call() -> None:
+def test_a_failing_node_gets_no_work_even_when_it_is_the_only_one_and_is_tested_by_one_call() -> None:
     chooser = seeing(node("only"))
     for _ in range(5):
         chooser.choose(NEEDS, 0.0)

@@ -36,7 +36,7 @@ def test_candidates_come_with_their_scores_and_the_others_with_why_not() -> None
     assert found.nodes == 7
 
 
-def test_what_is_explained_is_what_is_chosen() -> None:
+def test_the_best_explained_candidate_is_the_chosen_one() -> None:
     for seed in range(20):
         random = Random(seed)
         chooser = Chooser(random=random)
@@ -53,7 +53,7 @@ def test_a_missing_label_is_named() -> None:
     assert candidate.left_out == "label region=eu is required, it has us"
 
 
-def test_of_a_large_cluster_the_best_are_told() -> None:
+def test_only_the_best_candidates_of_a_large_cluster_are_listed() -> None:
     chooser = Chooser(random=Random(1))
     for number in range(200):
         chooser.index.put(node(f"n{number}", speed=10 + number), 0.0)

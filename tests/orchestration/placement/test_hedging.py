@@ -1,4 +1,4 @@
-"""Who is late, by the times of the model."""
+"""When a generation is late, by the times of its model."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ SETTINGS = HedgeSettings(min_samples=20, window_samples=100, window_s=60, min_s=
 
 
 @given(st.lists(st.floats(0, 100), min_size=1, max_size=300), st.floats(0.01, 0.99))
-def test_late_is_whoever_waits_longer_than_the_quantile_of_the_newest_times(
+def test_a_generation_is_late_beyond_the_quantile_of_the_newest_times(
     seconds: list[float], quantile: float
 ) -> None:
     settings = SETTINGS.model_copy(update={"quantile": quantile})
@@ -28,7 +28,7 @@ def test_late_is_whoever_waits_longer_than_the_quantile_of_the_newest_times(
         assert late == max(settings.min_s, newest[math.ceil(quantile * len(newest)) - 1])
 
 
-def test_nobody_is_late_sooner_than_the_least_however_fast_the_model_is() -> None:
+def test_no_generation_is_late_before_the_minimum_however_fast_the_model_is() -> None:
     times = FirstTokens(SETTINGS)
     for _ in range(100):
         times.record("fast", 0.001, 0.0)
@@ -45,7 +45,7 @@ def test_times_are_of_one_model_and_are_forgotten_with_age() -> None:
     assert times.late_after_s("m", 80.5) is None
 
 
-def test_models_beyond_the_limit_push_out_the_one_not_heard_of_for_longest() -> None:
+def test_models_beyond_the_limit_evict_the_least_recently_used() -> None:
     times = FirstTokens(SETTINGS.model_copy(update={"min_samples": 1}))
     times.record("first", 1.0, 0.0)
     times.record("second", 1.0, 0.0)

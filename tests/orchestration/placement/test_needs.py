@@ -42,7 +42,7 @@ def test_needs_survive_their_header(prompt: int, output: int, demand: Demand, la
 @pytest.mark.parametrize(
     "text", ["{}", "[]", "[1,2]", '["a",2,"light"]', '[1,2,"vast"]', '[1,2,"light",[]]', "x"]
 )
-def test_what_is_no_needs_is_refused(text: str) -> None:
+def test_invalid_needs_are_refused(text: str) -> None:
     with pytest.raises(ValueError):  # noqa: PT011 - json and enum say it in their words
         Needs.decode("m", text)
 
@@ -62,7 +62,7 @@ def test_without_a_header_needs_are_ordinary() -> None:
         (EmbeddingGeneration(id="a.1", model="m", inputs=("a", "b")), Demand.LIGHT),
     ],
 )
-def test_a_query_deserves_what_its_length_and_words_say(generation: Generation, demand: Demand) -> None:
+def test_the_demand_follows_from_length_and_words(generation: Generation, demand: Demand) -> None:
     assert needs_of(generation).demand is demand
 
 

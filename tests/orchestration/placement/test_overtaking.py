@@ -41,12 +41,12 @@ def test_a_short_one_starts_on_the_slow_node_while_the_long_one_before_it_waits_
     assert started(slow_is_free().start_one(waiting, 0.0, hurry=False)) == (1, "slow")
 
 
-def test_who_has_waited_as_long_as_it_could_gain_by_it_is_not_overtaken() -> None:
+def test_a_generation_that_gains_nothing_more_by_waiting_is_not_overtaken() -> None:
     waiting = lined_up(LONG, SHORT, waited_s=100.0)
     assert started(slow_is_free().start_one(waiting, 0.0, hurry=False)) == (0, "slow")
 
 
-def test_in_a_hurry_no_slot_stays_free_and_who_gives_up_the_least_takes_it() -> None:
+def test_in_a_hurry_no_slot_stays_free_and_the_one_that_loses_least_takes_it() -> None:
     waiting = lined_up(LONG, SHORT)
     calm = slow_is_free().start_one(waiting, 0.0, hurry=False)
     assert isinstance(calm, Deferral)
@@ -56,7 +56,7 @@ def test_in_a_hurry_no_slot_stays_free_and_who_gives_up_the_least_takes_it() -> 
     assert started(slow_is_free().start_one(waiting, 0.0, hurry=True)) == (1, "slow")
 
 
-def test_who_may_only_use_a_full_node_holds_up_nobody_else() -> None:
+def test_a_generation_that_needs_a_full_node_delays_no_other() -> None:
     chooser = seeing(node("eu-1", labels={"region": "eu"}, running=4), node("us-1", labels={"region": "us"}))
     waiting = lined_up(needing(region="eu"), needing(region="us"))
     assert started(chooser.start_one(waiting, 0.0, hurry=False)) == (1, "us-1")

@@ -37,7 +37,7 @@ def test_a_negative_budget_is_refused(share: float, reserve: float) -> None:
         RetryBudget(share=share, reserve=reserve)
 
 
-def test_what_was_not_spent_after_all_comes_back_up_to_the_reserve() -> None:
+def test_an_unused_retry_is_refunded_up_to_the_reserve() -> None:
     budget = RetryBudget(share=0.5, reserve=1)
     assert budget.withdraw()
     budget.give_back()

@@ -39,7 +39,7 @@ def test_each_is_drawn_as_often_as_its_weight_says() -> None:
         assert abs(drawn[place] / 20_000 - weight / sum(weights)) < 0.02
 
 
-def test_places_added_later_keep_what_was_there() -> None:
+def test_places_added_later_keep_the_other_weights() -> None:
     tree, random = WeightedSampler(), Random(1)
     for number in range(300):
         tree.set(tree.grow(), float(number % 7))
