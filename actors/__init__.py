@@ -1,4 +1,4 @@
-"""The players: everything of Orchestra that lives, waits or talks."""
+"""Everything of Orchestra that does input and output: NATS, HTTP, models, processes, the command line."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ __all__ = ["__version__"]
 
 
 def __getattr__(name: str) -> str:
-    """`__version__`, looked up when it is asked for: the look-up takes longer than a command's help."""
+    """`__version__`, looked up on first use: the lookup takes longer than printing a command's help."""
     if name != "__version__":
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from importlib.metadata import PackageNotFoundError, version

@@ -1,1 +1,1 @@
-"""The score: pure decisions of Orchestra. No sockets, no files, no clock of its own."""
+"""The pure decisions of Orchestra: no sockets, no files, no clock."""
