@@ -5,6 +5,9 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from typing import Annotated
+
+from pydantic import AfterValidator
 
 from orchestration.errors import InvalidRequest
 from orchestration.messages import Finish, Generation, Hardware, ModelCard, TextDelta, Vectors
@@ -103,3 +106,14 @@ class Backend(ABC):
         next token. Raises `InvalidRequest` and its children for a request that cannot run, and
         `BackendFailed` or `Unavailable` when the model's side fails.
         """
+
+
+def _named(value: dict[str, str]) -> dict[str, str]:
+    for served, upstream in value.items():
+        if not served or not upstream:
+            raise ValueError(f"models must map names to names, not {served!r} to {upstream!r}")
+    return value
+
+
+UpstreamNames = Annotated[dict[str, str], AfterValidator(_named)]
+"""A setting: the names of served models → the upstream's names for them."""

@@ -1,6 +1,6 @@
 """Work queues: put work on a stream, and pull it with a credit.
 
-One continuous pull per consumer: a puller says how many messages it can take (`want`), asks the server
+One continuous pull per consumer: a puller says how many messages it can take (`request`), asks the server
 for that many in one request, and asks again when half is used up.
 """
 
@@ -116,7 +116,7 @@ class Delivery:
 
 
 class Puller:
-    """Pulls messages from one durable consumer, as many as `want` allows.
+    """Pulls messages from one durable consumer, as many as `request` allows.
 
     `outstanding` is the number of messages requested and not yet received. Call `request` whenever the room
     changes. Each delivery uses room, unless `deliver` has acknowledged it when it returns: then the puller
@@ -124,7 +124,7 @@ class Puller:
     only when one ends and room is left, so no more messages come than have room.
 
     `missing` is set when the server has no such consumer, because it or its stream was deleted. Create it
-    again and call `want`.
+    again and call `request`.
     """
 
     def __init__(

@@ -21,9 +21,9 @@ from actors.engine.loading import ChatModel, EmbeddingModel, describe_model, loa
 from actors.engine.runtime import Runtime
 from actors.engine.sampling import SamplingPlan
 from actors.engine.settings import EngineSettings
-from actors.engine.stats import EngineStats
 from actors.engine.token_rules import TokenRules
 from actors.engine.tool_calling import guide_error, parse_outputs, with_call_guide
+from actors.engine.worker import EngineStats
 from actors.models.errors import ModelError
 from actors.telemetry.memory import release_memory
 from orchestration.errors import (

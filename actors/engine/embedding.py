@@ -11,8 +11,7 @@ from numpy.typing import NDArray
 from actors.engine.job import EmbeddingJob
 from actors.engine.runtime import Encoder
 from actors.engine.settings import EngineSettings
-from actors.engine.stats import EngineStats
-from actors.engine.worker import Worker
+from actors.engine.worker import EngineStats, Worker
 from orchestration.messages import Finish, Usage, Vectors
 
 STEP_TOKENS = 2048

@@ -14,8 +14,7 @@ from actors.engine.schedule import allowance, next_to_prefill
 from actors.engine.sequence import TokenSequence, sample
 from actors.engine.settings import EngineSettings
 from actors.engine.slots import SlotMap
-from actors.engine.stats import EngineStats
-from actors.engine.worker import Worker
+from actors.engine.worker import EngineStats, Worker
 from actors.models.tokenizer import Tokenizer
 from orchestration.errors import OrchestraError
 from orchestration.messages import FinishReason, TokenLogprob

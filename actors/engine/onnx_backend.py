@@ -6,8 +6,42 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from actors.engine.backend import EngineBackend
-from actors.engine.sessions.onnx_runtime import OnnxRuntime
-from actors.engine.settings import OnnxSettings
+from actors.engine.kv import KvCache, KvShape
+from actors.engine.prefix import PrefixCache
+from actors.engine.runtime import OpenModel
+from actors.engine.sessions.onnx import OnnxSession
+from actors.engine.sessions.onnx_encoder import OnnxEncoder
+from actors.engine.settings import EngineSettings, OnnxSettings
+from actors.models.manifest import ModelManifest
+
+
+class OnnxRuntime:
+    """Keeps weights in the layout of the file, and keys and values in lazily resident host memory."""
+
+    reserves = False
+
+    def __init__(self, settings: OnnxSettings) -> None:
+        self._settings = settings
+
+    @property
+    def provider(self) -> str:
+        return self._settings.providers[0]
+
+    def shape(self, manifest: ModelManifest) -> KvShape:
+        return KvShape(layers=manifest.layers, kv_heads=manifest.kv_heads, head_dim=manifest.head_dim)
+
+    def open(
+        self, folder: Path, manifest: ModelManifest, settings: EngineSettings, *, rows: int, length: int
+    ) -> OpenModel:
+        kv = KvCache(self.shape(manifest), rows=rows, length=length)
+        return OpenModel(
+            session=OnnxSession(folder, manifest, self._settings, kv),
+            kv=kv,
+            prefix=PrefixCache(kv, block=settings.prefix_block, capacity_bytes=settings.prefix_cache_bytes),
+        )
+
+    def encoder(self, folder: Path) -> OnnxEncoder:
+        return OnnxEncoder(folder, self._settings)
 
 
 class OnnxBackend(EngineBackend):

@@ -12,8 +12,8 @@ from actors.nats_server.cluster import prepare_store
 from actors.nats_server.disk import watch_disk
 from actors.nats_server.errors import NatsServerError
 from actors.nats_server.files import ServerFiles
+from actors.nats_server.launch import launch
 from actors.nats_server.lock import LOCK_WAIT_S, lock_data_folder
-from actors.nats_server.process import launch
 from actors.nats_server.settings import NatsServerSettings
 
 log = logging.getLogger(__name__)

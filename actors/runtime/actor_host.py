@@ -17,10 +17,9 @@ from functools import partial
 from typing import Any, ClassVar, Literal, Protocol
 
 from actors.runtime.envelope import Envelope, current_envelope
-from actors.runtime.handler_run import HandlerRun, report
+from actors.runtime.handler_run import HandlerRun, count_message, report
 from actors.runtime.handlers import HandlerSpec, handlers
 from actors.runtime.invocation import NULL_SINK, Invocation, ResultSink
-from actors.runtime.outcomes import count_message
 from actors.telemetry.telemetry import ACTOR_RESTARTS, ACTORS_FAILED, MAILBOX_REFUSED
 from orchestration.errors import (
     Cancelled,

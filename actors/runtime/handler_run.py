@@ -5,17 +5,35 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from functools import lru_cache
 from typing import Any
+
+from prometheus_client import Counter, Histogram
 
 from actors.runtime.envelope import current_envelope
 from actors.runtime.failures import UNEXPECTED_ERRORS, internal_error, task_is_cancelled
 from actors.runtime.handlers import HandlerSpec
 from actors.runtime.invocation import Invocation
-from actors.runtime.outcomes import count_message
-from actors.telemetry.telemetry import span
+from actors.telemetry.telemetry import ACTOR_MESSAGES, ACTOR_SECONDS, span
 from orchestration.errors import Cancelled, DeadlineExceeded, InternalError, OrchestraError
 
 log = logging.getLogger(__name__)
+
+
+@lru_cache(maxsize=4096)  # a lookup of labels costs as much as a count
+def _count(actor: str, message: str, outcome: str) -> Counter:
+    return ACTOR_MESSAGES.labels(actor, message, outcome)
+
+
+@lru_cache(maxsize=4096)
+def _seconds(actor: str, message: str) -> Histogram:
+    return ACTOR_SECONDS.labels(actor, message)
+
+
+def count_message(actor: str, message: str, outcome: str, seconds: float) -> None:
+    """Count a handler of `message` that ended with `outcome`: `ok` or the code of an error."""
+    _count(actor, message, outcome).inc()
+    _seconds(actor, message).observe(seconds)
 
 
 class HandlerRun:

@@ -10,10 +10,9 @@ from actors.child_server import ChildProcess, ChildServer, FolderLock
 from actors.triton.config import check_path, check_place
 from actors.triton.errors import TritonError, TritonPortInUse
 from actors.triton.files import TritonFiles
-from actors.triton.launch import HOST, Ports, choose_ports, sweep
+from actors.triton.launch import HOST, Ports, choose_ports, launch, sweep
 from actors.triton.locate import find_server
 from actors.triton.prepare import Prepared, prepare
-from actors.triton.process import launch
 from actors.triton.settings import TritonServerSettings
 
 log = logging.getLogger(__name__)

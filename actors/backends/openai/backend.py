@@ -27,8 +27,9 @@ from actors.backends.openai.continuation import (
     detect_prefill,
 )
 from actors.backends.openai.errors import UnsupportedRoles, Upstream
+from actors.backends.openai.fields import parse_embeddings
 from actors.backends.openai.models import model_cards, parse_models
-from actors.backends.openai.reader import CompletionReader, read_embeddings
+from actors.backends.openai.reader import CompletionReader
 from actors.backends.openai.requests import embedding_body, generation_body
 from actors.backends.openai.settings import OpenAISettings
 from actors.backends.openai.sse import SseParser
@@ -269,9 +270,9 @@ class OpenAIBackend(Backend):
             finally:
                 answer.close()
             if len(body) > _PARSE_IN_THREAD_BYTES:
-                read = await asyncio.to_thread(read_embeddings, connection.upstream, body, len(inputs))
+                read = await asyncio.to_thread(parse_embeddings, connection.upstream, body, len(inputs))
             else:
-                read = read_embeddings(connection.upstream, body, len(inputs))
+                read = parse_embeddings(connection.upstream, body, len(inputs))
             vectors, used = read
             usage += used
             yield Vectors(index=index, vectors=vectors)

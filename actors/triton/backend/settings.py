@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from actors.backends.upstream_names import UpstreamNames
+from actors.backends.base import UpstreamNames
 
 Seconds = Annotated[float, Field(gt=0, le=86_400)]
 

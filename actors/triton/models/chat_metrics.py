@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from actors.engine.stats import EngineStats
+from actors.engine.worker import EngineStats
 
 _GAUGES = {
     "running": "Generations in a slot",

@@ -40,7 +40,7 @@ def build_engine(args: Mapping[str, str]) -> EngineBackend:
         torch = parse_settings(TorchSettings, {"device": device_of(args)} | options)
         return EngineBackend([folder], torch, TorchRuntime(torch))
     if runtime == "onnxruntime":
-        from actors.engine.sessions.onnx_runtime import OnnxRuntime
+        from actors.engine.onnx_backend import OnnxRuntime
 
         onnx = parse_settings(OnnxSettings, options)
         return EngineBackend([folder], onnx, OnnxRuntime(onnx))

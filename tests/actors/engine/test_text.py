@@ -3,9 +3,7 @@ from __future__ import annotations
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from actors.engine.detokenize import Detokenizer
-from actors.engine.stops import StopMatcher
-from actors.engine.text import TextStream
+from actors.engine.text import Detokenizer, StopMatcher, TextStream
 from orchestration.messages import TokenLogprob
 
 

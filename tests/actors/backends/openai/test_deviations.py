@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from actors.backends.openai.errors import Upstream
-from actors.backends.openai.reader import UNLIKELY, CompletionReader
+from actors.backends.openai.fields import UNLIKELY
+from actors.backends.openai.reader import CompletionReader
 from actors.backends.openai.sse import SseParser
 from actors.backends.openai.token_count import TokenRatio
 from orchestration.errors import BackendFailed, ContextTooLong, OrchestraError, RateLimited

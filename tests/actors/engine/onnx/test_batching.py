@@ -8,7 +8,7 @@ from contextlib import AsyncExitStack
 import pytest
 
 from actors.engine.onnx_backend import OnnxBackend
-from actors.engine.stats import EngineStats
+from actors.engine.worker import EngineStats
 from orchestration.errors import ContextTooLong, NodeBusy
 from orchestration.messages import Finish, Generation, TextDelta
 from tests.actors.engine.onnx.asking import DEADLINE_S, Answer, ask, chat, generating
