@@ -160,7 +160,7 @@ async def test_a_node_that_was_killed_can_be_started_again_at_once(
         before = registry.nodes[name].started_at
         processes[number].send(signal.SIGKILL)
         await asyncio.to_thread(processes[number].wait)
-    assert "its connection is gone; taking its place" in processes[1].said
+    assert "has an entry but no connection; replacing it" in processes[1].said
     assert registry.nodes[name].started_at == before
 
 
