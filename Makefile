@@ -18,8 +18,8 @@ install: $(VENV)/base.stamp ## only install: .venv/bin/orchestra is there afterw
 test: $(VENV)/dev.stamp ## run all tests in WORKERS=4 processes (ARGS="tests/actors/bus -n0" for some, in one)
 	@$(BIN)/python -m pytest -n $(WORKERS) --durations=25 $(ARGS)
 
-test-fast: $(VENV)/dev.stamp ## run the tests that start no process and load no model
-	@$(BIN)/python -m pytest -n 2 -m "not server and not model and not triton" $(ARGS)
+test-fast: $(VENV)/dev.stamp ## run the tests that start no process, load no model and simulate nothing
+	@$(BIN)/python -m pytest -n 2 -m "not server and not model and not triton and not simulation" $(ARGS)
 
 check: $(VENV)/dev.stamp ## lint, format, types, imports, links of the docs
 	@$(BIN)/ruff check

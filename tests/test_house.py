@@ -35,19 +35,25 @@ def parsed(file: Path) -> ast.Module:
     return ast.parse(file.read_text())
 
 
+@cache
+def nodes(file: Path) -> tuple[ast.AST, ...]:
+    """Every node of a module: walking through the tree takes longer than to parse it."""
+    return tuple(ast.walk(parsed(file)))
+
+
 def test_no_public_class_name_is_used_twice() -> None:
     defined: dict[str, list[str]] = defaultdict(list)
     for name, file in modules().items():
-        for node in ast.walk(parsed(file)):
+        for node in nodes(file):
             if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
                 defined[node.name].append(name)
     shared = {name: places for name, places in defined.items() if len(places) > 1}
     assert {name: shared[name] for name in shared.keys() - STILL_SHARED} == {}
 
 
-def identifiers(name: str, tree: ast.Module) -> Iterator[str]:
+def identifiers(name: str, file: Path) -> Iterator[str]:
     yield name
-    for node in ast.walk(tree):
+    for node in nodes(file):
         if isinstance(node, ast.Name):
             yield node.id
         elif isinstance(node, ast.Attribute):
@@ -66,7 +72,7 @@ def words(identifier: str) -> set[str]:
 def test_words_of_the_earlier_vocabulary_do_not_come_back() -> None:
     found: dict[str, set[str]] = defaultdict(set)
     for name, file in modules().items():
-        for identifier in set(identifiers(name, parsed(file))):
+        for identifier in set(identifiers(name, file)):
             for word in words(identifier) & FORBIDDEN:
                 found[word].add(name)
     assert {word: found[word] for word in found if len(found[word]) > STILL_USED.get(word, 0)} == {}

@@ -37,6 +37,7 @@ def offered(*names: str) -> Candidates:
     return Candidates(models=names, panel=names, tokens=dict.fromkeys(names, 300.0))
 
 
+@pytest.mark.simulation
 def test_with_words_the_best_model_is_found_within_50_questions() -> None:
     worlds = [World(ONE_STANDS_OUT, seed=seed).go(50) for seed in SEEDS]
     first = [world.first for world in worlds]
@@ -44,6 +45,7 @@ def test_with_words_the_best_model_is_found_within_50_questions() -> None:
     assert fmean(world.go(50).quality(since=50) for world in worlds) > 0.90
 
 
+@pytest.mark.simulation
 def test_without_a_word_it_is_found_within_100_by_how_models_agree() -> None:
     worlds = [World(ONE_STANDS_OUT, says=lambda run, right: None, seed=seed).go(100) for seed in SEEDS]
     first = [world.first for world in worlds]
@@ -56,11 +58,13 @@ def test_without_a_word_it_is_found_within_100_by_how_models_agree() -> None:
     [ONE_STANDS_OUT, {"ash": 0.5, "beech": 0.55, "cedar": 0.9}, {"ash": 0.85, "beech": 0.85, "cedar": 0.3}],
     ids=["one stands out", "three", "two alike"],
 )
+@pytest.mark.simulation
 def test_after_200_questions_less_than_a_point_is_lost_to_the_best_model(shares: dict[str, float]) -> None:
     kept = [World(shares, seed=seed).go(300).quality(since=200) for seed in SEEDS]
     assert fmean(kept) >= max(shares.values()) - 0.01
 
 
+@pytest.mark.simulation
 def test_a_model_that_was_replaced_by_a_worse_one_is_left_within_100_questions() -> None:
     for seed in range(4):
         world = World({"ash": 0.95, "beech": 0.8, "cedar": 0.6}, seed=seed).go(150)

@@ -61,6 +61,7 @@ def test_an_interval_holds_its_mean_keeps_its_bounds_and_is_decided_by_its_seed(
     assert found.mean - 1e-9 <= found.high <= 1 + 1e-9
 
 
+@pytest.mark.simulation
 def test_the_true_share_lies_in_it_about_as_often_as_it_says() -> None:
     draws = np.random.default_rng(11)
     held = 0

@@ -151,7 +151,7 @@ async def test_the_history_of_the_conversation_reaches_the_steps(name: str) -> N
 @pytest.mark.parametrize("context", [2048, 8192])
 @pytest.mark.parametrize("name", list(SCRIPT))
 async def test_every_step_fits_the_context_however_long_the_texts_are(name: str, context: int) -> None:
-    long = "".join(f"word {number} after word, " for number in range(context // 4))
+    long = "".join(f"word{number} after{number}, " for number in range(context // 4))
     replies = dict.fromkeys(("research", "reasoning", "code", "task 1", "task 2", "synthesis"), long)
     remark = json.dumps(dict.fromkeys(("strengths", "weaknesses", "mine"), "x y " * 29))
     critiques = {f"round 2 / debater {n}: critique": remark for n in (1, 2, 3)}

@@ -418,6 +418,7 @@ async def test_free_texts_are_asked_in_waves_too() -> None:
     assert report["voices"][2]["followed"]
 
 
+@pytest.mark.simulation
 async def test_simulated_votes_keep_to_their_records_and_tell_what_they_saved() -> None:
     """300 questions, four models of known accuracies and lengths: early ends have the outcome of whole votes,
     and the reported saving of tokens is right within a tenth."""
