@@ -61,7 +61,7 @@ class _Picture:
         elif isinstance(event, RunEnded):
             self._close(event)
         elif event.type not in QUIET:
-            told = event.model_extra or {}
+            told = event.data
             known = {
                 "round": self._round,
                 "position": self._position,

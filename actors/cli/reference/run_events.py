@@ -10,8 +10,9 @@ HEAD = """# Run events
 A run publishes events: over HTTP as server-sent events of `GET /v1/runs/{id}/events`, over NATS as JSON
 objects, one a line, on `events.run.<id>`. Every event has the fields `run`, `seq` (rises within a run), `at`
 (Unix time in seconds) and `type`. A second `started` says that another coordinator has taken the run over: it
-repeats what was done before. Patterns add types of their own, such as `plan`, `round`, `position`, `vote`,
-`verdict` and `choice`; a program that does not know a type can skip the event.
+repeats what was done before. A program that does not know the type of an event can
+skip it: patterns of your own may send other types than these. An event that is too large is sent with its
+long texts shortened, and with its original size in bytes in the field `cut`.
 """
 
 

@@ -151,13 +151,13 @@ def test_maestro_shows_its_plan_with_states_and_what_the_critic_wants_fixed() ->
         started("maestro"),
         ("plan", {"reason": "hard", "steps": steps}),
         ("task", {"task": 1, "state": "done", "seconds": 1.25}),
-        ("verdict", {"revision": 0, "score": 4, "passes": False, "must_fix": fixes}),
+        ("verdict", {"revision": 0, "score": 4.0, "passes": False, "must_fix": fixes}),
         ("verdict", {"revision": 1, "score": 8.5, "passes": True, "must_fix": []}),
     )[1:] == [
         "plan: hard",
         "1. code: Count [done 1.2 s]",
         "2. reasoning: Weigh [waiting]",
-        "verdict 0: does not pass, 4 of 10",
+        "verdict 0: does not pass, 4.0 of 10",
         "code must fix: Count again",
         "verdict 1: passes, 8.5 of 10",
     ]

@@ -30,6 +30,7 @@ def test_metrics_errors_and_headers_are_found_where_they_are_defined(made: dict[
     assert "| 429 | `rate_limit_exceeded` | yes |" in made["errors.md"]
     assert "`Orchestra-Deadline`" in made["nats.md"]
     assert "## step_ended" in made["run-events.md"]
+    assert "| `lead_probability` | number |" in made["run-events.md"]
 
 
 def test_every_row_says_what_it_is(made: dict[str, str]) -> None:

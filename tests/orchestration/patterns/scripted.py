@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from string import ascii_lowercase
 from typing import Any
 
+from pydantic_core import to_json
+
 from orchestration.errors import NoResponders, OrchestraError
 from orchestration.messages import (
     ChatMessage,
@@ -39,6 +41,7 @@ from orchestration.patterns import (
 )
 from orchestration.patterns.base import StepAccepted
 from orchestration.patterns.step_request import StepAlive, StepEvent
+from orchestration.run_events import EVENT_TYPES, RunEvent, parse_events
 
 AGENTS = {
     "coordinator": "plans",
@@ -124,6 +127,11 @@ class Scripted:
             self.told.append(step)
 
     async def event(self, type: str, data: dict[str, Any]) -> None:
+        line = to_json({"run": "a.1", "seq": 0, "at": 0.0, "type": type} | data, exclude_none=True)
+        (event,) = parse_events(line)
+        described = EVENT_TYPES.get(type, RunEvent)
+        assert isinstance(event, described), f"the fields of {type!r} have the types that its model says"
+        assert described is RunEvent or not event.model_extra, f"the model of {type!r} has all its fields"
         self.happened.append((type, data))
 
     def _line(self, question: GenerationRequest) -> str:
