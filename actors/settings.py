@@ -27,7 +27,7 @@ DEFAULT = "default"
 
 
 class Settings(ClientSettings):
-    """What is in force. Use `load`."""
+    """All settings. Use `load`."""
 
     models: tuple[str, ...] = ("smollm2-135m",)
     """Models that `orchestra up` and `orchestra node --backend onnx` serve without `--model`."""
@@ -50,15 +50,15 @@ class Settings(ClientSettings):
 
 
 def load(
-    said: Mapping[str, Any] | None = None, file: Path | None = None, *, find_running: bool = True
+    overrides: Mapping[str, Any] | None = None, file: Path | None = None, *, find_running: bool = True
 ) -> tuple[Settings, dict[str, str]]:
-    """The settings in force, and where each value comes from (dotted name to source).
+    """The settings, and the source of each value by its dotted name.
 
-    `said` is what the command line says, nested like the sections. Where nobody names a data folder and
-    `find_running` is set, that of this user's running `orchestra up` is taken. Raises `InvalidRequest` naming
-    the setting, its source and what is wrong with it.
+    `overrides` are the values of the command line, nested like the sections. With `find_running` the data
+    folder, if it is not set, is that of this user's running `orchestra up`. Raises `InvalidRequest` with the
+    setting, its source and the error.
     """
-    merged, origins = merged_layers(said or {}, file, tuple(Settings.model_fields))
+    merged, origins = merged_layers(overrides or {}, file, tuple(Settings.model_fields))
     if find_running:
         with_running_data(merged, origins)
     try:
@@ -68,8 +68,8 @@ def load(
 
 
 def leaves(settings: Settings) -> dict[str, Any]:
-    """Every value in force by its dotted name, secrets masked."""
-    found: dict[str, Any] = {}
+    """Every value by its dotted name, with secrets masked."""
+    values: dict[str, Any] = {}
 
     def walk(prefix: str, value: Any) -> None:
         if isinstance(value, BaseModel):
@@ -79,10 +79,10 @@ def leaves(settings: Settings) -> dict[str, Any]:
             for name, inner in value.items():
                 walk(f"{prefix}.{name}", inner)
         else:
-            found[prefix] = _masked(prefix, value)
+            values[prefix] = _masked(prefix, value)
 
     walk("", settings)
-    return found
+    return values
 
 
 def _masked(name: str, value: Any) -> Any:

@@ -16,7 +16,7 @@ import click
 from actors.bus.bus import Bus
 from actors.cli.display import PlainDisplay, display_for
 from actors.cli.lines import LineReader
-from actors.cli.main import common, given_settings, nats_option
+from actors.cli.main import common, nats_option, overrides_of
 from actors.cli.pattern_options import orchestra_of, pattern_options
 from actors.cli.reach import nats_url_of
 from actors.config.client import ClientSettings, load_client
@@ -29,7 +29,7 @@ from orchestration.virtual_models import PATTERN_PREFIX
 
 @dataclass(slots=True)
 class PrintedAnswer:
-    """What came of one question."""
+    """The answer to one question, as far as it has arrived."""
 
     text: list[str] = field(default_factory=list)
     run: str = ""
@@ -37,8 +37,8 @@ class PrintedAnswer:
     usage: dict[str, Any] = field(default_factory=dict)
 
     def add(self, text: str, replaces: int) -> None:
-        """The next text: with `replaces` above 0 it takes the place of all before it, without so many of its
-        own first characters."""
+        """Add the next text. With `replaces` above 0 it replaces all text before it, and its first `replaces`
+        characters are skipped."""
         if replaces:
             self.text.clear()
         self.text.append(text[replaces:])
@@ -48,12 +48,14 @@ def ask_options(command: Any) -> Any:
     """The options of `ask` and `chat`."""
     for option in (
         click.option(
-            "--timeout", type=click.FloatRange(min=0.1), default=600, show_default=True, help="Seconds."
+            "--timeout",
+            type=click.FloatRange(min=0.1),
+            default=600,
+            show_default=True,
+            help="Timeout in seconds.",
         ),
-        click.option("--max-tokens", type=click.IntRange(min=1), help="Longest answer."),
-        click.option(
-            "--plain", is_flag=True, help="Progress line by line on a terminal too, not as a live tree."
-        ),
+        click.option("--max-tokens", type=click.IntRange(min=1), help="Maximum tokens of the answer."),
+        click.option("--plain", is_flag=True, help="Show progress as lines, not as a live tree."),
         pattern_options,
     ):
         command = option(command)
@@ -62,10 +64,12 @@ def ask_options(command: Any) -> Any:
 
 @click.command()
 @click.argument("question")
-@click.option("--json", "as_json", is_flag=True, help="One JSON object: answer, run, steps, notes, report.")
+@click.option(
+    "--json", "as_json", is_flag=True, help="Print one JSON object: answer, run, steps, notes, report."
+)
 @ask_options
 def ask(question: str, as_json: bool, **options: Any) -> None:
-    """Ask the cluster. The answer streams to stdout, progress to stderr. QUESTION `-` reads stdin."""
+    """Ask one question. The answer goes to stdout, progress to stderr. QUESTION `-` reads stdin."""
     text = sys.stdin.read() if question == "-" else question
     if not text.strip():
         raise InvalidRequest("the question is empty")
@@ -78,7 +82,7 @@ def ask(question: str, as_json: bool, **options: Any) -> None:
 @click.command()
 @ask_options
 def chat(**options: Any) -> None:
-    """Talk to the cluster, turn by turn. Ctrl-C stops an answer; an empty line or Ctrl-D ends it."""
+    """Chat with the cluster. Ctrl-C stops an answer; an empty line or Ctrl-D ends the chat."""
     settings, body, timeout = _prepared(options)
     with _plugins_explained(options):
         raise SystemExit(run(_chat(settings, body, timeout, plain=options["plain"])))
@@ -86,7 +90,7 @@ def chat(**options: Any) -> None:
 
 @contextmanager
 def _plugins_explained(options: dict[str, Any]) -> Iterator[None]:
-    """Where the cluster does not know a plug-in's pattern that the settings here name, say what to do."""
+    """Say what to do if the cluster does not know a pattern of a plug-in that is in the settings here."""
     try:
         yield
     except UnknownModel as error:
@@ -107,14 +111,14 @@ def _plugins_explained(options: dict[str, Any]) -> Iterator[None]:
 
 def _prepared(options: dict[str, Any]) -> tuple[ClientSettings, dict[str, Any], float]:
     settings = load_client(
-        given_settings(data=options["data"], nats__url=options["nats_url"]), options["config_file"]
+        overrides_of(data=options["data"], nats__url=options["nats_url"]), options["config_file"]
     )
-    pattern, said_of_run = options["pattern"], orchestra_of(options)
+    pattern, run_options = options["pattern"], orchestra_of(options)
     body: dict[str, Any] = {"model": PATTERN_PREFIX + pattern, "stream_options": {"include_usage": True}}
-    if pattern == "single" and set(said_of_run) == {"model"}:
+    if pattern == "single" and set(run_options) == {"model"}:
         body["model"] = options["model"]  # one generation, without a run around it
-    elif said_of_run:
-        body["orchestra"] = said_of_run
+    elif run_options:
+        body["orchestra"] = run_options
     if options["max_tokens"] is not None:
         body["max_tokens"] = options["max_tokens"]
     return settings, body, options["timeout"]
@@ -163,9 +167,9 @@ async def _chat(settings: ClientSettings, body: dict[str, Any], timeout: float, 
             if not line:
                 return 0
             messages.append(_user(line))
-            asked = body | {"messages": messages}
+            request = body | {"messages": messages}
             answer = await _unless_stopped(
-                _shown(bus, asked, Envelope.within(timeout), plain=plain, closing_lines=False)
+                _shown(bus, request, Envelope.within(timeout), plain=plain, closing_lines=False)
             )
             if answer is None:
                 messages.pop()
@@ -175,14 +179,14 @@ async def _chat(settings: ClientSettings, body: dict[str, Any], timeout: float, 
 
 
 async def _unless_stopped(answering: Coroutine[Any, Any, PrintedAnswer]) -> PrintedAnswer | None:
-    """The answer; None where Ctrl-C stopped it."""
+    """The answer; None if Ctrl-C stopped it."""
     task = asyncio.ensure_future(answering)
     loop, usual = asyncio.get_running_loop(), signal.getsignal(signal.SIGINT)
     loop.add_signal_handler(signal.SIGINT, task.cancel)
     try:
         await asyncio.wait({task})
     finally:
-        task.cancel()  # where the chat itself was stopped
+        task.cancel()  # if the chat itself was stopped
         loop.remove_signal_handler(signal.SIGINT)
         signal.signal(signal.SIGINT, usual)
     return None if task.cancelled() else task.result()
@@ -191,7 +195,7 @@ async def _unless_stopped(answering: Coroutine[Any, Any, PrintedAnswer]) -> Prin
 async def _shown(
     bus: Bus, body: dict[str, Any], envelope: Envelope, *, plain: bool, closing_lines: bool = True
 ) -> PrintedAnswer:
-    """Stream one answer: its text to stdout, what happens to stderr."""
+    """Stream one answer: its text to stdout, progress to stderr."""
     answer = PrintedAnswer()
     async with display_for(bus, body["model"], plain=plain, closing_lines=closing_lines) as display:
         async with aclosing(_texts(bus, body, envelope, answer, display)) as texts:

@@ -10,17 +10,17 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from actors.cli.main import common, given_settings
+from actors.cli.main import common, overrides_of
 from actors.cli.show import widen
 from actors.settings import DEFAULT, leaves, load
 
 
 @click.command()
 @common
-@click.option("--json", "as_json", is_flag=True, help="One JSON object: name to value and source.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object: value and source by name.")
 def config(config_file: Path | None, data: Path | None, as_json: bool) -> None:
-    """Show every setting in force and where its value comes from. Secrets are masked."""
-    settings, origins = load(given_settings(data=data), config_file)
+    """Show all settings with their values and sources. Secrets are masked."""
+    settings, origins = load(overrides_of(data=data), config_file)
     values = _backend_defaults() | leaves(settings)
     rows = {name: (values[name], origins.get(name, DEFAULT)) for name in sorted(values) if values[name] != {}}
     if as_json:
@@ -34,7 +34,7 @@ def config(config_file: Path | None, data: Path | None, as_json: bool) -> None:
 
 
 def _backend_defaults() -> dict[str, Any]:
-    """What a backend does unless told otherwise; its settings are read by the node that runs it."""
+    """The defaults of the backends, whose settings are read by their nodes."""
     from actors.backends.echo import EchoSettings
     from actors.backends.openai import OpenAISettings
     from actors.engine.settings import OnnxSettings

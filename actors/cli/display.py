@@ -1,4 +1,4 @@
-"""What `orchestra ask` and `orchestra chat` show: the answer on stdout, progress and notes on stderr."""
+"""Shows an answer of `orchestra ask` and `orchestra chat`: text on stdout, progress and notes on stderr."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 
 
 class PlainDisplay:
-    """Lines of progress, then the answer as it comes. Use it in an `async with` block, as its subclasses.
+    """Shows lines of progress, then the answer while it arrives. Use it in an `async with` block, as its
+    subclasses.
 
     Progress that comes while the answer is written is shown after it, so that no line mixes both.
     """
@@ -38,7 +39,7 @@ class PlainDisplay:
             click.echo()
 
     def follow(self, run_id: str) -> None:
-        """Take the run's id, once it is known. Harmless to call again."""
+        """Set the run's id, once it is known. A second call does nothing."""
 
     def progress(self, text: str) -> None:
         """Show a line of progress."""
@@ -53,7 +54,7 @@ class PlainDisplay:
         click.echo(text, nl=False)
 
     def ended(self, notes: list[str]) -> None:
-        """Show what the caller should know of the complete answer. Call it after the block."""
+        """Show the notes of the complete answer. Call it after the block."""
         for line in self._held if self._closing_lines else ():
             if line not in notes:
                 _line(line)
@@ -62,7 +63,7 @@ class PlainDisplay:
 
 
 def display_for(bus: Bus, model: str, *, plain: bool, closing_lines: bool = True) -> PlainDisplay:
-    """The display that fits the terminal: formatted where stdout or stderr is one, else plain lines."""
+    """The display for this terminal: formatted if stdout or stderr is one, else plain lines."""
     dumb = os.environ.get("TERM", "dumb").lower() in ("dumb", "unknown")
     drawn = sys.stderr.isatty() and model.startswith(PATTERN_PREFIX)
     if plain or dumb or not (drawn or sys.stdout.isatty()):

@@ -9,7 +9,7 @@ import click
 
 from actors.bus.bus import Bus
 from actors.bus.subjects import NodeAddress
-from actors.cli.main import common, given_settings, nats_option
+from actors.cli.main import common, nats_option, overrides_of
 from actors.cli.reach import nats_url_of
 from actors.cluster.registry import Registry
 from actors.config.client import ClientSettings, load_client
@@ -22,11 +22,11 @@ from orchestration.errors import NoNode, NoResponders
 @nats_option
 @click.argument("node_id", metavar="ID")
 def drain(config_file: Path | None, data: Path | None, nats_url: str | None, node_id: str) -> None:
-    """Have the node ID take no more work, finish what it has or leave it to other nodes, and stop.
+    """Stop the node ID: it takes no new work, and finishes its generations or moves them to other nodes.
 
     Returns when it has left; `node.drain_timeout_s` of that node bounds the wait.
     """
-    settings = load_client(given_settings(data=data, nats__url=nats_url), config_file)
+    settings = load_client(overrides_of(data=data, nats__url=nats_url), config_file)
     raise SystemExit(run(_drain(settings, node_id)))
 
 
@@ -47,7 +47,7 @@ async def _drain(settings: ClientSettings, node_id: str) -> int:
 
 
 async def _ask(bus: Bus, node_id: str) -> int:
-    """What the node has to finish. Raises `NoNode` when it is not there."""
+    """The generations that the node has to finish. Raises `NoNode` if the node does not exist."""
     try:
         return int((await bus.request(NodeAddress(node_id).drain)).data)
     except NoResponders as error:

@@ -14,7 +14,7 @@ from rich.console import Console
 
 from actors.bus.bus import Bus
 from actors.cli.evaluate_replay import patterns_named, refuse_without_replay, replay, replay_options, stopped
-from actors.cli.main import FAILED, common, given_settings, nats_option
+from actors.cli.main import FAILED, common, nats_option, overrides_of
 from actors.cli.progress import CountBar, agents_embedder, pull_model
 from actors.cli.reach import nats_url_of
 from actors.cli.show import widen
@@ -37,7 +37,8 @@ DEFAULT_BUDGET, DEFAULT_CONCURRENCY = 1000, 2
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EvaluationPlan:
-    """What one command does. `models` are folders of what a cluster of its own serves; None is another's."""
+    """One evaluation. `models` are the folders of the models to serve in a cluster of its own; None: the
+    cluster runs already."""
 
     settings: Settings
     dataset: Dataset
@@ -52,43 +53,47 @@ class EvaluationPlan:
 
 
 def conditions(command: Any) -> Any:
-    """The options that say what is compared."""
+    """The options of the comparison."""
     for option in (
-        click.option("--seed", type=int, default=0, show_default=True, help="Of tasks, samples, statistics."),
-        click.option("--max-tokens", type=click.IntRange(min=1), help="Longest answer."),
+        click.option(
+            "--seed", type=int, default=0, show_default=True, help="Seed of tasks, sampling and statistics."
+        ),
+        click.option("--max-tokens", type=click.IntRange(min=1), help="Maximum tokens of an answer."),
         click.option(
             "--temperature",
             type=click.FloatRange(0, 2),
-            help="Where a pattern says no other. [default: 0; of a replay none]",
+            help="Temperature, unless the pattern sets one. [default: 0; replay: not set]",
         ),
-        click.option("--model", metavar="NAME", help="Model for every step. [default: the roles choose]"),
+        click.option("--model", metavar="NAME", help="Model for all steps. [default: each role chooses]"),
         click.option(
             "--set",
             "pattern_settings",
             multiple=True,
             metavar="PATTERN.FIELD=VALUE",
-            help="A setting of a pattern; repeat for more.",
+            help="Setting of a pattern; repeatable.",
         ),
         click.option(
             "--task",
             "task_options",
             multiple=True,
             metavar="KEY=VALUE",
-            help="An option of the task, such as max_terms=3; repeat for more.",
+            help="Option of the task, such as max_terms=3; repeatable.",
         ),
         click.option(
-            "--limit", type=click.IntRange(min=1), help="Questions. [default: all of a file, 50 of a task]"
+            "--limit",
+            type=click.IntRange(min=1),
+            help="Maximum questions. [default: all of a file, 50 of a task]",
         ),
         click.option(
             "--budget",
             type=click.IntRange(min=1),
             metavar="TOKENS",
-            help="What a pattern may read and write for one question. [default: 1000; of a replay none]",
+            help="Maximum tokens of prompts and answers per question. [default: 1000; replay: none]",
         ),
         click.option(
             "--patterns",
             metavar="NAME,…",
-            help=f"Who answers. [default: {','.join(PATTERNS)}; of a replay ensemble]",
+            help=f"Patterns to compare. [default: {','.join(PATTERNS)}; replay: ensemble]",
         ),
     ):
         command = option(command)
@@ -102,37 +107,41 @@ def conditions(command: Any) -> Any:
 @click.option(
     "--concurrency",
     type=click.IntRange(1, 256),
-    help="Questions at once; the more, the longer each takes. [default: 2; of a replay 6]",
+    help="Questions in progress; with more, each takes longer. [default: 2; replay: 6]",
 )
 @click.option(
     "--timeout",
     type=click.FloatRange(min=0.1),
     default=600,
     show_default=True,
-    help="Seconds for a question.",
+    help="Timeout of one question in seconds.",
 )
 @click.option(
     "--out",
     type=click.Path(path_type=Path),
     help="Folder for results.jsonl, report.json and plot.png. [default: eval-<dataset>, eval-replay-<set>]",
 )
-@click.option("--resume", is_flag=True, help="Go on with the results there; what failed is asked again.")
-@click.option("--up", is_flag=True, help="Start a cluster for it in this process, as `orchestra up` does.")
+@click.option(
+    "--resume",
+    is_flag=True,
+    help="Continue with the results in that folder; failed questions are asked again.",
+)
+@click.option("--up", is_flag=True, help="Start a cluster in this process, as `orchestra up` does.")
 @click.option("--json", "as_json", is_flag=True, help="Print the report instead of the table.")
 @common
 @nats_option
 def evaluate(**options: Any) -> None:
-    """Measure patterns on questions with known answers, all under the same budget of tokens.
+    """Compare patterns on questions with known answers, with the same budget of tokens for each.
 
     A file has lines of JSON, {"question", "answer", "kind", "id"}; kind is exact, number, choice, contains or
-    regex, and may be left out like the id. A task is one of reasoning-gym's, such as chain_sum.
+    regex; kind and id are optional. A task is one of reasoning-gym's, such as chain_sum.
 
-    The baseline is self-consistency: the same tokens spent on asking again and counting. Each pattern is
-    shown against it, with what it gains or loses.
+    The baseline is self-consistency: one model is asked several times for the same tokens, and the most
+    frequent answer counts. The table shows the gain or loss of each pattern against it.
 
-    With --replay, patterns answer from recorded answers, in a cluster of its own: SET.jsonl of a folder, or a
-    file, with lines {"id", "messages", "gold", "options"?, "form"?, "answers": {MODEL: TEXT or [TEXT, …]}}.
-    Each pattern is shown beside each model, the majority of their answers, and what it cost.
+    With --replay, a cluster of its own answers with recorded answers: SET.jsonl of a folder, or a file, with
+    lines {"id", "messages", "gold", "options"?, "form"?, "answers": {MODEL: TEXT or [TEXT, …]}}.
+    The table shows each pattern, each model, the majority of the models, and their cost.
     """
     if options["replay"] is not None:
         raise SystemExit(replay(options))
@@ -151,7 +160,7 @@ def _plan(options: dict[str, Any]) -> EvaluationPlan:
     patterns = patterns_named(options["patterns"] or ",".join(PATTERNS))
     dataset = _dataset(options)
     settings, _ = load(
-        given_settings(
+        overrides_of(
             data=options["data"],
             nats__url=options["nats_url"],
             gateway__http=ANY_PORT if up else None,
@@ -193,13 +202,13 @@ def _dataset(options: dict[str, Any]) -> Dataset:
         if task_options:
             raise InvalidRequest(f"--task does not go with a file, such as {name}")
         return read_jsonl(Path(name), options["limit"])
-    said = {}
+    task_settings = {}
     for text in task_options:
         key, equals, value = text.partition("=")
         if not key or not equals:
             raise InvalidRequest(f"--task takes KEY=VALUE, not {text!r}")
-        said[key] = json_or_text(value)
-    return make_task(name, size=options["limit"], seed=options["seed"], options=said)
+        task_settings[key] = json_or_text(value)
+    return make_task(name, size=options["limit"], seed=options["seed"], options=task_settings)
 
 
 async def _evaluate(plan: EvaluationPlan) -> int:
@@ -229,7 +238,7 @@ async def _evaluate(plan: EvaluationPlan) -> int:
 
 @asynccontextmanager
 async def _cluster(plan: EvaluationPlan) -> AsyncIterator[Bus]:
-    """A connection to the cluster that is there, or to one of its own."""
+    """A connection to the running cluster, or to one of its own."""
     if plan.models is None:
         async with connected(plan.settings, nats_url_of(plan.settings), "orchestra-eval") as bus:
             yield bus

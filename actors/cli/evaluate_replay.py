@@ -10,7 +10,7 @@ from typing import Any
 import click
 from rich.console import Console
 
-from actors.cli.main import FAILED, given_settings
+from actors.cli.main import FAILED, overrides_of
 from actors.cli.progress import CountBar, agents_embedder
 from actors.cli.show import widen
 from actors.embedding.embedder import Embedder
@@ -45,47 +45,49 @@ _NEVER_WITH = {"task_options": "--task", "up": "--up", "nats_url": "--nats"}
 
 
 def replay_options(command: Any) -> Any:
-    """The options of a replay; None where they are not said."""
+    """The options of a replay; None if they are not used."""
     for option in (
         click.option(
             "--chunk-tokens",
             type=click.IntRange(1, 4096),
-            help=f"Replay: tokens of each piece of a stream. [default: {DEFAULT_CHUNK}]",
+            help=f"Replay: tokens per piece of a stream. [default: {DEFAULT_CHUNK}]",
         ),
         click.option(
             "--speed",
             type=click.FloatRange(0, 1e6),
             metavar="TOKENS_PER_S",
-            help=f"Replay: of each answer; 0 is full speed. [default: {DEFAULT_SPEED:.0f}]",
+            help=f"Replay: speed of each answer; 0: full speed. [default: {DEFAULT_SPEED:.0f}]",
         ),
         click.option(
             "--form",
             type=click.Choice([form.value for form in _FORMS]),
-            help="Replay: how answers compare, where a record does not say. [default: by gold and options]",
+            help="Replay: form of answers without one in the record. [default: by gold and options]",
         ),
         click.option(
             "--scorer",
             type=click.Path(path_type=Path),
             metavar="FILE.py",
-            help="Replay: judge by its `read(set, text)` instead of Orchestra's own reading. It is run.",
+            help="Replay: Python file whose `read(set, text)` reads answers; it is executed.",
         ),
         click.option(
-            "--learn/--no-learn", default=None, help="Replay: whether runs teach. [default: they do]"
+            "--learn/--no-learn",
+            default=None,
+            help="Replay: whether auto learns from runs. [default: --learn]",
         ),
         click.option(
             "--feedback",
             type=click.IntRange(min=0),
             metavar="N",
-            help="Replay: a user's word, good or bad, on each of the first N answers. [default: 0]",
+            help="Replay: give feedback, good or bad, on the first N answers. [default: 0]",
         ),
         click.option(
-            "--models", metavar="NAME,…", help="Replay: the panel. [default: every model that is recorded]"
+            "--models", metavar="NAME,…", help="Replay: models that answer. [default: all recorded models]"
         ),
         click.option(
             "--replay",
             type=click.Path(path_type=Path),
             metavar="DIR|FILE",
-            help="Answer from recorded answers.",
+            help="Use recorded answers instead of models.",
         ),
     ):
         command = option(command)
@@ -94,7 +96,7 @@ def replay_options(command: Any) -> Any:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReplayPlan:
-    """What one command does."""
+    """One replay of one set."""
 
     settings: Settings
     embedder: Embedder | None
@@ -110,14 +112,14 @@ class ReplayPlan:
 
 
 def refuse_without_replay(options: dict[str, Any]) -> None:
-    """Raises `InvalidRequest` for an option that only a replay has."""
+    """Raise `InvalidRequest` for an option that only a replay has."""
     for name in _ONLY_WITH:
         if options[name] is not None:
-            raise InvalidRequest(f"--{name.replace('_', '-')} goes with --replay only")
+            raise InvalidRequest(f"--{name.replace('_', '-')} needs --replay")
 
 
 def replay(options: dict[str, Any]) -> int:
-    """The exit code of the command: each set of the folder in turn, the worst of them."""
+    """Replay each set of the folder. Returns the highest exit code."""
     for name, word in _NEVER_WITH.items():
         if options[name]:
             raise InvalidRequest(f"{word} does not go with --replay, which starts a cluster of its own")
@@ -158,19 +160,19 @@ def _shown(plan: ReplayPlan, outcome: ReplayOutcome) -> int:
 
 
 def stopped(folder: Path) -> int:
-    """Say how to go on after Ctrl-C; the exit code."""
-    click.echo(f"stopped; what was answered is kept in {folder}: go on with --resume", err=True)
+    """Say how to continue after Ctrl-C. Returns the exit code."""
+    click.echo(f"stopped; the results so far are in {folder}: continue with --resume", err=True)
     return STOPPED
 
 
 def patterns_named(text: str) -> tuple[str, ...]:
-    """Raises `InvalidRequest` where one cannot be the name of a pattern."""
+    """The names of patterns in a list. Raises `InvalidRequest` for an invalid name."""
     names = _listed(text)
     for name in names:
         if not NAME.fullmatch(name):
-            raise InvalidRequest(f"--patterns: {name!r} is no name of a pattern")
+            raise InvalidRequest(f"--patterns: {name!r} is not a name of a pattern")
     if not names:
-        raise InvalidRequest("--patterns names none")
+        raise InvalidRequest("--patterns is empty; name at least one")
     return names
 
 
@@ -186,7 +188,7 @@ def _plan(options: dict[str, Any], file: Path, *, several: bool) -> ReplayPlan:
     reader = _reader(options, recorded)
     for record in recorded.records:
         reader.gold(record)  # raises now what it would raise in the middle
-    settings, _ = load(given_settings(data=options["data"]), options["config_file"], find_running=False)
+    settings, _ = load(overrides_of(data=options["data"]), options["config_file"], find_running=False)
     return ReplayPlan(
         settings=settings,
         embedder=agents_embedder(settings),
@@ -212,7 +214,7 @@ def _reader(options: dict[str, Any], recorded: RecordedSet) -> AnswerScorer:
     if options["scorer"] is None:
         return ProductScorer(AnswerForm(options["form"]) if options["form"] else None)
     if options["form"]:
-        raise InvalidRequest("--form says how Orchestra reads answers and --scorer reads them: choose one")
+        raise InvalidRequest("--form and --scorer exclude each other: choose one")
     return FileScorer(options["scorer"], recorded.name)
 
 
@@ -226,7 +228,7 @@ def _spec(
     feedback = min(options["feedback"] or 0, len(recorded.records))
     learn = options["learn"] is not False
     if feedback and not learn:
-        raise InvalidRequest("--feedback teaches and --no-learn forbids it: choose one")
+        raise InvalidRequest("--feedback has no effect with --no-learn: choose one")
     speed = options["speed"]
     return ReplaySpec(
         replay=recorded.name,
@@ -254,16 +256,16 @@ async def _replay(plan: ReplayPlan) -> ReplayOutcome:
         with CountBar("answers", total, done) as bar:
             for pattern in plan.patterns:
                 await _asked(plan, pattern, results, bar)
-        said = {pattern: results.of((pattern,)) for pattern in plan.patterns}
-    return ReplayOutcome.of(plan.spec, plan.recorded, plan.reader, said)
+        results_by_pattern = {pattern: results.of((pattern,)) for pattern in plan.patterns}
+    return ReplayOutcome.of(plan.spec, plan.recorded, plan.reader, results_by_pattern)
 
 
 async def _asked(plan: ReplayPlan, pattern: str, results: ResultsFile[ReplayResult], bar: CountBar) -> None:
-    """Each pattern has a cluster of its own, so that none learns from what another did."""
+    """Replay one pattern. Each has a cluster of its own, so that none learns from another's runs."""
     if all(results.is_answered(pattern, str(each.id)) for each in plan.recorded.records):
         return
-    kept = plan.folder / f"cluster-{pattern}" if plan.spec.learn else None
-    with data_folder(kept, lambda: bool(results.of((pattern,)))) as data:
+    folder = plan.folder / f"cluster-{pattern}" if plan.spec.learn else None
+    with data_folder(folder, lambda: bool(results.of((pattern,)))) as data:
         async with start_replay_cluster(
             plan.settings, plan.recorded, plan.spec, data, plan.embedder
         ) as cluster:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from actors.cli.main import common, given_settings, nats_option
+from actors.cli.main import common, nats_option, overrides_of
 from actors.cli.reach import nats_url_of
 from actors.config.client import ClientSettings, load_client
 from actors.launch.process import connected, run
@@ -18,7 +18,7 @@ from orchestration.errors import InvalidRequest
 @click.command()
 @click.argument("run_id", metavar="RUN")
 @click.argument("score", metavar="good|bad|SCORE")
-@click.option("--comment", default="", help="What was good or bad about it; kept for a day.")
+@click.option("--comment", default="", help="Reason of the rating; stored for a day.")
 @common
 @nats_option
 def feedback(
@@ -29,12 +29,12 @@ def feedback(
     config_file: Path | None,
     nats_url: str | None,
 ) -> None:
-    """Say whether the answer of RUN was good or bad, or a number from -1 to 1, so that `auto` learns.
+    """Rate the answer of RUN: good, bad, or a number from -1 to 1. The pattern `auto` learns from it.
 
     `orchestra ask --json` and the header X-Orchestra-Run name the run. Of several words on a run the last
     counts. A number below 0 comes after `--`.
     """
-    settings = load_client(given_settings(data=data, nats__url=nats_url), config_file)
+    settings = load_client(overrides_of(data=data, nats__url=nats_url), config_file)
     raise SystemExit(run(_give(settings, {"run": run_id, "score": _score(score), "comment": comment})))
 
 

@@ -1,4 +1,4 @@
-"""What `orchestra status` says of the models that will be asked for."""
+"""The forecast of requests per model, for `orchestra status`."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ SHOWN = 8
 
 
 async def forecast_of(bus: Bus) -> SavedForecast | None:
-    """What was written down last, within half a minute; None before anything was."""
+    """The saved forecast, at most half a minute old; None if there is none."""
     entry = await Bucket(bus, FORECAST).get(STATE)
     return None if entry is None or entry.value is None else SavedForecast.model_validate_json(entry.value)
 
 
-def forecast_line(kept: SavedForecast) -> str:
-    """The models most expected."""
-    most = sorted(kept.expected.items(), key=lambda each: (-each[1], each[0]))
+def forecast_line(forecast: SavedForecast) -> str:
+    """The line about the models with the most expected generations."""
+    most = sorted(forecast.expected.items(), key=lambda each: (-each[1], each[0]))
     models = ", ".join(f"{model} {count:.3g}" for model, count in most[:SHOWN] if count >= 0.01)
-    return f"forecast for {kept.horizon_s / 60:.0f} min: {models or 'nothing'} generations"
+    return f"forecast for {forecast.horizon_s / 60:.0f} min: {models or 'nothing'} generations"

@@ -1,4 +1,4 @@
-"""`orchestra jobs`: hand work in, follow it, fetch it; and look after what was given up."""
+"""`orchestra jobs`: submit jobs, follow them, fetch their answers, and manage dead letters."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from actors.bus.bus import Bus
-from actors.cli.main import FAILED, ErrorReportingGroup, common, given_settings, nats_option
+from actors.cli.main import FAILED, ErrorReportingGroup, common, nats_option, overrides_of
 from actors.cli.pattern_options import orchestra_of, pattern_options
 from actors.cli.reach import nats_url_of
 from actors.cli.show import widen
@@ -34,7 +34,7 @@ def _reaching(command: Any) -> Any:
 
 def _run(options: dict[str, Any], work: Work) -> None:
     settings = load_client(
-        given_settings(data=options["data"], nats__url=options["nats_url"]), options["config_file"]
+        overrides_of(data=options["data"], nats__url=options["nats_url"]), options["config_file"]
     )
 
     async def reach() -> int:
@@ -50,23 +50,23 @@ def _show(value: Any) -> None:
 
 @click.group(cls=ErrorReportingGroup)
 def jobs() -> None:
-    """Hand in work whose answer is fetched later, and survives the kill of any process."""
+    """Submit questions, and fetch their answers later. Jobs survive the crash of any process."""
 
 
 @jobs.command()
 @click.argument("question")
 @pattern_options
-@click.option("--max-tokens", type=click.IntRange(min=1), help="Longest answer.")
+@click.option("--max-tokens", type=click.IntRange(min=1), help="Maximum tokens of the answer.")
 @click.option("--priority", type=click.Choice(("standard", "batch")), default="standard", show_default=True)
-@click.option("--key", default="", metavar="TEXT", help="Idempotency key: the same key gives the same job.")
-@click.option("--webhook", metavar="URL", help="Called, signed, when the job has ended.")
-@click.option("--wait", "waits", is_flag=True, help="Follow it, and print the answer.")
 @click.option(
-    "--json", "as_json", is_flag=True, help="The whole job as JSON; otherwise its id, or the answer."
+    "--key", default="", metavar="TEXT", help="Idempotency key: a second job with the same key is not made."
 )
+@click.option("--webhook", metavar="URL", help="URL that is called when the job has ended; calls are signed.")
+@click.option("--wait", "waits", is_flag=True, help="Wait for the end, and print the answer.")
+@click.option("--json", "as_json", is_flag=True, help="Print the job as JSON, not only its id or answer.")
 @_reaching
 def submit(question: str, waits: bool, as_json: bool, key: str, **options: Any) -> None:
-    """Hand in QUESTION (`-` reads stdin); prints the job's id."""
+    """Submit QUESTION (`-` reads stdin), and print the job's id."""
     text = sys.stdin.read() if question == "-" else question
     if not text.strip():
         raise InvalidRequest("the question is empty")
@@ -101,7 +101,7 @@ def _body(text: str, options: dict[str, Any]) -> dict[str, Any]:
 @click.argument("job_id", metavar="ID")
 @_reaching
 def get(job_id: str, **options: Any) -> None:
-    """Print a job as JSON, with its answer once it has one."""
+    """Print a job as JSON, with its answer if it has ended."""
 
     async def work(bus: Bus) -> int:
         _show(await jobs_call(bus, "get", {"id": job_id}))
@@ -112,20 +112,20 @@ def get(job_id: str, **options: Any) -> None:
 
 @jobs.command()
 @click.argument("job_id", metavar="ID")
-@click.option("--json", "as_json", is_flag=True, help="The whole job as JSON.")
+@click.option("--json", "as_json", is_flag=True, help="Print the job as JSON, not only its answer.")
 @_reaching
 def wait(job_id: str, as_json: bool, **options: Any) -> None:
-    """Follow a job to its end: progress on stderr, the answer on stdout."""
+    """Wait for the end of a job: progress on stderr, the answer on stdout."""
     _run(options, lambda bus: _wait(bus, job_id, as_json=as_json))
 
 
 async def _wait(bus: Bus, job_id: str, *, as_json: bool) -> int:
     console = Console(stderr=True, highlight=False)
 
-    def told(text: str) -> None:
+    def on_progress(text: str) -> None:
         console.print(f"· {text}", style="dim", markup=False)
 
-    job = await wait_for_job(bus, job_id, told)
+    job = await wait_for_job(bus, job_id, on_progress)
     succeeded = job["status"] == "succeeded"
     if as_json:
         _show(job)
@@ -142,7 +142,7 @@ async def _wait(bus: Bus, job_id: str, *, as_json: bool) -> int:
 @click.argument("job_id", metavar="ID")
 @_reaching
 def cancel(job_id: str, **options: Any) -> None:
-    """Take a job back; prints what it is now. One that has ended stays as it is."""
+    """Cancel a job, and print its status. A job that has ended does not change."""
 
     async def work(bus: Bus) -> int:
         click.echo((await jobs_call(bus, "cancel", {"id": job_id}))["status"])
@@ -153,11 +153,11 @@ def cancel(job_id: str, **options: Any) -> None:
 
 @jobs.command("list")
 @click.option("--limit", type=click.IntRange(1, 1000), default=LISTED, show_default=True)
-@click.option("--before", type=click.IntRange(min=0), default=0, help="`next` of the page before.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON object.")
+@click.option("--before", type=click.IntRange(min=0), default=0, help="`next` of the previous page.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @_reaching
 def list_(limit: int, before: int, as_json: bool, **options: Any) -> None:
-    """List jobs, the latest changed first."""
+    """List jobs, the last changed first."""
 
     async def work(bus: Bus) -> int:
         page = await jobs_call(bus, "list", {"limit": limit, "before": before})
@@ -176,13 +176,13 @@ def list_(limit: int, before: int, as_json: bool, **options: Any) -> None:
 
 @jobs.group(cls=ErrorReportingGroup)
 def dead() -> None:
-    """Look after the dead letters: work that was given up, with the reason."""
+    """Show, retry or delete dead letters: work that was given up, with the reason."""
 
 
 @dead.command("list")
 @click.option("--limit", type=click.IntRange(1, 1000), default=LISTED, show_default=True)
-@click.option("--before", type=click.IntRange(min=0), default=0, help="`next` of the page before.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON object.")
+@click.option("--before", type=click.IntRange(min=0), default=0, help="`next` of the previous page.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @_reaching
 def dead_list(limit: int, before: int, as_json: bool, **options: Any) -> None:
     """List dead letters, the latest first."""

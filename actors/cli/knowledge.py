@@ -1,4 +1,4 @@
-"""`orchestra knowledge`: the documents that the research agent looks things up in."""
+"""`orchestra knowledge`: the documents of the research agent."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TaskID, TextColumn
 from rich.table import Table
 
-from actors.cli.main import FAILED, ErrorReportingGroup, common, given_settings
+from actors.cli.main import FAILED, ErrorReportingGroup, common, overrides_of
 from actors.cli.show import widen
 from actors.knowledge.errors import KnowledgeError, StoreBroken, StoreFull
 from actors.knowledge.sources import list_sources
@@ -32,25 +32,27 @@ if TYPE_CHECKING:
 
 @click.group(cls=ErrorReportingGroup)
 def knowledge() -> None:
-    """Add, list, remove and search the documents that the research agent answers from."""
+    """Add, list, remove and search the documents of the research agent."""
 
 
 @knowledge.command()
 @click.argument("places", metavar="PATH|URL…", nargs=-1, required=True)
-@click.option("--encoding", default="", metavar="NAME", help="Of the texts. [default: found out for each]")
+@click.option(
+    "--encoding", default="", metavar="NAME", help="Encoding of texts. [default: detected for each]"
+)
 @common
 def add(places: tuple[str, ...], encoding: str, data: Path | None, config_file: Path | None) -> None:
     """Add files, folders and web pages: text, Markdown, HTML and PDF.
 
-    What is there and has not changed is left alone, so run it again after an interruption or to keep a folder
-    up to date. Web pages need the setting knowledge.allow_urls. A text that is not UTF-8 is named with the
-    encoding that it was read in; where that is wrong, add it again with --encoding.
+    Unchanged documents are skipped, so run it again after an interruption, or to update a folder. Web pages
+    need the setting knowledge.allow_urls. For a text that is not UTF-8 the detected encoding is printed; if
+    it is wrong, add the text again with --encoding.
     """
     from actors.knowledge.encodings import check_encoding
 
     if encoding:
         check_encoding(encoding)
-    settings, _ = load(given_settings(data=data), config_file)
+    settings, _ = load(overrides_of(data=data), config_file)
     sources = list(dict.fromkeys(list_sources(places)))
     if not sources:
         raise InvalidRequest(f"there is no document in {', '.join(places)}")
@@ -93,7 +95,7 @@ def _embedder(settings: Settings, stack: ExitStack) -> Embedder:
 
 
 async def _add(ingest: Ingest, sources: list[str], stack: ExitStack, encoding: str) -> int:
-    """Add all; how many could not be."""
+    """Add all sources. Returns the number that failed."""
     console = Console(stderr=True)
     bars = stack.enter_context(
         Progress(
@@ -112,7 +114,7 @@ async def _add(ingest: Ingest, sources: list[str], stack: ExitStack, encoding: s
         task = bars.add_task(Path(source).name or source, total=None)
         try:
             added = await ingest.add(source, partial(_moved, bars, task), encoding=encoding)
-        except (StoreFull, StoreBroken):  # the next would meet the same
+        except (StoreFull, StoreBroken):  # all others would fail too
             raise
         except KnowledgeError as error:
             tally["failed"] += 1
@@ -122,8 +124,8 @@ async def _add(ingest: Ingest, sources: list[str], stack: ExitStack, encoding: s
             passages += added.passages
             encodings[added.encoding] += 1
             if added.encoding not in ("", "utf-8"):
-                said = f"{source}: read as {added.encoding}"
-                bars.console.print(said, markup=False, highlight=False, soft_wrap=True)
+                line = f"{source}: read as {added.encoding}"
+                bars.console.print(line, markup=False, highlight=False, soft_wrap=True)
         bars.remove_task(task)
         bars.advance(whole)
     counts = ", ".join(f"{count} {status}" for status, count in tally.items())
@@ -139,11 +141,11 @@ def _moved(bars: Progress, task: TaskID, done: int, total: int) -> None:
 
 
 @knowledge.command("list")
-@click.option("--json", "as_json", is_flag=True, help="One JSON array.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON array.")
 @common
 def list_(as_json: bool, data: Path | None, config_file: Path | None) -> None:
-    """Show the documents that are stored."""
-    settings, _ = load(given_settings(data=data), config_file)
+    """List the stored documents."""
+    settings, _ = load(overrides_of(data=data), config_file)
     stored = documents(store_file(settings.folder))
     if as_json:
         click.echo(
@@ -172,47 +174,47 @@ def list_(as_json: bool, data: Path | None, config_file: Path | None) -> None:
 @click.argument("places", metavar="PATH|URL…", nargs=-1, required=True)
 @common
 def remove(places: tuple[str, ...], data: Path | None, config_file: Path | None) -> None:
-    """Remove documents; of a folder, all that were added from it, there or not."""
-    settings, _ = load(given_settings(data=data), config_file)
+    """Remove documents. A folder stands for all documents that were added from it."""
+    settings, _ = load(overrides_of(data=data), config_file)
     stored = [document.source for document in documents(store_file(settings.folder))]
-    wanted: list[str] = []
+    sources: list[str] = []
     for place in places:
         path = str(Path(place).expanduser().absolute())
         matching = [each for each in stored if each in (place, path) or each.startswith(path + "/")]
         if not matching:
             raise InvalidRequest(f"no document {place!r} is stored; see `orchestra knowledge list`")
-        wanted += matching
+        sources += matching
     with _store(settings) as store:
-        removed = sum(store.remove(source) for source in dict.fromkeys(wanted))
+        removed = sum(store.remove(source) for source in dict.fromkeys(sources))
     click.echo(f"{removed} removed")
 
 
 @knowledge.command()
 @click.argument("text")
 @click.option(
-    "-n", "most", type=click.IntRange(1, 50), default=5, show_default=True, help="Passages at most."
+    "-n", "most", type=click.IntRange(1, 50), default=5, show_default=True, help="Maximum passages."
 )
-@click.option("--json", "as_json", is_flag=True, help="One JSON array.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON array.")
 @common
-def search(text: str, most: int, as_json: bool, data: Path | None, config_file: Path | None) -> None:
-    """Show the passages that TEXT finds, by meaning and by words."""
-    settings, _ = load(given_settings(data=data), config_file)
+def search(text: str, max_hits: int, as_json: bool, data: Path | None, config_file: Path | None) -> None:
+    """Show the passages that match TEXT, by meaning and by words."""
+    settings, _ = load(overrides_of(data=data), config_file)
     if not documents(store_file(settings.folder)):
         raise InvalidRequest("the knowledge base is empty; see `orchestra knowledge add`")
     with ExitStack() as stack:
-        found = asyncio.run(_search(settings, stack, text, most))
+        hits = asyncio.run(_search(settings, stack, text, max_hits))
     if as_json:
-        click.echo(json.dumps([each.as_json() for each in found]))
+        click.echo(json.dumps([each.as_json() for each in hits]))
         return
-    for number, each in enumerate(found, 1):
+    for number, each in enumerate(hits, 1):
         where = " › ".join(part for part in (each.title, each.heading) if part)
         click.echo(f"[{number}] {where} ({each.source}, similarity {each.similarity:.2f})\n{each.text}\n")
 
 
-async def _search(settings: Settings, stack: ExitStack, text: str, most: int) -> list[SearchHit]:
+async def _search(settings: Settings, stack: ExitStack, text: str, max_hits: int) -> list[SearchHit]:
     from actors.knowledge.search import Search
 
     (vector,) = await _embedder(settings, stack).vectors([text])
     opened = Search(store_file(settings.folder))
     stack.callback(opened.close)
-    return opened.find(text, vector, most)
+    return opened.find(text, vector, max_hits)

@@ -1,4 +1,4 @@
-"""What was learnt at one kind of question, for people and for programs."""
+"""The results of one kind of question that `auto` learns from, as tables and as JSON."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SOURCES: tuple[Source, ...] = ("user", "test", "judge", "vote")
 
 
 class LearnedKind:
-    """`trust` is what follows from `record`."""
+    """The record of one kind of question, and the trust in models that follows from it."""
 
     def __init__(self, kind: Kind, record: KindRecord, trust: Trust) -> None:
         self.kind = kind
@@ -26,8 +26,8 @@ class LearnedKind:
         self.trust = trust
 
     def as_json(self) -> dict[str, Any]:
-        """The record, and beside it what follows from it: `ways`, `trust` and `judged`, the most trusted
-        first, `copies`, and `vote_vs_best_text`, which says `vote_vs_best` in words."""
+        """The record, and what follows from it: `ways`, `trust` and `judged` (the most trusted first),
+        `copies`, and `vote_vs_best_text`, which is `vote_vs_best` in words."""
         return self.record.model_dump() | {
             "ways": list(self._ways()),
             "trust": list(self._models()),
@@ -37,18 +37,18 @@ class LearnedKind:
         }
 
     def vote_vs_best_text(self) -> str:
-        """Where the vote was right against its most trusted voter, in words."""
-        seen = self.record.vote_vs_best
-        if seen.total < 0.05:
+        """The results of votes that differed from their most trusted voter, in words; '' without any."""
+        counts = self.record.vote_vs_best
+        if counts.total < 0.05:
             return ""
         text = (
             f"{self.kind}: where a vote differed from its most trusted voter, the vote was right in "
-            f"{seen.right:.1f} judged answers and that voter in {seen.wrong:.1f}"
+            f"{counts.right:.1f} judged answers and that voter in {counts.wrong:.1f}"
         )
         return f"{text}: that voter is asked alone" if self.trust.prefers_best else text
 
     def add_to(self, tables: dict[str, Table]) -> None:
-        """Rows to those of `tables`."""
+        """Add rows to `tables`."""
         for way in self._ways():
             tables["ways"].add_row(
                 self.kind,
@@ -93,8 +93,8 @@ class LearnedKind:
             }
 
     def _good(self, name: str) -> tuple[float, float]:
-        """The share of good answers of a way, and how many were judged: of a model that answers alone, all
-        answers of that model count."""
+        """The share of good answers of a way, and the number of judgements. For a model that answers alone,
+        all judgements of that model count."""
         model = _parted(name)[1]
         counts = self.record.arm(name)
         if model:
@@ -134,8 +134,8 @@ class LearnedKind:
 
 
 def tables() -> dict[str, Table]:
-    """Without rows."""
-    found = {
+    """The tables, without rows."""
+    all_tables = {
         "ways": Table("kind", "profile/pattern", "model", "good", "judgements", "runs", "tokens", "seconds"),
         "models": Table(
             *("kind", "model", "family", "right", "95 % interval", "beforehand"),
@@ -146,13 +146,13 @@ def tables() -> dict[str, Table]:
             "kind", "model", "answers as", "agreed where others did not", "95 % interval", "votes"
         ),
     }
-    for table in found.values():
+    for table in all_tables.values():
         table.box, table.pad_edge = None, False
-    return found
+    return all_tables
 
 
 def _parted(name: str) -> tuple[str, str]:
-    """The way, PROFILE/PATTERN, and the model, '' where none answers alone."""
+    """The way, PROFILE/PATTERN, and the model if it answers alone, else ''."""
     profile, pattern, model = (*name.split("/", 2), "", "")[:3]
     return (f"{profile}/{pattern}" if pattern else profile), model
 

@@ -1,4 +1,4 @@
-"""Lines that somebody types, read without a thread, so that Ctrl-C ends the wait for one."""
+"""Reads lines from stdin without a thread, so that Ctrl-C ends the wait for a line."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 READ_BYTES = 65_536
 MAX_LINE_BYTES = 8 * 2**20
-"""A longer line is cut there."""
+"""Maximum length of a line; a longer one is cut."""
 
 
 class LineReader:

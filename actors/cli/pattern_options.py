@@ -1,4 +1,4 @@
-"""What commands say of a pattern: which, its settings, and what its run may use."""
+"""The options of commands that run a pattern: its name, its settings, and the budget."""
 
 from __future__ import annotations
 
@@ -17,40 +17,44 @@ def settings_option(command: Any) -> Any:
         "settings",
         multiple=True,
         metavar="NAME=VALUE",
-        help="Setting of the pattern, the value as JSON or plain text; repeat for more.",
+        help="Setting of the pattern, with JSON or plain text as value; repeatable.",
     )(command)
 
 
 def pattern_options(command: Any) -> Any:
-    """`--pattern`, `--model`, `--set` and the three of a budget; `orchestra_of` reads them."""
+    """`--pattern`, `--model`, `--set` and the three options of a budget. `orchestra_of` reads them."""
     for option in (
-        click.option("--budget-calls", type=click.IntRange(min=1), help="Model calls of the whole run."),
         click.option(
-            "--budget-seconds", type=click.FloatRange(min=0, min_open=True), help="Seconds of the whole run."
+            "--budget-calls", type=click.IntRange(min=1), help="Maximum calls of models in the run."
+        ),
+        click.option(
+            "--budget-seconds",
+            type=click.FloatRange(min=0, min_open=True),
+            help="Maximum duration of the run in seconds.",
         ),
         click.option(
             "--budget-tokens",
             type=click.IntRange(min=1),
-            help="Tokens of the whole run, read and written. At a limit the best answer so far comes.",
+            help="Maximum tokens of prompts and answers in the run; then the best answer so far comes.",
         ),
         settings_option,
-        click.option("--model", metavar="NAME", help="Model for every step. [default: the roles choose]"),
+        click.option("--model", metavar="NAME", help="Model for all steps. [default: each role chooses]"),
         click.option(
             "--pattern",
             default="auto",
             show_default=True,
             metavar="NAME",
-            help="Who answers, and how: see `orchestra patterns list`.",
+            help="Pattern, as in `orchestra patterns list`.",
         ),
     ):
         command = option(command)
     return command
 
 
-def settings_of(said: Sequence[str]) -> dict[str, Any]:
-    """Of `NAME=VALUE`, the value as JSON or plain text. Raises `InvalidRequest`."""
+def settings_of(texts: Sequence[str]) -> dict[str, Any]:
+    """Parse texts `NAME=VALUE`, whose values are JSON or plain text. Raises `InvalidRequest`."""
     found: dict[str, Any] = {}
-    for text in said:
+    for text in texts:
         name, equals, value = text.partition("=")
         if not name or not equals:
             raise InvalidRequest(f"--set {text!r} is not NAME=VALUE", param="--set")
@@ -62,15 +66,15 @@ def settings_of(said: Sequence[str]) -> dict[str, Any]:
 
 
 def orchestra_of(options: dict[str, Any]) -> dict[str, Any]:
-    """The request's field `orchestra`, as far as the options say something. Raises `InvalidRequest`."""
-    said: dict[str, Any] = {}
+    """The field `orchestra` of a request, with what the options set. Raises `InvalidRequest`."""
+    values: dict[str, Any] = {}
     if options["model"] is not None:
-        said["model"] = options["model"]
+        values["model"] = options["model"]
     settings = settings_of(options["settings"])
     if settings:
-        said["settings"] = settings
+        values["settings"] = settings
     budget = {name: options[f"budget_{name}"] for name in ("tokens", "seconds", "calls")}
     budget = {name: value for name, value in budget.items() if value is not None}
     if budget:
-        said["budget"] = budget
-    return said
+        values["budget"] = budget
+    return values

@@ -1,4 +1,4 @@
-"""`orchestra patterns`: which there are, what can be set of them, and whether one's own works."""
+"""`orchestra patterns`: list patterns with their settings, or check one of your own."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from actors.cli.main import ErrorReportingGroup, common, given_settings
+from actors.cli.main import ErrorReportingGroup, common, overrides_of
 from actors.cli.pattern_options import settings_of, settings_option
 from actors.patterns.dry_run import dry_run
 from actors.patterns.plugins import load_catalogue, plugins_at, with_plugins
@@ -23,14 +23,14 @@ QUESTION = "Why is the sky blue?"
 
 @click.group(cls=ErrorReportingGroup)
 def patterns() -> None:
-    """Show the patterns that answer, or try one of your own without a model."""
+    """List the patterns, or check one of your own without a model."""
 
 
 @patterns.command("list")
-@click.option("--json", "as_json", is_flag=True, help="One JSON object, as GET /v1/patterns has it.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object, as GET /v1/patterns does.")
 @common
 def list_(config_file: Path | None, data: Path | None, as_json: bool) -> None:
-    """List the patterns that these settings give: what each does, where it comes from, what can be set."""
+    """List the patterns of these settings: description, origin and settings of each."""
     catalogue = _catalogue(config_file, data)
     if as_json:
         click.echo(json.dumps(catalogue_json(catalogue), ensure_ascii=False, indent=2))
@@ -46,16 +46,16 @@ def list_(config_file: Path | None, data: Path | None, as_json: bool) -> None:
 
 @patterns.command()
 @click.argument("pattern", metavar="PATH|NAME")
-@click.option("--question", default=QUESTION, show_default=True)
+@click.option("--question", default=QUESTION, show_default=True, help="Question of the run.")
 @settings_option
 @common
 def check(
     pattern: str, question: str, config_file: Path | None, data: Path | None, settings: tuple[str, ...]
 ) -> None:
-    """Perform a pattern without a model, and show its steps: of a file that has some, or one by its name.
+    """Run the patterns of a Python file, or one pattern by its name, without a model, and show their steps.
 
-    Every step is answered at once, with what it was asked. Exit code 5 says that the pattern does not keep to
-    the rules, 2 that it cannot be loaded.
+    The answer of every step is its own prompt. Exit code 5: the pattern breaks a rule; 2: it cannot be
+    loaded.
     """
     if pattern.endswith(".py") or "/" in pattern:
         catalogue = with_plugins(BUILT_IN, plugins_at(Path(pattern)))
@@ -85,33 +85,33 @@ def check(
 
 
 def _catalogue(config_file: Path | None, data: Path | None) -> Catalogue:
-    return load_catalogue(load(given_settings(data=data), config_file)[0].patterns)
+    return load_catalogue(load(overrides_of(data=data), config_file)[0].patterns)
 
 
 def settings_shown(pattern: Pattern) -> list[str]:
     """A line for each setting: name, default, type and bounds."""
     schema = pattern.settings.model_json_schema()
-    return [_line(name, said, schema) for name, said in schema.get("properties", {}).items()]
+    return [_line(name, field, schema) for name, field in schema.get("properties", {}).items()]
 
 
-def _line(name: str, said: dict[str, Any], schema: dict[str, Any]) -> str:
-    default = f" = {json.dumps(said['default'], ensure_ascii=False)}" if "default" in said else ""
-    return f"{name}{default}  {_kind(said, schema)}{_bounds(said)}"
+def _line(name: str, field: dict[str, Any], schema: dict[str, Any]) -> str:
+    default = f" = {json.dumps(field['default'], ensure_ascii=False)}" if "default" in field else ""
+    return f"{name}{default}  {_kind(field, schema)}{_bounds(field)}"
 
 
-def _kind(said: dict[str, Any], schema: dict[str, Any]) -> str:
-    if "$ref" in said:
-        return _kind(schema["$defs"][said["$ref"].rsplit("/", 1)[-1]], schema)
-    if "anyOf" in said:
-        return " or ".join(_kind(each, schema) for each in said["anyOf"])
-    if "enum" in said:
-        return " | ".join(str(each) for each in said["enum"])
-    if said.get("type") == "array":
-        return f"array of {_kind(said.get('items', {}), schema)}"
-    return str(said.get("type", "anything"))
+def _kind(field: dict[str, Any], schema: dict[str, Any]) -> str:
+    if "$ref" in field:
+        return _kind(schema["$defs"][field["$ref"].rsplit("/", 1)[-1]], schema)
+    if "anyOf" in field:
+        return " or ".join(_kind(each, schema) for each in field["anyOf"])
+    if "enum" in field:
+        return " | ".join(str(each) for each in field["enum"])
+    if field.get("type") == "array":
+        return f"array of {_kind(field.get('items', {}), schema)}"
+    return str(field.get("type", "anything"))
 
 
-def _bounds(said: dict[str, Any]) -> str:
+def _bounds(field: dict[str, Any]) -> str:
     words = {
         "minimum": "at least",
         "exclusiveMinimum": "above",
@@ -121,5 +121,5 @@ def _bounds(said: dict[str, Any]) -> str:
         "maxLength": "letters at most",
         "maxItems": "items at most",
     }
-    found = [f"{word} {said[key]}" for key, word in words.items() if key in said]
-    return f", {', '.join(found)}" if found else ""
+    bounds = [f"{word} {field[key]}" for key, word in words.items() if key in field]
+    return f", {', '.join(bounds)}" if bounds else ""

@@ -14,22 +14,22 @@ from orchestration.messages import Step
 from orchestration.run_events import RunEnded, RunEvent, RunStarted, StepEnded, StepStarted
 
 WIDTH = 100
-"""Letters of a text that somebody said."""
+"""Maximum characters of a text in one line."""
 QUIET = frozenset(("text_delta", "warning"))
-"""Kinds that are shown elsewhere: the answer, and the notes that come with it."""
+"""Types of events that are shown elsewhere: the answer, and its notes."""
 STATES = {"working": "cyan", "done": "green", "failed": "red", "replaced": "dim", "left out": "yellow"}
 _TASK = re.compile(r"task (\d+)\b")
 
 
 def draw(events: Sequence[RunEvent], now: float, *, answering: bool = False) -> RenderableType:
-    """What has happened until `now` (Unix time, seconds), in the order in which it began.
+    """Draw the events until `now` (Unix time, seconds), in the order in which their steps began.
 
-    `answering`: the picture is the last, and the answer is written below it: steps at work show no time.
+    `answering`: this is the last picture, with the answer below it: running steps show no time.
     """
     picture = _Picture(now)
     for event in events:
         if isinstance(event, RunStarted):
-            picture = _Picture(now)  # another coordinator tells it over
+            picture = _Picture(now)  # another coordinator repeats the events
         picture.add(event)
     if answering:
         picture.leave()
@@ -37,7 +37,7 @@ def draw(events: Sequence[RunEvent], now: float, *, answering: bool = False) -> 
 
 
 class _Picture:
-    """Takes events one after another. Patterns of users may tell anything under any name."""
+    """Takes events one after another. Patterns of users may publish any fields under any type."""
 
     def __init__(self, now: float) -> None:
         self.tree = Tree(Text("…"), guide_style="dim")
@@ -61,21 +61,21 @@ class _Picture:
         elif isinstance(event, RunEnded):
             self._close(event)
         elif event.type not in QUIET:
-            told = event.data
-            known = {
+            fields = event.data
+            handler = {
                 "round": self._round,
                 "position": self._position,
                 "debate_round": self._debate_round,
-                "vote": self._voted,
+                "vote": self._vote_count,
                 "plan": self._plan,
                 "task": self._task,
                 "verdict": self._verdict,
                 "choice": self._choice,
             }.get(event.type)
-            if known is not None:
-                known(told)
+            if handler is not None:
+                handler(fields)
             else:
-                self._line(f"{event.type}: {_listed(told)}", "dim")
+                self._line(f"{event.type}: {_listed(fields)}", "dim")
 
     def _start(self, event: RunStarted) -> None:
         again = f", attempt {event.attempt}" if event.attempt > 1 else ""
@@ -101,19 +101,19 @@ class _Picture:
         self._running[event.step] = (self._place(event.step).add(label), event)
 
     def leave(self) -> None:
-        """Show the steps at work as what goes on while the answer is written."""
+        """Show running steps without their time, since the answer is written below the tree."""
         for node, step in self._running.values():
             about = " · ".join(part for part in (step.step, step.agent, step.model) if part)
-            node.label = Text.assemble(("→ ", "cyan"), _clean(f"{about} · goes on below"))
+            node.label = Text.assemble(("→ ", "cyan"), _clean(f"{about} · answer below"))
 
     def _end(self, event: StepEnded) -> None:
         node, _ = self._running.pop(event.step.name, (None, None))
         if node is None:
             node = self._place(event.step.name).add("")
-        node.label = _of_step(event.step, recorded=event.recorded)
+        node.label = _step_text(event.step, recorded=event.recorded)
 
     def _place(self, step: str) -> Tree:
-        """Where a step hangs: a task's under its task."""
+        """The branch of a step: for a step of a task that task, else the current branch."""
         found = _TASK.match(step)
         task = self._tasks.get(found.group(1)) if found is not None else None
         return self._branch if task is None else task[0]
@@ -121,71 +121,72 @@ class _Picture:
     def _line(self, text: str, style: str = "") -> Tree:
         return self._branch.add(Text(_clean(text), style=style))
 
-    def _round(self, told: dict[str, Any]) -> None:
-        number = str(told.get("number", len(self._rounds) + 1))
-        debaters = told.get("debaters")
+    def _round(self, fields: dict[str, Any]) -> None:
+        number = str(fields.get("number", len(self._rounds) + 1))
+        debaters = fields.get("debaters")
         count = f" · {len(debaters)} debaters" if isinstance(debaters, list) else ""
         self._branch = self.tree.add(Text(_clean(f"round {number}{count}"), style="bold"))
         self._rounds[number] = self._branch
 
-    def _position(self, told: dict[str, Any]) -> None:
-        who = f"debater {told.get('debater', '?')} ({told.get('role', '')})"
-        style, mind = ("yellow", " changed its mind") if told.get("changed") else ("", " holds")
-        branch = self._rounds.get(str(told.get("round")), self._branch)
-        branch.add(Text(_clean(f"{who}{mind}: {told.get('answer', '')}"), style=style))
+    def _position(self, fields: dict[str, Any]) -> None:
+        who = f"debater {fields.get('debater', '?')} ({fields.get('role', '')})"
+        style, mind = ("yellow", " changed its mind") if fields.get("changed") else ("", " holds")
+        branch = self._rounds.get(str(fields.get("round")), self._branch)
+        branch.add(Text(_clean(f"{who}{mind}: {fields.get('answer', '')}"), style=style))
 
-    def _debate_round(self, told: dict[str, Any]) -> None:
-        over = f" · over: {told['over']}" if told.get("over") else ""
-        self._line(f"{_parties(told.get('groups'))}{_share(told, 'agreement')}{over}", "magenta")
+    def _debate_round(self, fields: dict[str, Any]) -> None:
+        over = f" · over: {fields['over']}" if fields.get("over") else ""
+        self._line(f"{_groups(fields.get('groups'))}{_share(fields, 'agreement')}{over}", "magenta")
         self._branch = self.tree
 
-    def _voted(self, told: dict[str, Any]) -> None:
-        """The latest count; it stays in one place."""
-        counted = f"vote: {told.get('votes', '?')} of {told.get('voters', '?')} counted · "
-        parties = _parties(told.get("groups"))
+    def _vote_count(self, fields: dict[str, Any]) -> None:
+        """Show the latest count of the vote, always in the same line."""
+        counted = f"vote: {fields.get('votes', '?')} of {fields.get('voters', '?')} counted · "
+        groups = _groups(fields.get("groups"))
         text = Text(
-            _clean(f"{counted}{parties}{_share(told, 'agreement')}{_share(told, 'lead_probability')}"),
+            _clean(f"{counted}{groups}{_share(fields, 'agreement')}{_share(fields, 'lead_probability')}"),
             style="magenta",
         )
         if self._vote is None:
             self._vote = self.tree.add(text)
         self._vote.label = text
 
-    def _plan(self, told: dict[str, Any]) -> None:
-        if isinstance(told.get("tasks"), list):
+    def _plan(self, fields: dict[str, Any]) -> None:
+        if isinstance(fields.get("tasks"), list):
             plan = self.tree.add(Text("tasks", style="bold"))
-            for task in _dicts(told["tasks"]):
-                self._tasks[str(task.get("id"))] = (plan.add(_of_task(task)), task)
+            for task in _dicts(fields["tasks"]):
+                self._tasks[str(task.get("id"))] = (plan.add(_task_text(task)), task)
             return
-        plan = self._line(f"plan: {told.get('reason', '')}", "bold")
-        for number, step in enumerate(_dicts(told.get("steps")), 1):
+        plan = self._line(f"plan: {fields.get('reason', '')}", "bold")
+        for number, step in enumerate(_dicts(fields.get("steps")), 1):
             task = {**step, "id": f"{step.get('stage', 1)}."}
-            self._tasks[str(number)] = (plan.add(_of_task(task)), task)
+            self._tasks[str(number)] = (plan.add(_task_text(task)), task)
 
-    def _task(self, told: dict[str, Any]) -> None:
-        known = self._tasks.get(str(told.get("task")))
-        if known is not None:
-            known[0].label = _of_task(known[1], told)
+    def _task(self, fields: dict[str, Any]) -> None:
+        task = self._tasks.get(str(fields.get("task")))
+        if task is not None:
+            task[0].label = _task_text(task[1], fields)
 
-    def _verdict(self, told: dict[str, Any]) -> None:
-        passes = bool(told.get("passes"))
+    def _verdict(self, fields: dict[str, Any]) -> None:
+        passes = bool(fields.get("passes"))
         line = self._line(
-            f"verdict {told.get('revision', 0)}: {'passes' if passes else 'does not pass'}, "
-            f"{told.get('score', '?')} of 10",
+            f"verdict {fields.get('revision', 0)}: {'passes' if passes else 'does not pass'}, "
+            f"{fields.get('score', '?')} of 10",
             "green" if passes else "yellow",
         )
-        for fix in _dicts(told.get("must_fix")):
+        for fix in _dicts(fields.get("must_fix")):
             line.add(Text(_clean(f"{fix.get('who', '?')} must fix: {fix.get('what', '')}")))
 
-    def _choice(self, told: dict[str, Any]) -> None:
+    def _choice(self, fields: dict[str, Any]) -> None:
         self._line(
-            f"chose {told.get('pattern', '?')}, {told.get('profile', '?')}: {told.get('difficulty', '')} "
-            f"question of kind {told.get('question', '?')} ({told.get('reason', '')})",
+            f"chose {fields.get('pattern', '?')}, {fields.get('profile', '?')}: "
+            f"{fields.get('difficulty', '')} question of kind {fields.get('question', '?')} "
+            f"({fields.get('reason', '')})",
             "magenta",
         )
 
 
-def _of_step(step: Step, *, recorded: bool) -> Text:
+def _step_text(step: Step, *, recorded: bool) -> Text:
     where = f"{step.model} @ {step.node}" if step.node else step.model
     tokens = f"{step.usage.completion_tokens} tokens" if step.usage.completion_tokens else ""
     about = [step.name, step.agent, step.tool, where, f"{step.seconds:.1f} s", tokens]
@@ -199,11 +200,11 @@ def _of_step(step: Step, *, recorded: bool) -> Text:
     return Text.assemble(("✗ ", "red"), text, (_clean(f" · {step.error.message}"), "red"))
 
 
-def _of_task(task: dict[str, Any], told: dict[str, Any] | None = None) -> Text:
+def _task_text(task: dict[str, Any], progress: dict[str, Any] | None = None) -> Text:
     """A task of a plan: its inputs and its state."""
-    said = told or {}
-    state = str(said.get("state", "waiting"))
-    seconds = said.get("seconds")
+    progress = progress or {}
+    state = str(progress.get("state", "waiting"))
+    seconds = progress.get("seconds")
     took = f" {seconds:.1f} s" if isinstance(seconds, int | float) else ""
     inputs = task.get("inputs")
     needs = f" ← {', '.join(str(each) for each in inputs)}" if isinstance(inputs, list) and inputs else ""
@@ -213,16 +214,16 @@ def _of_task(task: dict[str, Any], told: dict[str, Any] | None = None) -> Text:
     )
 
 
-def _parties(parties: Any) -> str:
-    """Who agrees with whom: `1, 3 | 2`."""
-    if not isinstance(parties, list):
+def _groups(groups: Any) -> str:
+    """Groups of equal answers: `1, 3 | 2`."""
+    if not isinstance(groups, list):
         return "?"
-    shown = (", ".join(str(each) for each in party) for party in parties if isinstance(party, list))
-    return " | ".join(shown) or "nobody"
+    lines = (", ".join(str(each) for each in group) for group in groups if isinstance(group, list))
+    return " | ".join(lines) or "none"
 
 
-def _share(told: dict[str, Any], name: str) -> str:
-    value = told.get(name)
+def _share(fields: dict[str, Any], name: str) -> str:
+    value = fields.get(name)
     return f" · {name.replace('_', ' ')} {value:.2f}" if isinstance(value, int | float) else ""
 
 
@@ -230,11 +231,11 @@ def _dicts(value: Any) -> list[dict[str, Any]]:
     return [each for each in value if isinstance(each, dict)] if isinstance(value, list) else []
 
 
-def _listed(told: dict[str, Any]) -> str:
-    return ", ".join(f"{name} {value}" for name, value in told.items())
+def _listed(fields: dict[str, Any]) -> str:
+    return ", ".join(f"{name} {value}" for name, value in fields.items())
 
 
 def _clean(text: str) -> str:
-    """One line of what a model or a user's pattern wrote, with nothing that a terminal obeys."""
+    """The text in one line, without control characters, at most `WIDTH` long."""
     line = "".join(letter if letter.isprintable() else " " for letter in text)
     return line if len(line) <= WIDTH else f"{line[: WIDTH - 1]}…"

@@ -1,4 +1,4 @@
-"""`orchestra status --explain MODEL`: where a generation would go, and why."""
+"""`orchestra status --explain MODEL`: the node that a generation would go to, and the reasons."""
 
 from __future__ import annotations
 
@@ -12,40 +12,43 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from actors.bus.bus import Bus
+from actors.bus.bus import Bus, Message
 from actors.bus.subjects import ExplainAddress
 from actors.cli.show import widen
 from orchestration.messages import NodeInfo
 from orchestration.placement import Chooser, Explanation, Needs, explain
 
 ANSWER_S = 0.5
-"""How long dispatchers are given to answer; they answer within milliseconds."""
+"""Time to wait for the answers of dispatchers, which come within milliseconds."""
 
 
 async def explanations(bus: Bus, needs: Needs, nodes: Sequence[NodeInfo]) -> list[Explanation]:
-    """What every dispatcher says; what the registry alone lets one say where none answers."""
-    found: list[Explanation] = []
-    reply = bus.expect(
-        lambda message: found.append(Explanation.model_validate_json(message.data)) if message.data else None
-    )
+    """The explanation of every dispatcher; if none answers, one from the registry alone."""
+    answers: list[Explanation] = []
+
+    def on_answer(message: Message) -> None:
+        if message.data:
+            answers.append(Explanation.model_validate_json(message.data))
+
+    reply = bus.expect(on_answer)
     await bus.publish(ExplainAddress(needs.model).subject, needs.encode().encode(), reply=reply)
     await asyncio.sleep(ANSWER_S)
     bus.forget(reply)
-    if found:
-        return sorted(found, key=lambda each: each.dispatcher)
+    if answers:
+        return sorted(answers, key=lambda each: each.dispatcher)
     chooser, now = Chooser(random=Random(0)), time.monotonic()
     for node in nodes:
         chooser.index.put(node, now)
     return [explain(chooser.index, needs, now)]
 
 
-def show(found: Sequence[Explanation], as_json: bool) -> None:
-    """Print them."""
+def show(answers: Sequence[Explanation], as_json: bool) -> None:
+    """Print the explanations."""
     if as_json:
-        click.echo(json.dumps([each.model_dump(mode="json") for each in found], indent=2))
+        click.echo(json.dumps([each.model_dump(mode="json") for each in answers], indent=2))
         return
     console = widen(Console())
-    for each in found:
+    for each in answers:
         who = f"dispatcher {each.dispatcher}" if each.dispatcher else "no dispatcher answers; by the registry"
         console.print(f"{each.model}: {each.needs} ({who})", highlight=False)
         console.print(_table(each) if each.candidates else "no live node serves it", highlight=False)

@@ -1,4 +1,4 @@
-"""Progress bars on stderr while a model is made ready."""
+"""Progress bars on stderr."""
 
 from __future__ import annotations
 
@@ -35,36 +35,37 @@ log = logging.getLogger(__name__)
 
 
 def pull_model(source: str, models_folder: Path) -> Path:
-    """The folder of the model, pulled and imported first where it is not there yet; a line says so. One that
-    was imported and is damaged since is given as it is."""
+    """The folder of the model. A model that is not installed is downloaded and imported first. An installed
+    one that is damaged is returned as it is."""
     entry = catalogue().get(source)
     if entry is not None and ready(source, models_folder) is None:
         size = f"{entry.download_bytes / 1e6:.0f} MB"
-        click.echo(f"fetching {source} once: {size}, {entry.license}, into {models_folder}", err=True)
+        click.echo(f"downloading {source} once: {size}, {entry.license}, into {models_folder}", err=True)
     with StageBars() as bars:
         try:
             return ensure(source, models_folder, bars)
         except CorruptModel:
             if is_source(source) or not (models_folder / source).is_dir():
                 raise
-            return models_folder / source  # who serves it says what is wrong, and serves the rest
+            return models_folder / source  # the node reports what is wrong, and serves the other models
 
 
 def agents_embedder(settings: Settings) -> Embedder | None:
-    """The agents' own embedding model, pulled when they first embed something; None where none is set."""
+    """The agents' own embedding model, downloaded when it is first used; None if `agents.embedder` is
+    empty."""
     name, models_folder = settings.agents.embedder, settings.models_folder
     if not name:
         return None
     if not is_installed("onnxruntime"):
         log.warning(
-            "the agents go on without an embedding model of their own: it needs onnxruntime (%s); "
+            "the agents have no embedding model of their own: it needs onnxruntime (%s); "
             'agents.embedder = "" switches it off',
             install_command("onnx"),
         )
         return None
     if name not in catalogue() and ready(name, models_folder) is None:
         log.warning(
-            "the agents go on without an embedding model of their own: agents.embedder %r is not installed, "
+            "the agents have no embedding model of their own: agents.embedder %r is not installed, "
             "and these can be pulled: %s",
             name,
             ", ".join(known for known, entry in catalogue().items() if entry.kind == "embedding"),
@@ -81,7 +82,7 @@ class BytesColumn(DownloadColumn):
 
 
 class StageBars:
-    """A bar on stderr for each stage of a pull: bytes where they are known, a share otherwise."""
+    """A bar for each stage of a pull, in bytes if they are known, otherwise as a share."""
 
     def __init__(self) -> None:
         self._bars = Progress(
@@ -122,7 +123,7 @@ class StageBars:
 
 
 class CountBar:
-    """A bar on stderr for things that are counted, with the time that is left."""
+    """A bar for a count, with the remaining time."""
 
     def __init__(self, what: str, total: int, done: int = 0) -> None:
         self._bar = Progress(
@@ -145,5 +146,5 @@ class CountBar:
         self._bar.stop()
 
     def advance(self) -> None:
-        """One more."""
+        """Count one more."""
         self._bar.advance(self._task)

@@ -1,4 +1,4 @@
-"""Where the cluster is: what was said, else the `orchestra up` of this machine."""
+"""Finds the NATS server of the cluster."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from orchestration.errors import BusUnavailable
 
 
 def nats_url_of(settings: ClientSettings) -> str:
-    """Raises `BusUnavailable` saying how to name or start a cluster."""
+    """The URL in the settings, else that of the running `orchestra up`. Raises `BusUnavailable`."""
     if settings.nats.url:
         return settings.nats.url
     facts = find_running(settings.folder)
     if not facts or not facts.get("url"):
         raise BusUnavailable(
-            f"no cluster here: no `orchestra up` holds {settings.folder}. "
+            f"no cluster found: no `orchestra up` uses {settings.folder}. "
             "Start one with `orchestra up`, or name a NATS server with --nats nats://HOST:PORT"
         )
     return str(facts["url"])

@@ -1,4 +1,4 @@
-"""`orchestra models load|unload`: what is in the memory of the nodes that run."""
+"""`orchestra models load` and `unload`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import click
 
 from actors.bus.bus import Bus
 from actors.bus.subjects import NodeAddress
-from actors.cli.main import common, given_settings, nats_option
+from actors.cli.main import common, nats_option, overrides_of
 from actors.cli.reach import nats_url_of
 from actors.cli.status import nodes_of
 from actors.config.client import ClientSettings, load_client
@@ -25,7 +25,7 @@ def _options(command: Callable[..., Any]) -> Callable[..., Any]:
     for option in (
         click.argument("name"),
         click.option(
-            "--node", "node_id", metavar="ID", help="Only there. [default: all nodes that offer it]"
+            "--node", "node_id", metavar="ID", help="Node. [default: all nodes that offer the model]"
         ),
         click.option(
             "--timeout",
@@ -34,7 +34,7 @@ def _options(command: Callable[..., Any]) -> Callable[..., Any]:
             default=600.0,
             show_default=True,
             metavar="SECONDS",
-            help="For each node.",
+            help="Timeout for each node.",
         ),
         nats_option,
         common,
@@ -46,9 +46,9 @@ def _options(command: Callable[..., Any]) -> Callable[..., Any]:
 @click.command("load")
 @_options
 def load_(name: str, node_id: str | None, timeout_s: float, **common_options: Any) -> None:
-    """Bring the model NAME into the memory of the nodes that offer it.
+    """Load the model NAME into the memory of the nodes that offer it.
 
-    Models on which nothing runs make room. Exit code 4 when what is there is in use.
+    Idle models are unloaded to make room. Exit code 4: all models in memory are in use.
     """
     _everywhere(name, node_id, timeout_s, LoadModel(model=name), **common_options)
 
@@ -56,8 +56,8 @@ def load_(name: str, node_id: str | None, timeout_s: float, **common_options: An
 @click.command("unload")
 @_options
 def unload(name: str, node_id: str | None, timeout_s: float, **common_options: Any) -> None:
-    """Free the memory of the model NAME, once what runs on it has ended. It stays on offer: the next
-    generation that asks for it has it loaded again."""
+    """Unload the model NAME, after its generations in progress. It stays on offer: the next request loads it
+    again."""
     _everywhere(name, node_id, timeout_s, UnloadModel(model=name), **common_options)
 
 
@@ -65,25 +65,25 @@ def _everywhere(
     name: str,
     node_id: str | None,
     timeout_s: float,
-    wanted: Wire,
+    request: Wire,
     *,
     config_file: Path | None,
     data: Path | None,
     nats_url: str | None,
 ) -> None:
-    settings = load_client(given_settings(data=data, nats__url=nats_url), config_file)
-    raise SystemExit(run(_ask_all(settings, name, node_id, wanted, timeout_s)))
+    settings = load_client(overrides_of(data=data, nats__url=nats_url), config_file)
+    raise SystemExit(run(_ask_all(settings, name, node_id, request, timeout_s)))
 
 
 async def _ask_all(
-    settings: ClientSettings, name: str, node_id: str | None, wanted: Wire, timeout_s: float
+    settings: ClientSettings, name: str, node_id: str | None, request: Wire, timeout_s: float
 ) -> int:
-    """One after another. Raises the first error once all were asked, after a line for each."""
+    """Ask the nodes one after another, with a line for each. Raises the first error at the end."""
     failed: OrchestraError | None = None
     async with connected(settings, nats_url_of(settings), "orchestra-models") as bus:
         for node in await _which(bus, name, node_id):
             try:
-                click.echo(_line(await _ask(bus, node, wanted, timeout_s)))
+                click.echo(_line(await _ask(bus, node, request, timeout_s)))
             except OrchestraError as error:
                 if failed is not None:
                     click.echo(f"orchestra: {failed.message}", err=True)
@@ -97,20 +97,20 @@ async def _which(bus: Bus, name: str, node_id: str | None) -> list[str]:
     if node_id is not None:
         return [node_id]
     nodes = await nodes_of(bus)
-    found = [node.id for node in nodes if node.serves(name)]
-    if not found:
+    node_ids = [node.id for node in nodes if node.serves(name)]
+    if not node_ids:
         raise UnknownModel.of(name, sorted({card.name for node in nodes for card in node.models}))
-    return found
+    return node_ids
 
 
-async def _ask(bus: Bus, node: str, wanted: Wire, timeout_s: float) -> LoadResult:
-    """Raises what the node answers, and `NoNode` when it is not there."""
+async def _ask(bus: Bus, node: str, request: Wire, timeout_s: float) -> LoadResult:
+    """Raises the node's error, and `NoNode` if the node does not exist."""
     address = NodeAddress(node)
-    subject = address.load if isinstance(wanted, LoadModel) else address.unload
+    subject = address.load if isinstance(request, LoadModel) else address.unload
     headers = Envelope.within(timeout_s).headers()
     try:
         answer = await bus.request(
-            subject, wanted.model_dump_json().encode(), headers=headers, timeout=timeout_s
+            subject, request.model_dump_json().encode(), headers=headers, timeout=timeout_s
         )
     except NoResponders as error:
         raise NoNode(f"no node {node!r} is alive; `orchestra status` lists them") from error
@@ -119,7 +119,7 @@ async def _ask(bus: Bus, node: str, wanted: Wire, timeout_s: float) -> LoadResul
     return LoadResult.model_validate_json(answer.data)
 
 
-def _line(found: LoadResult) -> str:
-    state = "loaded" if found.loaded else "unloaded"
-    took = f" in {found.seconds:.1f} s" if found.changed else " already"
-    return f"{found.model} is {state}{took} on node {found.node}"
+def _line(result: LoadResult) -> str:
+    state = "loaded" if result.loaded else "unloaded"
+    took = f" in {result.seconds:.1f} s" if result.changed else " already"
+    return f"{result.model} is {state}{took} on node {result.node}"

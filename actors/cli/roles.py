@@ -1,4 +1,4 @@
-"""One role each: `orchestra node|agents|dispatcher|gateway`, beside a NATS server that runs."""
+"""`orchestra node`, `agents`, `dispatcher` and `gateway`: one role each, with a running NATS server."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from actors.bus.bus import Bus
 from actors.bus.declarations import shipped_declaration
 from actors.bus.provision import apply_when_ready
 from actors.cli.drain import drain
-from actors.cli.main import common, given_settings, nats_option
+from actors.cli.main import common, nats_option, overrides_of
 from actors.cli.reach import nats_url_of
 from actors.launch.process import (
     configure_logging,
@@ -45,38 +45,56 @@ _OPTIONS = {
     "echo": {"speed", "load_s", "model_mb"},
     "replay": {"speed", "records"},
 }
-"""Of `orchestra node`, by the backend that has them."""
+"""Options of `orchestra node` by backend."""
 Enter = Callable[[Settings, AsyncExitStack, Bus, ActorSystem], Awaitable[tuple[str, list[Watch]]]]
-"""Starts a role. Returns what to say once it runs, and what ends it."""
+"""Starts a role. Returns the line to print once it runs, and the conditions that end it."""
 
 
 @click.group(invoke_without_command=True)
 @common
 @nats_option
-@click.option("--backend", type=click.Choice(BACKENDS), help="What runs the models.  [required]")
-@click.option("--id", "node_id", help="Name in the cluster. [default: backend, host and four digits]")
-@click.option("--serve", multiple=True, metavar="NAME[=UPSTREAM]", help="Model to serve; repeat for more.")
-@click.option("--label", "labels", multiple=True, metavar="K=V", help="Label for placement; repeat for more.")
-@click.option("--slots", type=click.IntRange(min=1), help="Generations at once. [default: the backend's]")
-@click.option("--base-url", metavar="URL", help="openai: the server's base URL.")
-@click.option("--api-key-env", metavar="VAR", help="openai: environment variable that holds the key.")
-@click.option("--triton-url", metavar="URL", help="triton: grpc://HOST:PORT of a server. [default: its own]")
+@click.option("--backend", type=click.Choice(BACKENDS), help="Backend that runs the models.  [required]")
+@click.option("--id", "node_id", help="Id of the node in the cluster. [default: BACKEND-HOST-RANDOM]")
+@click.option(
+    "--serve",
+    multiple=True,
+    metavar="NAME[=UPSTREAM]",
+    help="Model to serve, and its name at the backend; repeatable.",
+)
+@click.option(
+    "--label", "labels", multiple=True, metavar="K=V", help="Label that requests can ask for; repeatable."
+)
+@click.option(
+    "--slots", type=click.IntRange(min=1), help="Maximum generations in progress. [default: the backend's]"
+)
+@click.option("--base-url", metavar="URL", help="openai: URL of the API, such as http://HOST:8000/v1.")
+@click.option("--api-key-env", metavar="VAR", help="openai: environment variable with the API key.")
+@click.option(
+    "--triton-url", metavar="URL", help="triton: grpc://HOST:PORT of a server. [default: start one]"
+)
 @click.option(
     "--speed",
     type=click.FloatRange(min=0),
     metavar="TOKENS_PER_S",
-    help="echo, replay: of each answer; 0 is full speed. [default: echo 0, replay 300]",
+    help="echo, replay: speed of each answer; 0: full speed. [default: echo 0, replay 300]",
 )
 @click.option(
-    "--records", type=click.Path(path_type=Path), metavar="FILE", help="replay: recorded answers, JSON lines."
+    "--records",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="replay: file of recorded answers, in JSON lines.",
 )
-@click.option("--load-s", type=click.FloatRange(min=0), metavar="SECONDS", help="echo: to load a model.")
-@click.option("--model-mb", type=click.FloatRange(min=0), metavar="MB", help="echo: memory of each model.")
+@click.option(
+    "--load-s", type=click.FloatRange(min=0), metavar="SECONDS", help="echo: simulated time to load a model."
+)
+@click.option(
+    "--model-mb", type=click.FloatRange(min=0), metavar="MB", help="echo: simulated memory of each model."
+)
 @click.option(
     "--memory-mb",
     type=click.FloatRange(min=0),
     metavar="MB",
-    help="Memory for models; what does not fit is loaded when it is asked for. [default: the backend's]",
+    help="Memory for models; others are loaded on request. [default: the backend's]",
 )
 @click.pass_context
 def node(
@@ -91,14 +109,14 @@ def node(
     labels: tuple[str, ...],
     **options: Any,
 ) -> None:
-    """Serve models to a cluster from this machine, or say `drain ID` to have a node leave."""
+    """Serve models to a cluster from this machine; or drain a node with `drain ID`."""
     if context.invoked_subcommand is not None:
         return
     if backend is None:
         raise click.UsageError("Missing option '--backend'.")
     slots, memory_mb = options.pop("slots"), options.pop("memory_mb")
     settings, _ = load(
-        given_settings(
+        overrides_of(
             data=data,
             nats__url=nats_url,
             node__id=node_id,
@@ -109,19 +127,19 @@ def node(
         config_file,
     )
     configure_logging(settings.telemetry)
-    given = {name: value for name, value in options.items() if value is not None}
-    make = _maker(backend, settings, [ServedName.parse(text) for text in serve], given, slots)
+    options_set = {name: value for name, value in options.items() if value is not None}
+    make = _maker(backend, settings, [ServedName.parse(text) for text in serve], options_set, slots)
 
     async def enter(
         settings: Settings, stack: AsyncExitStack, bus: Bus, system: ActorSystem
     ) -> tuple[str, list[Watch]]:
         from actors.node.process import run_node
 
-        made, watches = await make(stack)
-        running = await stack.enter_async_context(run_node(bus, made, settings.node, system))
-        names = ", ".join(card.name for card in made.models)
-        taken = raise_when_set(running.identity_lost, f"another node has taken the id {running.id}")
-        return f"node {running.id} serves {names}", [taken, running.drained.wait, *watches]
+        serving, watches = await make(stack)
+        running = await stack.enter_async_context(run_node(bus, serving, settings.node, system))
+        names = ", ".join(card.name for card in serving.models)
+        id_taken = raise_when_set(running.identity_lost, f"another node has taken the id {running.id}")
+        return f"node {running.id} serves {names}", [id_taken, running.drained.wait, *watches]
 
     _serve(settings, enter)
 
@@ -130,12 +148,12 @@ node.add_command(drain)
 
 
 def role(*options: Callable[[Any], Any]) -> Callable[[Enter], click.Command]:
-    """A command of how a role is entered: its name and docstring are the command's. An option is named as
-    the setting it says, with `__` for the dot."""
+    """Make a command of a function that starts a role, with the function's name and docstring. An option has
+    the name of its setting, with `__` for the dot."""
 
     def command(enter: Enter) -> click.Command:
         def serve(config_file: Path | None, data: Path | None, nats_url: str | None, **more: Any) -> None:
-            settings, _ = load(given_settings(data=data, nats__url=nats_url, **more), config_file)
+            settings, _ = load(overrides_of(data=data, nats__url=nats_url, **more), config_file)
             configure_logging(settings.telemetry)
             _serve(settings, enter)
 
@@ -150,7 +168,7 @@ def role(*options: Callable[[Any], Any]) -> Callable[[Enter], click.Command]:
 async def agents(
     settings: Settings, stack: AsyncExitStack, bus: Bus, system: ActorSystem
 ) -> tuple[str, list[Watch]]:
-    """Run the coordinator and the specialists."""
+    """Run a coordinator and the agents of all roles."""
     from actors.agents.process import run_agents
     from actors.agents.services import AgentOptions
     from actors.cli.progress import agents_embedder
@@ -173,23 +191,26 @@ async def agents(
             ),
         )
     )
-    return f"agents of cluster {settings.agents.cluster} are here", []
+    return f"agents of cluster {settings.agents.cluster} are ready", []
 
 
 @role()
 async def dispatcher(
     settings: Settings, stack: AsyncExitStack, bus: Bus, system: ActorSystem
 ) -> tuple[str, list[Watch]]:
-    """Place waiting generations on nodes."""
+    """Send each generation to a node."""
     from actors.dispatcher.process import run_dispatcher
 
     await stack.enter_async_context(run_dispatcher(bus, settings.dispatcher, system))
-    return "dispatcher is here", []
+    return "dispatcher is ready", []
 
 
 @role(
     click.option(
-        "--http", "gateway__http", metavar="HOST:PORT", help="Where to listen. [default: 127.0.0.1:8080]"
+        "--http",
+        "gateway__http",
+        metavar="HOST:PORT",
+        help="Address of the HTTP API. [default: 127.0.0.1:8080]",
     )
 )
 async def gateway(
@@ -223,25 +244,27 @@ def _label(text: str) -> tuple[str, str]:
 def _maker(
     kind: str, settings: Settings, serve: list[ServedName], options: dict[str, Any], slots: int | None
 ) -> Callable[[AsyncExitStack], Awaitable[tuple[Backend, list[Watch]]]]:
-    """Makes the backend when the process serves, with what ends it; what is wrong is raised here already."""
+    """Return a function that starts the backend, with the conditions that end it. Raises `InvalidRequest`."""
     if kind != "triton":
         ready = _backend(kind, settings, serve, options, slots)
 
-        async def made(_: AsyncExitStack) -> tuple[Backend, list[Watch]]:
+        async def without_server(_: AsyncExitStack) -> tuple[Backend, list[Watch]]:
             return ready, []
 
-        return made
+        return without_server
     from actors.cli.triton_node import TritonNode
 
-    given = {"url": options.pop("triton_url", None), "slots": slots}
-    node = TritonNode(settings, serve, {name: value for name, value in given.items() if value is not None})
+    options_set = {"url": options.pop("triton_url", None), "slots": slots}
+    node = TritonNode(
+        settings, serve, {name: value for name, value in options_set.items() if value is not None}
+    )
     _refuse(kind, options)
 
-    async def started(stack: AsyncExitStack) -> tuple[Backend, list[Watch]]:
+    async def with_server(stack: AsyncExitStack) -> tuple[Backend, list[Watch]]:
         backend, server = await stack.enter_async_context(node.running())
         return backend, [server.watch] if server is not None else []
 
-    return started
+    return with_server
 
 
 def _refuse(kind: str, options: Iterable[str]) -> None:
@@ -289,7 +312,7 @@ async def _run(settings: Settings, enter: Enter) -> int:
         click.echo(f"Orchestra {ready} · {url}")
         await until(
             stop,
-            raise_when_set(system.actor_failed, "an actor crashed again and again; see the log above"),
+            raise_when_set(system.actor_failed, "an actor crashed too often; see the log above"),
             *watches,
         )
     return 0

@@ -1,4 +1,4 @@
-"""What commands share in how they print."""
+"""Output of all commands."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ from rich.table import Table
 from actors.bus.bus import Bus
 from actors.bus.key_value import Bucket
 from actors.cli.forecast import forecast_line, forecast_of
-from actors.cli.main import common, given_settings, nats_option
+from actors.cli.main import common, nats_option, overrides_of
 from actors.cli.placement import explanations, show
 from actors.cli.reach import nats_url_of
 from actors.cli.servers import servers_of
@@ -27,17 +27,26 @@ from orchestration.messages import NodeInfo
 from orchestration.placement import Needs
 
 DISCOVERY_S = 0.3
-"""How long services are given to answer a ping; they answer within milliseconds."""
+"""Time to wait for the answers of services to a ping, which come within milliseconds."""
 
 
 @click.command()
 @common
 @nats_option
-@click.option("--json", "as_json", is_flag=True, help="One JSON object.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @click.option(
-    "--explain", "model", metavar="MODEL", help="Where a generation of MODEL would go now, and why."
+    "--explain",
+    "model",
+    metavar="MODEL",
+    help="Show the node that a generation of MODEL would go to now, and why.",
 )
-@click.option("--label", "labels", multiple=True, metavar="K=V", help="With --explain: of the node.")
+@click.option(
+    "--label",
+    "labels",
+    multiple=True,
+    metavar="K=V",
+    help="With --explain: label that the node must have; repeatable.",
+)
 def status(
     config_file: Path | None,
     data: Path | None,
@@ -46,8 +55,9 @@ def status(
     model: str | None,
     labels: tuple[str, ...],
 ) -> None:
-    """Show who is alive: nodes with their models and load, agents, gateways, nats-servers, and the queues."""
-    settings = load_client(given_settings(data=data, nats__url=nats_url), config_file)
+    """Show what is running: nodes with their models and load, agents, gateways, NATS servers, and the
+    queues."""
+    settings = load_client(overrides_of(data=data, nats__url=nats_url), config_file)
     if model is None:
         raise SystemExit(run(_status(settings, as_json)))
     needs = Needs(model=model, labels=frozenset(_label(text) for text in labels))
@@ -75,14 +85,14 @@ async def _status(settings: ClientSettings, as_json: bool) -> int:
         queues = {stream: await _waiting(bus, stream) for stream in ("RUNS", "GENERATIONS")}
         forecast = await forecast_of(bus)
     if as_json:
-        found = {
+        report = {
             "nodes": [node.model_dump(mode="json") for node in nodes],
             "services": services,
             "queues": queues,
             "nats": servers.as_json(),
             "forecast": forecast.expected if forecast else {},
         }
-        click.echo(json.dumps(found, indent=2))
+        click.echo(json.dumps(report, indent=2))
         return 0
     console = widen(Console())
     table = Table(
@@ -102,7 +112,7 @@ async def _status(settings: ClientSettings, as_json: bool) -> int:
     console.print(table if nodes else "no nodes; start one: orchestra node --backend onnx")
     for node in nodes:
         for model, why in node.left_out.items():
-            console.print(f"{node.id}: model {model} is left out: {why}", markup=False)
+            console.print(f"{node.id}: model {model} is not served: {why}", markup=False)
         if node.memory.limit_bytes and not all(card.loaded for card in node.models):
             console.print(_memory(node))
     if forecast is not None:
@@ -118,35 +128,35 @@ async def _status(settings: ClientSettings, as_json: bool) -> int:
 
 
 def _memory(node: NodeInfo) -> str:
-    """A node whose memory does not hold all that it offers."""
+    """One line about the memory of a node that does not hold all models it offers."""
     use = node.memory
-    held = sum(card.memory_bytes for card in node.models if card.loaded)
+    used = sum(card.memory_bytes for card in node.models if card.loaded)
     return (
-        f"{node.id}: {held / 1e6:.0f} of {use.limit_bytes / 1e6:.0f} MB for models, {use.loads} loads, "
+        f"{node.id}: {used / 1e6:.0f} of {use.limit_bytes / 1e6:.0f} MB for models, {use.loads} loads, "
         f"{use.unloads} unloads, {use.swaps} swaps; "
         f"{use.cold} cold starts, {use.warmed} warmed, {use.hits} hits"
     )
 
 
 async def nodes_of(bus: Bus) -> list[NodeInfo]:
-    """All that have an entry in the registry, by their names."""
-    found: list[NodeInfo] = []
+    """All nodes in the registry, sorted by id."""
+    nodes: list[NodeInfo] = []
 
-    def seen(value: bytes | None, _: str) -> None:
+    def on_entry(value: bytes | None, _: str) -> None:
         if value is not None:
-            found.append(NodeInfo.model_validate_json(value))
+            nodes.append(NodeInfo.model_validate_json(value))
 
-    await Bucket(bus, BUCKET).replay(seen)
-    return sorted(found, key=lambda node: node.id)
+    await Bucket(bus, BUCKET).replay(on_entry)
+    return sorted(nodes, key=lambda node: node.id)
 
 
 async def _services(bus: Bus) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = []
-    reply = bus.expect(lambda message: found.append(json.loads(message.data)) if message.data else None)
+    services: list[dict[str, Any]] = []
+    reply = bus.expect(lambda message: services.append(json.loads(message.data)) if message.data else None)
     await bus.publish("$SRV.PING", reply=reply)
     await asyncio.sleep(DISCOVERY_S)
     bus.forget(reply)
-    return sorted(found, key=lambda service: (service["name"], service["id"]))
+    return sorted(services, key=lambda service: (service["name"], service["id"]))
 
 
 async def _waiting(bus: Bus, stream: str) -> int:

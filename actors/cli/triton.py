@@ -7,7 +7,7 @@ from typing import get_args
 
 import click
 
-from actors.cli.main import ErrorReportingGroup, common, given_settings
+from actors.cli.main import ErrorReportingGroup, common, overrides_of
 from actors.settings import load
 from actors.triton.config import check_repository
 from actors.triton.repository import write_repository
@@ -22,23 +22,23 @@ def triton() -> None:
 
 @triton.command()
 @click.argument("out", type=click.Path(path_type=Path))
-@click.option("--model", "names", multiple=True, required=True, help="Installed model; repeat for more.")
+@click.option("--model", "names", multiple=True, required=True, help="Installed model; repeatable.")
 @click.option(
-    "--partitions", type=int, default=1, show_default=True, help="Stages to cut a chat model's layers into."
+    "--partitions", type=int, default=1, show_default=True, help="Parts into which a chat model is split."
 )
 @click.option(
     "--device",
     default="cpu",
     show_default=True,
     metavar="cpu|cuda:N[,…]",
-    help="One for all stages, or one for each.",
+    help="One device for all parts, or one for each part.",
 )
 @click.option(
     "--runtime",
     type=click.Choice(get_args(Runtime)),
     default="torch",
     show_default=True,
-    help="What computes a chat model that is not partitioned.",
+    help="Runtime of chat models that are not split.",
 )
 @click.option("--force", is_flag=True, help="Write into a folder that is not empty.")
 @common
@@ -52,8 +52,8 @@ def repository(
     data: Path | None,
     config_file: Path | None,
 ) -> None:
-    """Write a repository to OUT for installed models: configurations, code, and links to the weights."""
-    settings, _ = load(given_settings(data=data), config_file)
+    """Write a repository for installed models to OUT: configurations, code, and links to the weights."""
+    settings, _ = load(overrides_of(data=data), config_file)
 
     def tell(part: ModelPart) -> None:
         click.echo(f"{part.name}: {part.about}", err=True)
@@ -66,6 +66,6 @@ def repository(
 @triton.command()
 @click.argument("folder", type=click.Path(path_type=Path))
 def check(folder: Path) -> None:
-    """Read every config.pbtxt of the repository FOLDER, and say what is wrong."""
+    """Check every config.pbtxt of the repository FOLDER."""
     names = check_repository(folder)
     click.echo(f"{len(names)} models: {', '.join(names)}")

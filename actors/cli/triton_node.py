@@ -1,4 +1,4 @@
-"""What `orchestra node --backend triton` runs on: a server that is named, or one of its own."""
+"""The Triton server of `orchestra node --backend triton`: a given one, or one that the node starts."""
 
 from __future__ import annotations
 
@@ -21,32 +21,34 @@ REPOSITORY = "repository"
 
 
 def has_repository(settings: TritonServerSettings) -> bool:
-    """Whether somebody named one."""
+    """Whether the settings name a repository."""
     return settings.repository != TritonServerSettings().repository
 
 
 def own_server(settings: Settings) -> TritonServerSettings:
-    """The settings of the node's own server, with what was left to the others: its places, and tracing. In a
-    repository that somebody named, Triton may complete configurations, as it does by default."""
-    said, data = settings.triton_server, settings.folder / "triton"
+    """The settings of the server that the node starts: with its folders, and with tracing if telemetry has
+    it. In a repository that the settings name, Triton may complete configurations, which is Triton's
+    default."""
+    server, data = settings.triton_server, settings.folder / "triton"
     collector = settings.telemetry.otlp_endpoint.rstrip("/")
-    return said.model_copy(
+    return server.model_copy(
         update={
             "data": data,
-            "auto_complete": said.auto_complete or has_repository(said),
-            "repository": (said.repository if has_repository(said) else data / REPOSITORY)
+            "auto_complete": server.auto_complete or has_repository(server),
+            "repository": (server.repository if has_repository(server) else data / REPOSITORY)
             .expanduser()
             .absolute(),
-            "trace_url": said.trace_url or (f"{collector}/v1/traces" if collector else ""),
+            "trace_url": server.trace_url or (f"{collector}/v1/traces" if collector else ""),
         }
     )
 
 
 class TritonNode:
-    """One node's Triton. Made before the node joins: models are pulled, and a repository is checked, here.
+    """The Triton server of one node. The constructor, before the node joins, pulls models or checks a
+    repository.
 
-    A repository of one's own (`triton_server.repository`) is used as it is; the node's is written anew at
-    each start, so that it fits this version and these settings.
+    A repository from the settings (`triton_server.repository`) is used as it is. The node's own is written
+    at each start, so that it fits this version and these settings.
     """
 
     def __init__(self, settings: Settings, serve: Sequence[ServedName], options: Mapping[str, Any]) -> None:
@@ -64,13 +66,13 @@ class TritonNode:
             check_repository(self._own.repository)
             return
         self._serve = self._serve or [ServedName(name=name, upstream=name) for name in settings.models]
-        triton_backend(self._serve, self._options)  # a wrong setting is told before a pull takes its time
+        triton_backend(self._serve, self._options)  # a wrong setting fails before a long pull
         for each in self._serve:
             pull_model(each.upstream, self._models_folder)
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[tuple[Backend, TritonServer | None]]:
-        """The backend, with the server that it has to itself if it has one. Raises `TritonError`."""
+        """The backend, and the server if the node started one. Raises `TritonError`."""
         if self._own is None:
             yield triton_backend(self._serve, self._options), None
             return

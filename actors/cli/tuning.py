@@ -1,4 +1,4 @@
-"""`orchestra tuning`: what `auto` has learnt, and how to have it forgotten."""
+"""`orchestra tuning`: show or delete the results that `auto` learns from."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from rich.console import Console
 
 from actors.cli.learnt import LearnedKind, tables
-from actors.cli.main import ErrorReportingGroup, common, given_settings, nats_option
+from actors.cli.main import ErrorReportingGroup, common, nats_option, overrides_of
 from actors.cli.reach import nats_url_of
 from actors.cli.show import widen
 from actors.config.client import SECTIONS, load_client
@@ -26,19 +26,19 @@ from orchestration.trust.priors import Quality
 
 @click.group(cls=ErrorReportingGroup)
 def tuning() -> None:
-    """See what `auto` has learnt of ways to answer, and of models, or have it forgotten."""
+    """Show or delete the results of patterns and models that `auto` learns from."""
 
 
 @tuning.command()
-@click.option("--json", "as_json", is_flag=True, help="One JSON object by kind of question.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object, by kind of question.")
 @common
 @nats_option
 def show(as_json: bool, data: Path | None, config_file: Path | None, nats_url: str | None) -> None:
-    """Show how good ways to answer and models were at each kind of question, the best first.
+    """Show the results of patterns and models for each kind of question, the best first.
 
-    Of a model, `right` is the share of right answers, with its interval, and `beforehand` what was thought of
-    it before any answer. Then come the judgements, by who gave them, and what its vote counts. Judgements
-    fade as new ones come.
+    For a model, `right` is the share of right answers, with its interval, and `beforehand` the assumed share
+    before the first answer. Then come the numbers of judgements by their source, and the weight of its vote.
+    Older judgements count less.
     """
 
     async def work(store: RecordStore) -> None:
@@ -59,7 +59,7 @@ def show(as_json: bool, data: Path | None, config_file: Path | None, nats_url: s
 
 @tuning.command()
 @click.argument("kinds", nargs=-1, type=click.Choice(KINDS))
-@click.option("--all", "everything", is_flag=True, help="Of all kinds.")
+@click.option("--all", "everything", is_flag=True, help="Delete the results of all kinds.")
 @common
 @nats_option
 def forget(
@@ -69,7 +69,7 @@ def forget(
     config_file: Path | None,
     nats_url: str | None,
 ) -> None:
-    """Begin the records of KINDS of question anew, as after models were replaced."""
+    """Delete the results for KINDS of question, for example after models were replaced."""
     if not kinds and not everything:
         raise click.UsageError("name kinds of question, or --all")
 
@@ -87,7 +87,7 @@ def _reach(
     nats_url: str | None,
     work: Callable[[RecordStore], Coroutine[Any, Any, None]],
 ) -> None:
-    settings = load_client(given_settings(data=data, nats__url=nats_url), config_file)
+    settings = load_client(overrides_of(data=data, nats__url=nats_url), config_file)
 
     async def reached() -> int:
         async with connected(settings, nats_url_of(settings), "orchestra-tuning") as bus:
@@ -101,7 +101,7 @@ def _reach(
 
 
 def _qualities(file: Path | None) -> Quality:
-    """What the settings say of models, as the agents read it."""
+    """The qualities of models in the settings."""
     merged, origins = merged_layers({}, file, SECTIONS)
     agents = merged.get("agents", {})
     auto = agents.get("auto", {}) if isinstance(agents, Mapping) else {}
@@ -112,11 +112,11 @@ def _qualities(file: Path | None) -> Quality:
 
 
 def _print(learnt: Sequence[LearnedKind]) -> None:
-    found = tables()
+    all_tables = tables()
     for each in learnt:
-        each.add_to(found)
+        each.add_to(all_tables)
     console = widen(Console())
-    for table in found.values():
+    for table in all_tables.values():
         if table.row_count:
             console.print(table)
     for each in learnt:

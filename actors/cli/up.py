@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from actors.cli.main import common, given_settings
+from actors.cli.main import common, overrides_of
 from actors.cli.progress import agents_embedder, pull_model
 from actors.config.data_folders import register_data_folder
 from actors.gateway.http import HttpServer
@@ -19,22 +19,22 @@ from orchestration.errors import InvalidRequest
 
 @click.command()
 @common
-@click.option("--http", metavar="HOST:PORT", help="Where the HTTP API listens. [default: 127.0.0.1:8080]")
-@click.option("--nats", "nats_url", metavar="URL", help="Join a running NATS server instead of starting one.")
+@click.option("--http", metavar="HOST:PORT", help="Address of the HTTP API. [default: 127.0.0.1:8080]")
+@click.option("--nats", "nats_url", metavar="URL", help="Use a running NATS server instead of starting one.")
 @click.option(
     "--join",
     multiple=True,
     metavar="HOST[:PORT]",
-    help="Another machine's `orchestra up` to form a cluster with; repeat for more. [default port: 6222]",
+    help="Another machine of the cluster, with `orchestra up --join`; repeatable. [default port: 6222]",
 )
 @click.option(
     "--model",
     "models",
     multiple=True,
     metavar="NAME",
-    help="Model to serve; repeat for more. [default: smollm2-135m]",
+    help="Model to serve; repeatable. [default: smollm2-135m]",
 )
-@click.option("--no-model", is_flag=True, help="Serve no model here: nodes elsewhere do.")
+@click.option("--no-model", is_flag=True, help="Serve no model on this machine.")
 def up(
     config_file: Path | None,
     data: Path | None,
@@ -44,14 +44,14 @@ def up(
     models: tuple[str, ...],
     no_model: bool,
 ) -> None:
-    """Start everything on this machine: NATS, a node, agents, dispatcher, gateway.
+    """Start a whole cluster on this machine: NATS, a node, agents, a dispatcher and a gateway.
 
-    Prints one line when ready. Ctrl-C finishes what is in flight and stops.
+    Prints one line when it is ready. Ctrl-C finishes the requests in flight and stops.
     """
     if join and nats_url:
         raise InvalidRequest("--join starts a NATS server of its own and --nats uses another: choose one")
     settings, _ = load(
-        given_settings(
+        overrides_of(
             data=data, gateway__http=http, nats__url=nats_url, nats_server__join=join, models=models
         ),
         config_file,
@@ -60,7 +60,7 @@ def up(
     configure_logging(settings.telemetry)
     ignore_hangup()
     refuse_to_start(settings)
-    http_server = HttpServer(settings.gateway)  # takes its port before anything is fetched
+    http_server = HttpServer(settings.gateway)  # binds its port before a model is downloaded
     names = () if no_model else settings.models
     folders = [pull_model(name, settings.models_folder) for name in names]
     provider = start_tracing(settings.telemetry)

@@ -1,1 +1,1 @@
-"""Where settings come from: a TOML file, the environment, the command line; and the settings of clients."""
+"""Reads settings from a TOML file, the environment and the command line."""

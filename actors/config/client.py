@@ -1,4 +1,4 @@
-"""Where the cluster is: the settings of commands that only talk to it, which load quickly."""
+"""The settings of commands that only talk to a cluster: its address. They load quickly."""
 
 from __future__ import annotations
 
@@ -35,11 +35,11 @@ SECTIONS = (
     "triton",
     "triton_server",
 )
-"""Every section and top-level name that `Settings` has, which a client need not import."""
+"""Every section and top-level name of `Settings`, listed here so that a client does not import it."""
 
 
 class ClientSettings(BaseModel):
-    """Where the cluster is. Use `load_client`."""
+    """The address of the cluster. Use `load_client`."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -57,9 +57,9 @@ class ClientSettings(BaseModel):
         return self.folder / "models"
 
 
-def load_client(said: Mapping[str, Any] | None = None, file: Path | None = None) -> ClientSettings:
-    """The part of the settings in force that a client needs. Raises `InvalidRequest` as `load` does."""
-    merged, origins = merged_layers(said or {}, file, SECTIONS)
+def load_client(overrides: Mapping[str, Any] | None = None, file: Path | None = None) -> ClientSettings:
+    """The settings that a client needs. Raises `InvalidRequest` as `load` does."""
+    merged, origins = merged_layers(overrides or {}, file, SECTIONS)
     with_running_data(merged, origins)
     known = {name: value for name, value in merged.items() if name in ClientSettings.model_fields}
     try:
@@ -69,10 +69,11 @@ def load_client(said: Mapping[str, Any] | None = None, file: Path | None = None)
 
 
 def with_running_data(merged: dict[str, Any], origins: dict[str, str]) -> None:
-    """Take the data folder of this user's `orchestra up` where nobody names a folder or a NATS server."""
+    """Set the data folder to that of this user's running `orchestra up`, unless a folder or a NATS server is
+    set."""
     nats = merged.get("nats")
     if merged.get("data") or (isinstance(nats, Mapping) and nats.get("url")):
         return
-    found = data_folders_in_use(DEFAULT_DATA.expanduser().absolute())
-    if found is not None:
-        merged["data"], origins["data"] = found, RUNNING
+    running = data_folders_in_use(DEFAULT_DATA.expanduser().absolute())
+    if running is not None:
+        merged["data"], origins["data"] = running, RUNNING

@@ -1,7 +1,7 @@
-"""The data folders that this user's `orchestra up` processes use, so that other commands find them.
+"""A list of the data folders of this user's running `orchestra up` processes, for other commands.
 
-Each `orchestra up` with a folder of its own leaves a note with the folder's path in
-`$XDG_STATE_HOME/orchestra/up` (`~/.local/state/orchestra/up`). A note counts while the folder's lock is held.
+Each `orchestra up` writes a file with its folder's path (a note) to `$XDG_STATE_HOME/orchestra/up`
+(`~/.local/state/orchestra/up`). A note is valid while the folder's lock is held.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from orchestration.errors import InvalidRequest
 log = logging.getLogger(__name__)
 
 MAX_NOTES = 256
-"""Notes looked at; those of processes that were killed are removed on the way."""
+"""Maximum notes that are read. Notes of killed processes are deleted."""
 
 
 @contextmanager
@@ -39,19 +39,19 @@ def register_data_folder(folder: Path) -> Iterator[None]:
 
 
 def data_folders_in_use(default: Path) -> Path | None:
-    """The folder of this user's one running `orchestra up`: `default` where that runs, None where none does.
+    """The data folder of this user's running `orchestra up`: `default` if that is in use; None if none runs.
 
-    Raises `InvalidRequest` naming the folders when several run and none of them is `default`.
+    Raises `InvalidRequest` with the folders if several run and none of them uses `default`.
     """
     if find_running(default):
         return default
-    found = sorted(_running_folders())
-    if len(found) > 1:
-        names = ", ".join(str(folder) for folder in found)
+    running = sorted(_running_folders())
+    if len(running) > 1:
+        names = ", ".join(str(folder) for folder in running)
         raise InvalidRequest(
             f"several `orchestra up` run here: choose one with --data: {names}", param="data"
         )
-    return found[0] if found else None
+    return running[0] if running else None
 
 
 def _running_folders() -> Iterator[Path]:

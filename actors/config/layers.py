@@ -1,7 +1,7 @@
-"""Where settings come from: a TOML file, the environment, and the command line.
+"""Merges the sources of settings: a TOML file, the environment, and the command line.
 
 `orchestra.toml` and the environment use the same names: `[gateway] http = "…"` is
-`ORCHESTRA_GATEWAY__HTTP`. The environment wins over the file, the command line over both.
+`ORCHESTRA_GATEWAY__HTTP`. The environment overrides the file, and the command line overrides both.
 """
 
 from __future__ import annotations
@@ -27,31 +27,32 @@ COMMAND_LINE = "command line"
 
 
 def config_file(explicit: Path | None = None) -> Path | None:
-    """The file in force: the one named, `$ORCHESTRA_CONFIG`, ./orchestra.toml, or the user's own.
+    """The settings file: `explicit`, `$ORCHESTRA_CONFIG`, ./orchestra.toml or
+    ~/.config/orchestra/orchestra.toml, whichever comes first.
 
-    Raises `InvalidRequest` when a file is named and is not there.
+    Raises `InvalidRequest` if `explicit` or `$ORCHESTRA_CONFIG` does not exist.
     """
-    named = explicit or (Path(os.environ[CONFIG_VARIABLE]) if os.environ.get(CONFIG_VARIABLE) else None)
-    if named is not None:
-        if not named.is_file():
-            raise InvalidRequest(f"there is no settings file {named}")
-        return named
+    path = explicit or (Path(os.environ[CONFIG_VARIABLE]) if os.environ.get(CONFIG_VARIABLE) else None)
+    if path is not None:
+        if not path.is_file():
+            raise InvalidRequest(f"the settings file {path} does not exist")
+        return path
     usual = (Path("orchestra.toml"), Path("~/.config/orchestra/orchestra.toml").expanduser())
     return next((path for path in usual if path.is_file()), None)
 
 
 def merged_layers(
-    said: Mapping[str, Any], file: Path | None, sections: tuple[str, ...]
+    overrides: Mapping[str, Any], file: Path | None, sections: tuple[str, ...]
 ) -> tuple[dict[str, Any], dict[str, str]]:
     """All values, nested by section, and the source of each (dotted name to source).
 
-    `said` is what the command line says. Raises `InvalidRequest` for a section that is not in `sections`,
-    and for a file that cannot be read.
+    `overrides` are the values of the command line. Raises `InvalidRequest` for a section that is not in
+    `sections`, and for a file that cannot be read.
     """
     path = config_file(file)
     layers: list[tuple[str, Mapping[str, Any]]] = [
         (ENVIRONMENT, _environment(sections)),
-        (COMMAND_LINE, said),
+        (COMMAND_LINE, overrides),
     ]
     if path is not None:
         layers.insert(0, (str(path), _read(path, sections)))
@@ -67,9 +68,9 @@ def merged_layers(
 def settings_error(
     error: ValidationError, kind: Any, origins: Mapping[str, str] | None = None, prefix: str = ""
 ) -> InvalidRequest:
-    """The first complaint of pydantic about settings of type `kind`, in the words of settings.
+    """Pydantic's first error about settings of type `kind`, as an `InvalidRequest`.
 
-    It names the setting below `prefix`, its source, and for an unknown name the known ones.
+    It names the setting (below `prefix`) and its source, and for an unknown name the known ones.
     """
     problem = first_problem(error)
     place = problem.path
@@ -99,7 +100,7 @@ def _read(path: Path, sections: tuple[str, ...]) -> dict[str, Any]:
 
 def _environment(sections: tuple[str, ...]) -> dict[str, Any]:
     """`ORCHESTRA_A__B=text` as `{"a": {"b": "text"}}`. A JSON array or object is read as such."""
-    found: dict[str, Any] = {}
+    values: dict[str, Any] = {}
     for variable, text in os.environ.items():
         if not variable.upper().startswith(PREFIX) or variable == CONFIG_VARIABLE:
             continue
@@ -107,12 +108,12 @@ def _environment(sections: tuple[str, ...]) -> dict[str, Any]:
         section = (outer or [last])[0]
         if section not in sections:
             raise InvalidRequest(f"${variable} sets nothing: {_unknown(section, sections)}", param=section)
-        place = found
+        place = values
         for name in outer:
             inner = place.get(name)
             place[name] = place = inner if isinstance(inner, dict) else {}
         place[last] = _value(text)
-    return found
+    return values
 
 
 def _value(text: str) -> Any:
@@ -125,7 +126,7 @@ def _value(text: str) -> Any:
 
 
 def _merge(into: dict[str, Any], values: Mapping[str, Any], prefix: str = "") -> list[str]:
-    """Lay `values` over `into`; returns the dotted names of the leaves it set."""
+    """Merge `values` into `into`, where they win. Returns the dotted names of the values that were set."""
     names: list[str] = []
     for key, value in values.items():
         if isinstance(value, Mapping):
@@ -140,14 +141,14 @@ def _merge(into: dict[str, Any], values: Mapping[str, Any], prefix: str = "") ->
 
 
 def _unknown(name: str, known: tuple[str, ...]) -> str:
-    """What to say of a name that no setting has."""
+    """The text about a name that no setting has."""
     close = get_close_matches(name.lower(), known, 1)
     hint = f"did you mean {close[0]!r}? " if close else ""
     return f"unknown name; {hint}known here: {', '.join(sorted(known))}" if known else "unknown name"
 
 
 def _names_at(kind: Any, place: Sequence[str]) -> tuple[str, ...]:
-    """The names of the settings below `place` in a model; none where its type does not say."""
+    """The names of the settings below `place` in a model; none if its type has no fixed names."""
     for part in place:
         model = _model_in(kind)
         if model is not None:

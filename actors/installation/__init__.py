@@ -1,1 +1,1 @@
-"""What this installation has: its data files, and the packages of its extras."""
+"""The contents of this installation: data files, and packages of extras."""

@@ -8,15 +8,15 @@ _PACKAGE = Path(__file__).resolve().parent.parent
 
 
 class DataFilesMissing(FileNotFoundError):
-    """This copy of Orchestra lacks a folder it needs: a broken installation."""
+    """This copy of Orchestra lacks a folder that it needs: the installation is broken."""
 
 
 def data_folder(name: str, *, package: Path = _PACKAGE) -> Path:
     """The folder `name` of the project's root, as a real path that other programs can read.
 
     A wheel carries it as `actors/data/<name>` (hatch's force-include). A checkout has it beside
-    `pyproject.toml`; that file is asked for because in site-packages, the folder beside `actors` that
-    is named `nats` is the NATS client's. Raises `DataFilesMissing`.
+    `pyproject.toml`; that file must exist, because in site-packages the folder `nats` beside
+    `actors` is the NATS client's. Raises `DataFilesMissing`.
     """
     installed = package / "data" / name
     if installed.is_dir():

@@ -1,4 +1,4 @@
-"""Importing what is optional: the packages of an extra, and a package without one of its dependencies."""
+"""Optional imports: packages of an extra, and a package without one of its dependencies."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class ExtraMissing(OrchestraError):
 
 
 def is_installed(package: str) -> bool:
-    """Whether the top-level package `package` can be imported; it is looked up, not imported."""
+    """Whether the top-level package `package` is installed. It is not imported."""
     return find_spec(package) is not None
 
 
@@ -33,7 +33,8 @@ def install_command(extra: str) -> str:
 
 @contextmanager
 def needs_extra(extra: str, what: str) -> Iterator[None]:
-    """Raise `ExtraMissing` where an import in the block does not find a package. `what` is what needs it."""
+    """Raise `ExtraMissing` if an import in the block does not find a package. `what` is the feature that
+    needs it."""
     try:
         yield
     except ModuleNotFoundError as error:
@@ -43,7 +44,7 @@ def needs_extra(extra: str, what: str) -> Iterator[None]:
 
 @contextmanager
 def without_module(name: str) -> Iterator[None]:
-    """Have `import name` fail until the block ends, unless the module is loaded already."""
+    """Make `import name` fail in the block, unless the module is loaded already."""
     if name in sys.modules:
         yield
         return

@@ -1,1 +1,1 @@
-"""Starts the roles of a process: what every process shares, and `orchestra up`."""
+"""Starts the roles of a process: `orchestra up`, and what all processes share."""

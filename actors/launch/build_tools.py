@@ -1,4 +1,4 @@
-"""What the agents of this machine can use, by its settings."""
+"""Makes the tools of a process' agents from its settings."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ CODE = "code"
 
 
 def build_tools(settings: Settings, embedder: Embedder | None) -> ToolRegistry:
-    """The tools for a process of agents, to be closed at its end. Raises `ExtraMissing` where a setting
+    """The tools of all agents in this process; close them at its end. Raises `ExtraMissing` if a setting
     needs an extra that is not installed."""
     tools = ToolRegistry(settings.agents.tools)
     if embedder is not None:

@@ -1,4 +1,4 @@
-"""What every `orchestra` process shares: logs, the event loop, signals, and why it ended."""
+"""What all `orchestra` processes share: logs, the event loop, signals, and the conditions that end them."""
 
 from __future__ import annotations
 
@@ -24,13 +24,12 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 COLLECT_AFTER = (20_000, 20, 20)
-"""Objects made and not yet freed before a collection, and how many of each generation before one of the next.
-Nearly all that a request makes is freed by its counts; looking for cycles as often as Python does by default
-takes a tenth of the CPU of an answer."""
+"""Thresholds of Python's garbage collector. Nearly all objects of a request are freed by reference counts;
+with Python's defaults the search for cycles takes a tenth of the CPU time of an answer."""
 
 
 class RoleEnded(OrchestraError):
-    """A part that should run for ever ended; the process stops and says why."""
+    """A part of the process ended that should not; the process stops with this error."""
 
 
 def configure_logging(settings: TelemetrySettings) -> None:
@@ -41,17 +40,17 @@ def configure_logging(settings: TelemetrySettings) -> None:
         format="%(asctime)s %(levelname)s %(name)s: %(message)s",
         force=True,
     )
-    logging.getLogger("nats").setLevel(logging.CRITICAL)  # the bus reports the same, in our words
+    logging.getLogger("nats").setLevel(logging.CRITICAL)  # the bus logs the same events
 
 
 def run(main: Coroutine[Any, Any, T]) -> T:
     """Run `main` on uvloop.
 
-    `sys.exit` in a task or a callback that a plug-in began ends the loop, and it is taken up again.
+    If a task or callback of a plug-in calls `sys.exit`, the loop ends; it is then continued.
     """
     task: asyncio.Task[T] | None = None
 
-    async def attended() -> T:
+    async def guarded() -> T:
         nonlocal task
         task = task or asyncio.get_running_loop().create_task(main)
         return await task
@@ -59,11 +58,11 @@ def run(main: Coroutine[Any, Any, T]) -> T:
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         while True:
             try:
-                return runner.run(attended())
+                return runner.run(guarded())
             except SystemExit as error:
                 if task is None or task.done():
                     raise
-                internal_error("a task that nobody waits for", error, "process")
+                internal_error("a task without an owner", error, "process")
 
 
 @asynccontextmanager
@@ -77,30 +76,30 @@ async def connected(settings: ClientSettings, url: str, name: str) -> AsyncItera
 
 
 def ignore_hangup() -> None:
-    """Go on when the terminal closes: what serves others does not end with the shell that started it."""
+    """Ignore SIGHUP, so that a server does not end when its terminal closes."""
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
 
 
 def stop_on_signals() -> asyncio.Event:
-    """Set by the first SIGINT or SIGTERM; the second ends the process at once."""
+    """Return an event that the first SIGINT or SIGTERM sets. The second one kills the process."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
 
-    def asked(number: signal.Signals) -> None:
+    def on_signal(number: signal.Signals) -> None:
         if stop.is_set():
-            log.warning("asked twice to stop: not waiting for what is in flight")
+            log.warning("second signal: stopping at once, without waiting for requests in flight")
             loop.remove_signal_handler(number)
             signal.raise_signal(signal.SIGKILL)
-        log.info("stopping: finishing what is in flight (again to stop at once)")
+        log.info("stopping: requests in flight are finished first; a second signal stops at once")
         stop.set()
 
     for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, asked, number)
+        loop.add_signal_handler(number, on_signal, number)
     return stop
 
 
 def freeze_garbage_collector() -> None:
-    """Call it once everything is loaded: that stays, and need not be looked through for garbage again."""
+    """Exclude all objects that exist now from garbage collection. Call it once everything is loaded."""
     gc.freeze()
     gc.set_threshold(*COLLECT_AFTER)
 

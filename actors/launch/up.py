@@ -1,4 +1,4 @@
-"""`orchestra up`: one of each role in one process, beside an embedded nats-server."""
+"""`orchestra up`: one of each role in one process, and a NATS server."""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-USUAL_NATS_PORT = 4222
+DEFAULT_NATS_PORT = 4222
 NO_BACKENDS: Mapping[str, Backend] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
 class Up:
-    """A running `orchestra up`: where it listens, and what may end it."""
+    """A running `orchestra up`: its addresses, its models, and the conditions that end it."""
 
     nats_url: str
     http_url: str
@@ -55,12 +55,11 @@ async def run_up(
     http: HttpServer | None = None,
     backends: Mapping[str, Backend] = NO_BACKENDS,
 ) -> AsyncIterator[Up]:
-    """Everything, until the block ends; then drained from the front: gateway, agents, dispatcher, node.
+    """Run all roles until the block ends; then drain gateway, agents, dispatcher and node, in this order.
 
-    `folders` are the models to serve; none means no node. `embedder` is the agents' own; `http` holds
-    the HTTP port already. `backends` are of further nodes here, by the nodes' ids. Raises
-    `OrchestraError`s that say what is in the way: a busy port, a data folder that is in use or cannot be
-    written, a model that is corrupt.
+    `folders` are the models to serve; without any there is no node. `embedder` is that of the agents. `http`
+    is a server that has bound its port already. `backends` are those of further nodes, by the nodes' ids.
+    Raises `OrchestraError` for a busy port, a data folder that is in use or not writable, or a corrupt model.
     """
     from actors.agents.process import run_agents
     from actors.agents.services import AgentOptions
@@ -79,9 +78,7 @@ async def run_up(
             watches.append(server.watch)
             url = server.url
         system = ActorSystem()
-        watches.append(
-            raise_when_set(system.actor_failed, "an actor crashed again and again; see the log above")
-        )
+        watches.append(raise_when_set(system.actor_failed, "an actor crashed too often; see the log above"))
         bus = await stack.enter_async_context(connected(settings, url, "orchestra-up"))
         if server is not None:
             await stack.enter_async_context(report_full_disk(bus, server.disk_problem))
@@ -96,8 +93,8 @@ async def run_up(
             watches.append(raise_when_set(node.identity_lost, f"another node has taken the id {node.id}"))
             models = tuple(card.name for card in backend.models)
         for name, further in backends.items():
-            said = settings.node.model_copy(update={"id": name})
-            node = await stack.enter_async_context(run_node(bus, further, said, system))
+            node_settings = settings.node.model_copy(update={"id": name})
+            node = await stack.enter_async_context(run_node(bus, further, node_settings, system))
             watches.append(raise_when_set(node.identity_lost, f"another node has taken the id {node.id}"))
             models += tuple(card.name for card in further.models)
         await stack.enter_async_context(run_dispatcher(bus, settings.dispatcher, system))
@@ -131,7 +128,7 @@ async def run_up(
 
 
 def refuse_to_start(settings: Settings) -> None:
-    """Raise what would end `run_up` anyway and can be seen before models are fetched: `DataFolderInUse`, or
+    """Check, before models are downloaded, what would make `run_up` fail. Raises `DataFolderInUse`, or
     `NatsPortInUse` for the port of NATS."""
     if settings.nats.url:
         return
@@ -139,25 +136,25 @@ def refuse_to_start(settings: Settings) -> None:
     server = settings.nats_server
     if server.port > 0 and not _is_free(server.host, server.port):
         raise NatsPortInUse(
-            f"port {server.port} on {server.host} is already in use (nats_server.port): stop what listens "
-            f"there, choose another port, or join it with --nats nats://{server.host}:{server.port}"
+            f"port {server.port} on {server.host} is already in use (nats_server.port): "
+            f"stop the process there, choose another port, or join it with --nats nats://{server.host}:{server.port}"
         )
 
 
 async def _server(settings: Settings) -> EmbeddedNats:
-    """The nats-server to start; one that joins a cluster of three keeps no streams of its own."""
-    said = _server_settings(settings)
-    if said.join and said.jetstream and await has_enough_replicas(said, settings.nats):
-        said = said.model_copy(update={"jetstream": False})
-    return EmbeddedNats(said)
+    """The NATS server to start. One that joins a cluster of three has no JetStream."""
+    server = _server_settings(settings)
+    if server.join and server.jetstream and await has_enough_replicas(server, settings.nats):
+        server = server.model_copy(update={"jetstream": False})
+    return EmbeddedNats(server)
 
 
 def _server_settings(settings: Settings) -> NatsServerSettings:
-    """The embedded server's settings: its usual port where that is free, else any free one."""
-    said = settings.nats_server.model_copy(update={"data": settings.folder})
-    if said.port == 0 and _is_free(said.host, USUAL_NATS_PORT):
-        return said.model_copy(update={"port": USUAL_NATS_PORT})
-    return said
+    """The settings of the embedded server: with port 4222 if that is free, else any free port."""
+    server = settings.nats_server.model_copy(update={"data": settings.folder})
+    if server.port == 0 and _is_free(server.host, DEFAULT_NATS_PORT):
+        return server.model_copy(update={"port": DEFAULT_NATS_PORT})
+    return server
 
 
 def _is_free(host: str, port: int) -> bool:

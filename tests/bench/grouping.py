@@ -76,7 +76,7 @@ async def measure(url: str, folder: str, count: int, load: Load, hold_s: float) 
             orchestra("dispatcher", *common, ORCHESTRA_DISPATCHER__GROUP_HOLD_S=str(hold_s))
         )
         await asyncio.to_thread(node.wait_for, "serves")
-        await asyncio.to_thread(dispatcher.wait_for, "dispatcher is here")
+        await asyncio.to_thread(dispatcher.wait_for, "dispatcher is ready")
         registry = await cluster.registry()
         await eventually(lambda: name in registry.nodes)
 

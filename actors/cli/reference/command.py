@@ -27,9 +27,9 @@ def pages() -> dict[str, str]:
 
 @click.command()
 @click.argument("page", type=click.Choice(PAGES), required=False)
-@click.option("--write", "folder", type=click.Path(path_type=Path), help="Write every page to FOLDER/PAGE.")
+@click.option("--write", "folder", type=click.Path(path_type=Path), help="Folder to write all pages to.")
 def reference(page: str | None, folder: Path | None) -> None:
-    """Print the reference of this version: settings, metrics, errors, run events, NATS, HTTP."""
+    """Print the reference of this version, or one PAGE of it."""
     made = pages()
     if folder is None:
         click.echo(made[page] if page else "\n".join(made.values()))

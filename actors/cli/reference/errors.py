@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from actors.cli.reference.source import modules_with, one_line, table
-from orchestration.errors import OrchestraError
+from orchestration.errors import InternalError, OrchestraError
 
 HEAD = """# Errors
 
@@ -32,7 +32,7 @@ def page() -> str:
 
 def _tree(root: type[OrchestraError]) -> Iterator[type[OrchestraError]]:
     for child in root.__subclasses__():
-        if child.code != root.code or root is OrchestraError:
+        if "code" in vars(child) or child is InternalError:
             yield child
         yield from _tree(child)
 

@@ -62,8 +62,8 @@ def test_a_base_install_runs_a_gateway_a_dispatcher_agents_and_an_openai_node(
         upstream = stack.enter_context(zero_upstream(chunks=3))
         roles = [
             (("gateway", *place("gateway"), "--http", "127.0.0.1:0"), "gateway is at"),
-            (("dispatcher", *place("dispatcher")), "dispatcher is here"),
-            (("agents", *place("agents")), "are here"),
+            (("dispatcher", *place("dispatcher")), "dispatcher is ready"),
+            (("agents", *place("agents")), "are ready"),
             (
                 (
                     "node",

@@ -77,7 +77,7 @@ def test_under_an_answer_that_is_written_a_step_at_work_shows_no_time() -> None:
     run = [("started", {"pattern": "maestro"}), begun("synthesis", "coordinator", model="m"), ended("plan")]
     console.print(draw(events(*run), 200.0, answering=True))
     shown = [line.strip("│├└─ ") for line in console.export_text().splitlines()]
-    assert shown[1] == "→ synthesis · coordinator · m · goes on below"
+    assert shown[1] == "→ synthesis · coordinator · m · answer below"
     assert shown[2].startswith("✓ plan")
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from actors.cli.main import given_settings, root
+from actors.cli.main import overrides_of, root
 from actors.config.layers import CONFIG_VARIABLE
 from actors.settings import leaves, load
 from orchestration.errors import InvalidRequest
@@ -28,7 +28,7 @@ def test_the_command_line_beats_the_environment_and_that_beats_the_file(
     file.write_text('[gateway]\nhttp = "127.0.0.1:1"\nmax_in_flight = 7\nkeep_alive_s = 3\n')
     monkeypatch.setenv("ORCHESTRA_GATEWAY__HTTP", "127.0.0.1:2")
     monkeypatch.setenv("ORCHESTRA_GATEWAY__MAX_IN_FLIGHT", "8")
-    settings, origins = load(given_settings(gateway__http="127.0.0.1:3"))
+    settings, origins = load(overrides_of(gateway__http="127.0.0.1:3"))
     assert settings.gateway.http == "127.0.0.1:3"
     assert settings.gateway.max_in_flight == 8
     assert settings.gateway.keep_alive_s == 3
@@ -99,13 +99,13 @@ def test_a_variable_that_sets_nothing_is_refused(monkeypatch: pytest.MonkeyPatch
 
 
 def test_a_settings_file_that_is_named_must_be_there() -> None:
-    with pytest.raises(InvalidRequest, match=r"no settings file nowhere\.toml"):
+    with pytest.raises(InvalidRequest, match=r"the settings file nowhere\.toml does not exist"):
         load(file=Path("nowhere.toml"))
 
 
 def test_secrets_are_masked() -> None:
     settings, _ = load(
-        given_settings(nats__url="nats://user:hunter2@127.0.0.1:4222", openai={"api_key": "sk-1"})
+        overrides_of(nats__url="nats://user:hunter2@127.0.0.1:4222", openai={"api_key": "sk-1"})
     )
     shown = leaves(settings)
     assert shown["nats.url"] == "nats://********@127.0.0.1:4222"

@@ -123,7 +123,7 @@ async def test_agents_start_without_a_model_that_cannot_be_had_and_warn(
         await apply(bus, shipped_declaration())
     words = ("agents", "--nats", nats.url, "--data", str(tmp_path))
     with orchestra(*words, ORCHESTRA_AGENTS__EMBEDDER="no-such-model") as process:
-        await asyncio.to_thread(process.wait_for, "agents of cluster local are here")
+        await asyncio.to_thread(process.wait_for, "agents of cluster local are ready")
     assert "WARNING" in process.said
     assert "agents.embedder 'no-such-model' is not installed" in process.said
     assert "all-minilm-l6-v2" in process.said
@@ -191,5 +191,5 @@ async def test_agents_find_the_model_in_their_data_folder_and_say_nothing(
     (tmp_path / "models").symlink_to(minilm_folder().parent)
     words = ("agents", "--nats", nats.url, "--data", str(tmp_path))
     with orchestra(*words, ORCHESTRA_AGENTS__EMBEDDER="all-minilm-l6-v2") as process:
-        await asyncio.to_thread(process.wait_for, "agents of cluster local are here")
+        await asyncio.to_thread(process.wait_for, "agents of cluster local are ready")
     assert "WARNING" not in process.said

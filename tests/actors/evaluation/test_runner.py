@@ -138,4 +138,4 @@ def test_without_a_cluster_it_says_how_to_start_one(questions: Path, tmp_path: P
     words = ["eval", str(questions), "--data", str(tmp_path / "data"), "--out", str(tmp_path / "out")]
     result = CliRunner().invoke(root, words)
     assert result.exit_code == 3
-    assert "no cluster here" in result.stderr
+    assert "no cluster found" in result.stderr

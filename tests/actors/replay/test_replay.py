@@ -178,7 +178,7 @@ def test_a_place_without_sets_and_options_of_a_replay_without_one_are_refused(tm
             "has no set of recorded answers; found: no SET.jsonl and no SET.jsonl.gz",
         ),
         (("--replay", str(tmp_path / "no")), "is neither a folder nor a file of recorded answers"),
-        (("questions.jsonl", "--feedback", "2"), "--feedback goes with --replay only"),
+        (("questions.jsonl", "--feedback", "2"), "--feedback needs --replay"),
         ((), "name a file of questions or a task, or recorded answers with --replay"),
     ):
         done = CliRunner().invoke(root, ["eval", *words], catch_exceptions=False)

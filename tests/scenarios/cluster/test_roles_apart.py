@@ -29,14 +29,19 @@ def processes(own_nats: RunningNats, tmp_path: Path) -> Iterator[list[Process]]:
         "gateway": ("--http", "127.0.0.1:0"),
         "node": ("--backend", "echo"),
     }
-    said = {"gateway": "gateway is at", "agents": "are here", "dispatcher": "is here", "node": "serves echo"}
+    lines = {
+        "gateway": "gateway is at",
+        "agents": "are ready",
+        "dispatcher": "is ready",
+        "node": "serves echo",
+    }
     with ExitStack() as stack:
         started = []
         for role in ROLES:
             for number in range(2):
                 usual = (role, "--nats", own_nats.url, "--data", str(tmp_path / f"{role}{number}"))
                 process = stack.enter_context(orchestra(*usual, *words.get(role, ())))
-                started.append((process, said[role]))
+                started.append((process, lines[role]))
         for process, line in started:
             process.wait_for(line)
         yield [process for process, _ in started]
