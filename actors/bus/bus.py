@@ -42,10 +42,13 @@ class Bus:
     nats: NatsConnection
     settings: BusSettings
     name: str
+    """Name of this connection, in logs and at the server."""
     reply_inbox: ReplyInbox
     handlers: Handlers
     on_reconnect: list[Callable[[], None]] = field(default_factory=list)
+    """Called after each reconnect."""
     on_disconnect: list[Callable[[], None]] = field(default_factory=list)
+    """Called after each loss of the connection."""
     replay_buffer: ReplayBuffer = field(init=False)
     """The events of the streams that this process writes."""
     local_handlers: dict[str, Callback] = field(default_factory=dict)
@@ -90,7 +93,7 @@ class Bus:
     def post(
         self, subject: str, data: bytes = b"", *, reply: str = "", headers: Headers | None = None
     ) -> None:
-        """Send without waiting for anything: for small messages and for callbacks.
+        """Send without waiting: for small messages and for callbacks.
 
         Raises `BusUnavailable` or `PayloadTooLarge`, and ValueError for an invalid subject or header.
         """

@@ -25,7 +25,7 @@ class Remedy(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Drift:
-    """One difference: a whole stream or consumer (`field` is empty), or one field of it."""
+    """One difference between the server and the declaration."""
 
     kind: Kind
     name: str
@@ -33,9 +33,13 @@ class Drift:
     """The stream itself, or the one that the consumer belongs to."""
     remedy: Remedy
     field: str = ""
+    """Name of the field; '': the whole stream or consumer."""
     declared: Any = None
+    """Value in the declaration."""
     actual: Any = None
+    """Value at the server."""
     applied: bool = False
+    """Whether the remedy was applied."""
     refusal: str = ""
     """The server's error, when it refused the change."""
 
@@ -60,6 +64,7 @@ class ServerState:
     """The configurations that a server has: of declared streams, and of their consumers."""
 
     streams: Mapping[str, Config] = field(default_factory=dict)
+    """Streams, and the streams of buckets, by name."""
     consumers: Mapping[str, Mapping[str, Config]] = field(default_factory=dict)
     """Consumers by stream, then by name; only durable ones."""
 

@@ -49,12 +49,15 @@ class Conflict(OrchestraError):
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """`value` is None for a deleted key; `holder` identifies the lease that wrote it, if one did."""
+    """One key of a bucket, as it was read."""
 
     key: str
     value: bytes | None
+    """None for a deleted key."""
     revision: int = 0
+    """Sequence of the write in the stream of the bucket; 0: the key does not exist."""
     holder: str = ""
+    """Identifies the lease that wrote the entry; '': none."""
 
 
 Edit = Callable[[Entry], bytes | Awaitable[bytes | None] | None]

@@ -1,4 +1,4 @@
-"""Deletes cancelled work from its queue, so that it does not fill the queue while all nodes are busy."""
+"""Deletes cancelled work from its queue: otherwise it fills the queue while all nodes are busy."""
 
 from __future__ import annotations
 

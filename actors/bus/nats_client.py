@@ -67,8 +67,8 @@ MAX_HEADER_BYTES = 65_536
 """Headers count as payload; none of ours are this large."""
 FLUSH_TIMEOUT_S = 5.0
 MAX_UNWAITED_BYTES = 256 * 1024
-"""After this many bytes, `OVERHEAD_BYTES` added for each message, a publisher should wait for the socket:
-one that never waits would keep the event loop to itself."""
+"""Maximum bytes, with `OVERHEAD_BYTES` for each message, that a publisher sends before it waits for the
+socket. A publisher that never waits would block the event loop."""
 OVERHEAD_BYTES = 512
 
 

@@ -39,10 +39,14 @@ class EngineParts:
     """The parts of an engine."""
 
     session: Session
+    """Computes the model's logits."""
     kv: KvRows
+    """Keys and values of the running generations."""
     prefix: PrefixStore
+    """The prefix cache."""
     tokenizer: Tokenizer
     end_tokens: frozenset[int]
+    """Ids that end an answer."""
     kv_tokens: int
     """Maximum cached tokens of all running generations together."""
 

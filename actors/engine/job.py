@@ -25,7 +25,9 @@ class OutputQueue:
     tokens."""
 
     loop: asyncio.AbstractEventLoop
+    """The caller's event loop."""
     items: asyncio.Queue[Item] = field(default_factory=asyncio.Queue)
+    """Outputs that the caller has not read yet."""
     cancelled: bool = False
     """Set by the caller, read by the engine before its next step."""
 
@@ -36,17 +38,24 @@ class ChatJob:
 
     queue: OutputQueue
     prompt: NDArray[np.int64]
+    """Token ids of the prompt and of the prefix [t]."""
     plan: SamplingPlan
     seed: int | None
+    """None: a random one."""
     stops: tuple[str, ...]
+    """Texts that end the answer."""
     max_tokens: int
+    """Maximum tokens that this engine generates."""
     guide: GuideState | None = None
+    """Restricts the answer to a grammar; None: free text."""
     rules: TokenRules | None = None
+    """Rules for single tokens; None: none."""
     prefix: str = ""
-    """The answer so far, by another node: the last `prefix_ids` ids of the prompt; counted there as
-    `prefix_tokens` tokens."""
+    """The answer so far, by another node."""
     prefix_ids: int = 0
+    """Number of ids at the end of `prompt` that are the prefix."""
     prefix_tokens: int = 0
+    """Tokens of the prefix, as the other node counted them."""
 
     @property
     def room(self) -> int:

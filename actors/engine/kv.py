@@ -43,8 +43,11 @@ class KvShape:
 
     layers: int
     kv_heads: int
+    """Heads of keys and values in each layer."""
     head_dim: int
+    """Numbers of one head."""
     item_bytes: int = 4
+    """Bytes of one number."""
 
     @property
     def token_bytes(self) -> int:

@@ -34,9 +34,11 @@ class ChatModel:
     manifest: ModelManifest
     card: ModelCard
     context_tokens: int
+    """Maximum tokens of prompt and answer together."""
     prompts: PromptBuilder
     engine: Engine
     tokenizer_json: str
+    """Text of tokenizer.json, for guides."""
 
     @cached_property
     def guides(self) -> GuideCompiler:

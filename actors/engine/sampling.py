@@ -29,12 +29,19 @@ class SamplingPlan:
     """The sampling parameters of one generation, with all defaults filled in."""
 
     temperature: float
+    """0: always the likeliest token."""
     top_p: float = 1.0
+    """Probability of the smallest set of tokens to choose from; 1: all."""
     top_k: int = 0
+    """Number of the likeliest tokens to choose from; 0: all."""
     repetition_penalty: float = 1.0
+    """Factor for tokens of prompt and answer; 1: none."""
     frequency_penalty: float = 0.0
+    """Penalty for each time that a token is in the answer."""
     presence_penalty: float = 0.0
+    """Penalty for tokens that are in the answer."""
     min_p: float = 0.0
+    """Minimum probability, relative to that of the likeliest token; 0: none."""
     logprobs: int | None = None
     """Alternatives to report with each token; None: no log probabilities."""
 

@@ -123,7 +123,7 @@ async def parse_call_outputs(outputs: AsyncIterator[Output], stops: str = "") ->
 
 def parse_call(text: str, *, whole: bool, stops: str = "") -> ToolCall | None:
     """The call in `text`; None if it was cut off before its arguments. Raises `BackendFailed` if a `whole`
-    text is no call, and `InvalidRequest` if the caller's field `stops` may have ended it."""
+    text is not a call, or `InvalidRequest` if the caller's field `stops` may have cut it."""
     name, separator, arguments = text.removeprefix('{"name": "').partition('", "arguments": ')
     if whole:
         try:

@@ -26,6 +26,7 @@ class EngineStats:
     """Statistics of one model's engine. Counters start at 0 with the process."""
 
     model: str
+    """Name of the model."""
     running: int = 0
     """Generations in a slot."""
     waiting: int = 0
@@ -33,6 +34,7 @@ class EngineStats:
     kv_tokens: int = 0
     """Tokens whose keys and values are in the slots."""
     kv_tokens_limit: int = 0
+    """Maximum of `kv_tokens`."""
     cache_bytes: int = 0
     """Bytes of keys and values in the slots and in the prefix cache."""
     prompt_tokens: int = 0
@@ -48,6 +50,7 @@ class EngineStats:
     failures: int = 0
     """Counter: calls of the model that failed."""
     healthy: bool = True
+    """Whether the engine takes jobs."""
 
 
 class Worker(ABC, Generic[J]):

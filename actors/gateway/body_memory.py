@@ -11,7 +11,7 @@ from actors.telemetry.memory import release_memory
 FREE_BYTES = 16 * 1024
 """Bytes of each body that are not counted, so that large bodies do not lock out small ones."""
 TRIM_BYTES = 32 * 2**20
-"""Bytes that must have been in use before the C library is told to return freed memory to the system."""
+"""Memory is returned to the system after bodies have used more than this many bytes."""
 TRIM_AFTER_S = 0.5
 
 

@@ -25,12 +25,16 @@ Source = AsyncGenerator[StreamEvent, None]
 
 @dataclass(slots=True, eq=False)
 class SharedStream:
-    """One generation in progress. `cached`: whether its events came from the shared bucket."""
+    """One generation in progress, which several requests may follow."""
 
     key: str
+    """Fingerprint of the request."""
     buffer: BroadcastBuffer[StreamEvent]
+    """The events so far, for all followers."""
     cached: bool = False
+    """Whether its events came from the shared bucket."""
     task: asyncio.Task[None] | None = None
+    """Reads the generation; None before it starts."""
 
 
 class RequestCoalescer:

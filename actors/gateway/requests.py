@@ -53,9 +53,12 @@ class AdmittedRequest:
 
     work: Work
     encoder: ResponseEncoder
+    """Encodes the response in the format of the API."""
     stream: bool
+    """Whether the client asked for a stream."""
     cache: CacheOptions = DEFAULT_CACHE
     notes: tuple[str, ...] = ()
+    """Warnings for the client."""
     others: tuple[Generation, ...] = ()
     """The work of the further choices of the same request."""
 

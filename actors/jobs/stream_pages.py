@@ -26,6 +26,7 @@ class StoredMessage:
     """One message of a stream."""
 
     sequence: int
+    """Its number in the stream, from 1."""
     message: Message
 
     @property

@@ -17,7 +17,7 @@ _MAX_PIECE_CHARS = 256
 
 
 def parts(metadata: Mapping[str, Any], tokens: list[str], added: set[int]) -> dict[str, Any]:
-    """Model, normalizer and decoder; `added` are the ids that are no pieces to merge.
+    """Model, normalizer and decoder; `added`: ids of the tokens that are never merged.
 
     Raises `CorruptModel`, and `UnsupportedModel` for a vocabulary without byte tokens.
     """

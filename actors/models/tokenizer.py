@@ -45,7 +45,7 @@ class Tokenizer:
 
     @classmethod
     def load(cls, folder: Path) -> Tokenizer:
-        """From `tokenizer.json` of a model folder. Raises `CorruptModel` if it cannot be read."""
+        """Read `tokenizer.json` of a model folder. Raises `CorruptModel` if it is invalid."""
         try:
             return cls(tokenizers.Tokenizer.from_file(str(folder / TOKENIZER)))
         except Exception as error:  # the library raises it bare, for every cause

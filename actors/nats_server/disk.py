@@ -17,8 +17,8 @@ log = logging.getLogger(__name__)
 
 POLL_S = 1.0
 ROOM_BYTES = 4 * 2**20
-"""With less free space the disk counts as full: a message of the largest size takes more. With twice this it
-has room again."""
+"""The disk counts as full below this many free bytes, because a message of the largest size needs more. It
+has room again above twice this number."""
 
 
 def free_bytes(files: ServerFiles) -> int:

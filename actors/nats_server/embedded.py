@@ -41,12 +41,12 @@ class EmbeddedNats(ChildServer):
 
     @property
     def url(self) -> str:
-        """Where this machine reaches it; the same after a restart. Valid inside `async with`."""
+        """The address of the server for this machine; a restart keeps it. Valid inside `async with`."""
         host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(self.settings.host, self.settings.host)
         return f"nats://{host}:{self._port}"
 
     def disk_problem(self) -> str:
-        """That the disk is full, while it is; else ''."""
+        """The text of the problem while the disk is full, else ''."""
         return self._disk_problem
 
     async def __aenter__(self) -> Self:

@@ -1,4 +1,4 @@
-"""Why an embedded nats-server does not run.
+"""Errors of an embedded nats-server.
 
 BusUnavailable
 └── NatsServerError          it did not start, or died again and again
@@ -15,7 +15,7 @@ from orchestration.errors import BusUnavailable
 
 
 class NatsServerError(BusUnavailable):
-    """The embedded nats-server does not run, and waiting will not help: the text says what will."""
+    """The embedded nats-server does not run, and a retry does not help. The text says what to do."""
 
     retryable = False
 

@@ -10,7 +10,7 @@ from actors.nats_server.errors import DataFolderInUse, DataFolderUnusable
 from actors.nats_server.files import ServerFiles
 
 LOCK_WAIT_S = 2.0
-"""After SIGKILL of an orchestra its nats-server ends within milliseconds, and holds the lock until then."""
+"""How long to wait for the lock: a nats-server whose parent was killed holds it for some milliseconds."""
 
 
 async def lock_data_folder(lock: FolderLock, timeout_s: float = LOCK_WAIT_S) -> None:

@@ -22,7 +22,9 @@ class ServedName:
     """A model to serve: its name here and in the upstream."""
 
     name: str
+    """Its name here."""
     upstream: str
+    """Its name in the upstream."""
 
     @classmethod
     def parse(cls, text: str) -> ServedName:

@@ -63,14 +63,18 @@ def starts(node: str, model: str, outcome: str) -> Counter:
 
 @dataclass(frozen=True, slots=True)
 class ModelMetrics:
-    """Token counters and latencies of one model. Directions: prompt, cached (reused part of the prompt) and
-    completion."""
+    """Token counters and latencies of one model."""
 
     prompt: Counter
+    """Prompt tokens."""
     cached: Counter
+    """Prompt tokens that were reused."""
     completion: Counter
+    """Generated tokens."""
     first_token: Histogram
+    """Seconds to the first token."""
     per_token: Histogram
+    """Seconds per further token."""
 
     def count(self, usage: Usage, completion_tokens: int) -> None:
         """Add a generation's usage; `completion_tokens` are those that this node generated."""

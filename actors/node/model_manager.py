@@ -17,9 +17,9 @@ from orchestration.model_memory import Residency
 log = logging.getLogger(__name__)
 
 CLAIM_S = 2.0
-"""How long the dispatchers are told of a model that was refused because memory was full."""
+"""How long the registry entry lists a model that was refused because memory was full."""
 FAILED_S = 10.0
-"""How long a failed load is not repeated, unless requested by name: others would be evicted in vain."""
+"""How long a failed load is not repeated, unless requested by name: it would evict others without use."""
 
 
 class ModelManager:

@@ -26,8 +26,11 @@ class _RateEstimate:
     token: LinearFit = field(default_factory=LinearFit)
     """Seconds per further token against concurrent generations."""
     samples: int = 0
+    """Number of measured generations."""
     error_rate: float = 0.0
+    """Moving average, 0 to 1."""
     slowdown: float = 1.0
+    """Moving average of measured over estimated time."""
 
     def snapshot(self) -> ModelRates:
         first_s, prompt_token_s = self.first.fitted()

@@ -1,6 +1,6 @@
 """Hosts one actor: its mailbox, its running handlers, its restarts.
 
-There is no task per actor: a message that finds room starts a task at once, others wait in a bounded mailbox.
+A message starts a task at once while `concurrency` allows it; other messages wait in a bounded mailbox.
 An idle actor is a few small objects, so thousands fit in a process.
 """
 
@@ -287,10 +287,11 @@ class ActorHost:
 
 @dataclass(frozen=True, slots=True)
 class ActorRef:
-    """How others send messages to an actor. `own` marks the reference that an actor has to itself."""
+    """How others send messages to an actor."""
 
     host: ActorHost
     own: bool = False
+    """Whether this is the reference that an actor has to itself."""
 
     @property
     def name(self) -> str:

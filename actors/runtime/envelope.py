@@ -11,7 +11,7 @@ from secrets import token_hex
 from orchestration.errors import DeadlineExceeded
 
 DEADLINE = "Orchestra-Deadline"
-"""Unix time in seconds after which nobody waits for the answer; work on it ends then."""
+"""Unix time in seconds after which no one waits for the answer; work on it ends then."""
 CALLER = "Orchestra-Caller"
 """Name of the caller, for limits and logs."""
 TRACE = "traceparent"
@@ -28,15 +28,18 @@ _MAX_DEADLINE = 1e11
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Envelope:
-    """`deadline` is Unix time in seconds, 0 for none; `trace` a W3C traceparent; `caller` a name for
-    limits and logs; `attempt` counts how often a queue delivered the message; `pattern` is the pattern of the
-    run that this is a step of, if any."""
+    """What travels with a message, in its headers."""
 
     deadline: float = 0.0
+    """Unix time in seconds; 0: none."""
     trace: str = ""
+    """W3C traceparent; '': none."""
     caller: str = ""
+    """Name of the caller, for limits and logs."""
     attempt: int = 1
+    """Number of times that a queue delivered the message, from 1."""
     pattern: str = ""
+    """Pattern of the run that this is a step of; '': none."""
 
     @classmethod
     def within(cls, seconds: float, *, trace: str = "", caller: str = "") -> Envelope:

@@ -43,7 +43,9 @@ class Invocation:
     message: Any
     envelope: Envelope
     sink: ResultSink
+    """Receives the answer."""
     task: asyncio.Task[None] | None = None
+    """The running handler; None while the message waits."""
     cancelled: bool = False
     stop_error: OrchestraError | None = None
     """Set when the actor stops before the handler has finished: the error to report."""

@@ -7,7 +7,7 @@ so the actor's `concurrency` decides, and draining finishes what was admitted.
 Wire: a single answer is one message. A stream is one message per value and an empty message at the end.
 An error carries `Nats-Service-Error` and `Nats-Service-Error-Code` and an `ErrorBody`; in a stream the
 empty message follows it. Every streamed message asks for no answer but names a probe inbox: when the
-caller is gone the server reports that nobody listens, and the handler is cancelled.
+caller is gone the server reports a subject without subscribers, and the handler is cancelled.
 """
 
 from __future__ import annotations
@@ -50,7 +50,9 @@ class ServiceInfo:
     """How a service describes itself."""
 
     name: str
+    """Name of the service; several instances share it."""
     version: str
+    """Semantic version."""
     description: str = ""
     metadata: dict[str, str] = field(default_factory=dict)
 
@@ -95,10 +97,15 @@ class Endpoint:
     name: str
     subject: str
     ref: ActorRef
+    """The actor that handles the requests."""
     decode: Callable[[Message], Any]
+    """Turns a message into what a handler of the actor takes."""
     encode: Callable[[Any], bytes] = encode_model
+    """Turns a result, or one value of a stream, into bytes."""
     encode_error: Callable[[OrchestraError], bytes] = encode_error
+    """Turns an error into the body of its message."""
     queue: str = ""
+    """Queue group: one of its members gets each request. Empty: every instance gets it."""
     metadata: dict[str, str] = field(default_factory=dict)
     exclusive: bool = False
     """Whether only this process ever serves the subject: see `Bus.subscribe`."""
@@ -110,12 +117,16 @@ class Endpoint:
 
 @dataclass(slots=True)
 class Stats:
-    """The counters of one endpoint; times in nanoseconds, as the protocol has them."""
+    """The counters of one endpoint, as the protocol defines them."""
 
     requests: int = 0
+    """Answered requests."""
     errors: int = 0
+    """Requests answered with an error."""
     last_error: str = ""
+    """HTTP status and text of the last error; '': none yet."""
     processing_ns: int = 0
+    """Time in handlers, in nanoseconds."""
 
 
 class Service:

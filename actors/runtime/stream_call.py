@@ -19,10 +19,10 @@ from orchestration.messages import ErrorBody
 async def stream_call(
     bus: Bus, subject: str, body: bytes, envelope: Envelope, silence_s: float
 ) -> AsyncGenerator[bytes, None]:
-    """The messages of the answer as they come. Closing it before the end stops the work.
+    """Yield the messages of the answer as they come. Closing the iterator before the end stops the work.
 
-    Raises `NoResponders` when nobody serves `subject`, `NodeLost` when nothing came for `silence_s` seconds,
-    and the error that the answer ended with.
+    Raises `NoResponders` when no process serves `subject`, `NodeLost` when nothing came for `silence_s`
+    seconds, and the error that the answer ended with.
     """
     call = _Call(bus)
     try:
@@ -56,7 +56,7 @@ def _error(message: Message) -> OrchestraError:
 
 
 class _Call:
-    """One call. A caller that leaves says so on the reply subject of the next message."""
+    """One call. A caller that leaves replies `CALLER_LEFT` to the next message."""
 
     def __init__(self, bus: Bus) -> None:
         self.bus = bus

@@ -18,6 +18,7 @@ class ActorSystem:
     """Owns the actors of a process."""
 
     hosts: dict[str, ActorHost] = field(default_factory=dict)
+    """The running actors by name."""
     actor_failed: asyncio.Event = field(default_factory=asyncio.Event)
     """Set when an actor crashed too often and stays down; the process should then end."""
 

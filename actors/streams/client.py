@@ -214,7 +214,7 @@ class StreamClient:
             log.debug("the winner of two writers could not be published: %s", error)
 
     def _on_disconnect(self) -> None:
-        """What the queue has accepted is still there when NATS is back, and goes on from where it was."""
+        """Fail the streams that no queue has accepted yet. Accepted work is still there when NATS is back."""
         error = BusUnavailable("the connection to NATS was lost before the answer was complete")
         for opened in self.readers.values():
             if not opened.accepted:

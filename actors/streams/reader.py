@@ -274,7 +274,7 @@ class StreamReader:
 
     def _end_race(self, winner: str) -> None:
         on_winner, self._on_winner, self._second_writer = self._on_winner, None, ""
-        self.handed_off = True  # other writers are told to stop
+        self.handed_off = True  # other writers stop
         if on_winner is not None:
             on_winner(winner)
 

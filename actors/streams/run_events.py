@@ -66,8 +66,10 @@ class RecordedRunEvent:
 
 
 class RunEventReader:
-    """Listens in an `async with` block. `owner` is then the run's caller, or None where nobody has the run;
-    `over` says that it has ended. Then read `events`, which begin after number `after`.
+    """Reads the events of a run after number `after`. Enter it with `async with`, then iterate `events`.
+
+    Once entered, `owner` is the caller of the run, or None if no coordinator has the run; `over` says whether
+    the run has ended.
     """
 
     def __init__(
@@ -80,7 +82,7 @@ class RunEventReader:
         max_quiet_s: float = MAX_QUIET_S,
         max_buffered: int = MAX_BUFFERED_MESSAGES,
     ) -> None:
-        """Raises `NoSuchRun` for what cannot be the id of a run."""
+        """Raises `NoSuchRun` if `run_id` is not the id of a run."""
         if RUN_ID.fullmatch(run_id) is None:
             raise NoSuchRun.of(run_id)
         self.bus = bus
@@ -109,16 +111,16 @@ class RunEventReader:
             await self._subscription.unsubscribe()
 
     def end(self, error: OrchestraError) -> None:
-        """Have `events` raise this."""
+        """Make `events` raise `error`."""
         self._failure = error
         if self._events.empty():
             self._events.put_nowait(b"")
 
     async def events(self, waits: Callable[[], Awaitable[bool]]) -> AsyncGenerator[RecordedRunEvent, None]:
-        """Each as it comes, up to the one that says that the run has ended. `waits` is asked, when no
-        coordinator has the run, whether one is to come.
+        """Yield each event as it comes, up to the end of the run.
 
-        Raises `NoSuchRun` when none is, and what the bus raises.
+        When no coordinator has the run, `waits` is called: whether the run still waits for one. Raises
+        `NoSuchRun` when it does not, and what the bus raises.
         """
         lines = self._replayed
         while True:
@@ -132,7 +134,7 @@ class RunEventReader:
             lines = await self._next(waits)
 
     async def _next(self, waits: Callable[[], Awaitable[bool]]) -> bytes:
-        """What comes next, or where nothing does, or some was lost, what the coordinator has."""
+        """The next events: as published, or from the coordinator after a silence or an overflow."""
         if not self._overflowed:
             try:
                 async with asyncio.timeout(self.max_quiet_s):
@@ -157,7 +159,7 @@ class RunEventReader:
                 self._events.get_nowait()
 
     async def _ask(self) -> bytes:
-        """What happened before, by the coordinator that has the run; sets `owner`."""
+        """The earlier events, from the coordinator that has the run; sets `owner`."""
         answered: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
 
         def on_reply(message: Message) -> None:

@@ -53,11 +53,11 @@ SUPERSEDED = b"retired"
 
 
 class StreamWriter:
-    """Writes the events of one stream, from number `first_seq` on. `on_gone` is called when nobody listens
-    any more, or when another writer has taken over.
+    """Writes the events of one stream, from number `first_seq` on. `on_gone` is called when the
+    reader has gone, or when another writer has taken over.
 
-    `writer` is given where the work was delivered before, so that a reader can tell the new events from
-    those of a first writer that may still be alive.
+    Give `writer` when the work was delivered before: a reader can then tell the new events from those of a
+    first writer that may still be alive.
     """
 
     def __init__(

@@ -39,7 +39,7 @@ def check_path(folder: Path) -> None:
 
 
 def check_place(repository: Path) -> None:
-    """Raises `BadRepository`, with the command that writes one, if there is no repository."""
+    """Raise `BadRepository`, with the command that writes a repository, if the folder does not exist."""
     check_path(repository)
     if not repository.is_dir():
         raise BadRepository(

@@ -1,4 +1,4 @@
-"""Why Triton does not run here, or not as asked.
+"""Errors of a local Triton server and of its model repository.
 
 Unavailable
 └── TritonError               tritonserver did not start, or died again and again
@@ -16,7 +16,7 @@ from orchestration.errors import InvalidRequest, Unavailable
 
 
 class TritonError(Unavailable):
-    """Triton does not run, and waiting will not help: the text says what will."""
+    """Triton does not run, and a retry does not help. The text says what to do."""
 
     retryable = False
 

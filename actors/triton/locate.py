@@ -19,6 +19,7 @@ class Installation:
     combines; None for a complete installation."""
 
     binary: Path
+    """Path of the program tritonserver."""
     wheel: Path | None = None
 
 

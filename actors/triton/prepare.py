@@ -23,12 +23,14 @@ STUB = "triton_python_backend_stub"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prepared:
-    """What is needed to start a server. `backends` is None if the server has its own; `environment` overrides
-    this process's environment."""
+    """A server that is ready to start."""
 
     binary: Path
+    """Path of the program."""
     backends: Path | None
+    """Folder of the backends; None: the server has its own."""
     environment: Mapping[str, str]
+    """Variables that override those of this process."""
 
 
 def prepare(installation: Installation, folder: Path) -> Prepared:

@@ -50,6 +50,7 @@ class TritonServerSettings(BaseModel):
     max_backoff_s: float = Field(default=10.0, gt=0)
     """Maximum pause before a restart."""
     max_restarts: int = Field(default=5, ge=0)
-    """After more deaths than this within `restart_window_s` the server stays down, and the process ends."""
+    """Maximum restarts within `restart_window_s`; at one more death the server stays down and the process
+    ends."""
     restart_window_s: float = Field(default=120.0, gt=0)
     """Window in which restarts are counted."""

@@ -90,8 +90,8 @@ class OpenAIBackend(Backend):
 
     async def start(self, memory_bytes: int = 0) -> None:
         """Read the key and the list of models; `memory_bytes` is ignored. Raises `Unavailable` if the
-        upstream cannot be reached, `BackendFailed` if the key is missing or refused, `UnknownModel` if there
-        is no model to serve."""
+        upstream cannot be reached, `BackendFailed` if the key is missing or refused, `UnknownModel` if no
+        model can be served."""
         await self.close()
         settings = self._settings
         upstream = Upstream(

@@ -27,7 +27,7 @@ def model_cards(
 ) -> dict[str, tuple[str, ModelCard]]:
     """Served name → (upstream name, card). `entries` is None if the upstream has no list.
 
-    Raises `UnknownModel` if there is no model to serve.
+    Raises `UnknownModel` if no model can be served.
     """
     known = entries or {}
     names = settings.models or {name: name for name in known}

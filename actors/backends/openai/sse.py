@@ -81,8 +81,8 @@ class SseParser:
             self._line(b"data:", events)
 
     def _begins_another(self, data: bytes) -> bool:
-        """Whether the line begins another event although the empty line is missing, as with some servers: no
-        JSON continues like this after the end of an object."""
+        """Whether the line begins another event although the empty line is missing, as some servers do: JSON
+        does not continue like this after the end of an object."""
         return data.lstrip()[:1] in (b"{", b"[") and self._data[-1].rstrip().endswith(b"}")
 
     def _too_long(self, size: int) -> BackendFailed:

@@ -27,10 +27,12 @@ GPU = "nv_gpu_memory_total_bytes"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServerLoad:
-    """Requests in Triton's queues and in models' own loops, by model; and the ids of the GPUs."""
+    """The load of a Triton server, in its queues and in the loops of its models."""
 
     requests: dict[str, int] = field(default_factory=dict)
+    """Requests that wait or run, by model."""
     gpus: tuple[str, ...] = ()
+    """Ids of the GPUs."""
 
     def of(self, models: Collection[str]) -> int:
         return sum(count for name, count in self.requests.items() if name in models)

@@ -41,19 +41,21 @@ class UnservableModel(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServedModel:
-    """A model: `upstream` is its name on the server, `batch` the maximum texts of an embedding request.
-
-    `own` models (Orchestra's) render messages themselves; for others `template` renders them, or they are
-    joined. `steps` are the models of an ensemble.
-    """
+    """A model that Triton serves."""
 
     upstream: str
+    """Name of the model in Triton."""
     card: ModelCard
     own: bool = True
+    """Whether it is a model of Orchestra, which renders messages itself."""
     batch: int = 1
+    """Maximum texts of one embedding request."""
     inputs: frozenset[str] = frozenset()
+    """Names of the inputs that the model has."""
     steps: tuple[str, ...] = ()
+    """Models that an ensemble runs; empty for a single model."""
     template: ChatTemplate | None = None
+    """Renders the messages of a model that is not `own`; None: their texts are joined."""
 
     @property
     def embeds(self) -> bool:

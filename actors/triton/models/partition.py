@@ -19,7 +19,9 @@ class LayerRange:
     """The layers `first` to `last - 1` of a model."""
 
     first: int
+    """Number of the first layer, from 0."""
     last: int
+    """Number of the layer after the last one."""
 
 
 def split_layers(layers: int, partitions: int) -> list[LayerRange]:
