@@ -53,9 +53,9 @@ class RunEventPublisher:
         self.attempt = attempt
         self.caller = caller
         self.size = 0
-        """Bytes that are kept."""
+        """Size of the kept events in bytes."""
         self.over = False
-        """Whether the last event was told; not so where another attempt follows."""
+        """Whether the last event of the run was published; False where another attempt follows."""
         self._history: deque[tuple[int, bytes]] = deque()
         self._subject = RunAddress(run_id).events
         self._seq = (attempt - 1) * ATTEMPT_SEQS

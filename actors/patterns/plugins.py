@@ -69,8 +69,8 @@ def with_plugins(catalogue: Catalogue, plugins: Iterator[Plugin]) -> Catalogue:
         try:
             found = plugin.load()
             for each in found:
-                each.settings.model_json_schema()  # is shown to whoever asks for the patterns
-        except KeyboardInterrupt:  # of whoever waits for it
+                each.settings.model_json_schema()  # the list of patterns shows it
+        except KeyboardInterrupt:  # Ctrl-C of the user
             raise
         except BaseException as error:  # noqa: BLE001 - it is code of others, and may raise anything
             catalogue = catalogue.without(BrokenPlugin(plugin.names, plugin.origin, _reason(error)))
@@ -150,7 +150,7 @@ def _imported(file: Path) -> ModuleType:
 
 
 def _reason(error: BaseException) -> str:
-    """What is wrong, and where, in one line."""
+    """The error and its place in the file, in one line."""
     if isinstance(error, UnusablePlugin):
         return str(error)
     what = " ".join(describe_error(error).split())[:REASON_CHARACTERS]

@@ -24,7 +24,7 @@ class LocalTool(Protocol):
 
     async def use(self, arguments: dict[str, Any]) -> ToolResult:
         """Use the tool. Wrong arguments, and failures of the work, are the result's `error`. The use is
-        cancelled after `HandsSettings.timeout_s`, and must leave nothing behind then."""
+        cancelled after `ToolSettings.timeout_s`, and must leave nothing behind then."""
 
 
 class ToolProvider(Protocol):

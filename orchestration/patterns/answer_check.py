@@ -80,7 +80,7 @@ class AnswerCheck:
         self._positions: dict[str, list[int]] = {}
         """The latest indices of each word."""
         self._copied: dict[int, int] = {}
-        """By the length of a fragment: the number of words in a row that equal the word so many before."""
+        """For each length of a fragment, how many words in a row equal the word that many places before."""
         self._allowed: list[int] = []
         """Lengths of fragments that repeat now and are allowed to."""
 

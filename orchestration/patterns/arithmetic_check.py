@@ -201,7 +201,7 @@ def _checked(chain: str) -> tuple[str, Correction] | None:
 def _read(chain: str) -> tuple[str, list[str], list[Fraction]] | None:
     """The text before the sum, its parts between `=`, and their values; None where it is not a sum."""
     parts = chain.split("=")
-    if not parts[0].strip():  # `x = 3 + 4 = 7`: what was before is no number
+    if not parts[0].strip():  # `x = 3 + 4 = 7` begins with a name
         head, parts = parts[0] + "=", parts[1:]
     else:
         head = ""

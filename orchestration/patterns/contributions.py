@@ -10,9 +10,9 @@ from orchestration.patterns.grounding_check import claims_of, evidence, judged
 
 
 def contributions(answer: str, results: Sequence[TaskResult]) -> list[dict[str, Any]]:
-    """For each result the number of the answer's sentences that come from it, and their share. A sentence
-    comes from the result whose words cover most of its own, where that is enough to support it: see
-    `orchestration.patterns.grounding_check`. Other sentences are the writer's own."""
+    """The number and the share of the answer's sentences that come from each result. A sentence comes from
+    the result that has most of its words, if they are enough to support it: see
+    `orchestration.patterns.grounding_check`. All other sentences count for no result."""
     found = [result for result in results if result.text]
     claims = judged(claims_of(answer), evidence(result.text for result in found), {})
     sources = [claim.source for claim in claims if claim.supported]

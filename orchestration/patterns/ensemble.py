@@ -30,8 +30,8 @@ class EnsembleSettings(PatternSettings):
     """Temperature of a model that votes several times."""
     kind: AnswerKind = AnswerKind.AUTO
     confidence: float = Field(default=0.95, gt=0.5, le=1)
-    """The vote ends when the leader keeps its lead with this probability, by the records of the pending
-    voters. At 1, and while there is no record, it ends when no pending vote can change the outcome."""
+    """The probability that the leader keeps its lead at which the vote ends. At 1, and for models whose past
+    votes are unknown, the vote ends when no pending vote can change the outcome."""
     early: bool = True
     """Whether the vote may end before all have voted."""
     cascade: bool = True
@@ -42,7 +42,7 @@ class EnsembleSettings(PatternSettings):
     min_similarity: float = Field(default=MIN_SIMILARITY, gt=0, le=1)
     """The cosine from which two free texts count as the same answer."""
     synthesis: bool = False
-    """Where voters disagree, the coordinator writes the answer from the leading and the other answers."""
+    """Whether the coordinator writes the answer from all answers if the voters disagree."""
 
 
 @pattern("ensemble", settings=EnsembleSettings)

@@ -1,4 +1,4 @@
-"""What steps are done with: model calls, agents with tools, and the tools of this process."""
+"""The interface between patterns and the processes that perform their steps."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from orchestration.patterns.step_request import StepEvent, StepRequest
 
 
 class StepExecutor(Protocol):
-    """Makes model calls and embeddings, has agents do steps, and tells those who watch the run."""
+    """Makes model calls and embeddings, has agents perform steps, and publishes progress and events."""
 
     def generate(
         self, question: GenerationRequest
@@ -23,21 +23,21 @@ class StepExecutor(Protocol):
         """
 
     def perform(self, request: StepRequest) -> AsyncGenerator[StepEvent, None]:
-        """Have an agent with tools do a step. The last event is `StepDone`; closing it stops the work.
+        """Have an agent with tools perform a step. The last event is `StepDone`; closing it stops the work.
 
         Raises `NoResponders` when no agent of that name has tools, `NodeLost` when it was lost, and the
         error of the step.
         """
 
     async def embed(self, texts: Sequence[str]) -> list[list[float]]:
-        """A vector of length 1 for each text: texts that mean the same lie close. Raises `NoNode` when there
-        is no embedding model, and what else a generation raises."""
+        """A vector of length 1 for each text; texts with a similar meaning have close vectors. Raises
+        `NoNode` without an embedding model, and the errors of a generation."""
 
     async def progress(self, text: str, step: Step | None) -> None:
-        """Tell people who watch; `step` is set when one has finished or failed."""
+        """Publish a line for people; `step` is the step that has finished or failed, if any."""
 
     async def event(self, type: str, data: dict[str, Any]) -> None:
-        """Tell programs that watch: one of `orchestration.run_events`, or of the pattern's own types."""
+        """Publish an event for programs: one of `orchestration.run_events`, or of the pattern's own types."""
 
 
 class LocalTools(Protocol):

@@ -1,4 +1,4 @@
-"""Material that an agent is given to work with: quoted so that it cannot pass for instructions.
+"""Sources in the prompt of an agent. They are quoted, because text in them may look like instructions.
 
 A document may be poisoned: it may say "ignore all instructions", close a quote, or look like the next turn of
 the conversation. So every line of it begins with a mark that it cannot take away, it stands in the user's

@@ -211,9 +211,9 @@ class RunContext:
         among: Collection[str] = (),
         judged: Sequence[str] = (),
     ) -> str | None:
-        """The model that a step of `agent` goes to: the most trusted at questions of `kind`, that of the run
-        unless it is said, of those that live, or of `among` them. None where the caller or the agent's
-        settings name one, and where it is the one that the agent takes by itself.
+        """The most trusted model for a step of `agent`, by questions of `kind` (default: the kind of the
+        run's question). It is one of the live models, or of those in `among`. None if the caller or the
+        agent's settings name a model, or if the agent would choose the same one.
 
         `judged` are models whose work the step judges."""
         if self.run.model or agent in self.facts.agents_with_models or not self.models:
@@ -352,7 +352,7 @@ class RunContext:
         )
 
     async def embed(self, texts: Sequence[str]) -> list[list[float]]:
-        """A vector of length 1 for each text. Raises `NoNode` when there is no embedding model."""
+        """A vector of length 1 for each text. Raises `NoNode` without an embedding model."""
         return await self.runner.executor.embed(texts)
 
     async def say(self, answer: StepResult) -> AsyncGenerator[TextDelta | StepResult, None]:
@@ -388,8 +388,8 @@ class RunContext:
             )
 
     async def event(self, type: str, **data: Any) -> None:
-        """Tell programs that watch, such as a page that draws the run. `data` is JSON, its names are those of
-        the event beside `run`, `seq`, `at` and `type`: see `orchestration.run_events`."""
+        """Publish an event for programs, such as a page that draws the run. `data` are the fields of the
+        event as JSON, beside `run`, `seq`, `at` and `type`: see `orchestration.run_events`."""
         await self.runner.event(type, **data)
 
     async def settle(self) -> None:

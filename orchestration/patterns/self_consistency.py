@@ -26,7 +26,7 @@ class SelfConsistencySettings(PatternSettings):
     early: bool = True
     """Whether the vote may end before all samples are taken."""
     think: bool = False
-    """Whether the model is told to think aloud, as large models should be."""
+    """Whether the prompt asks the model to think step by step. It helps large models only."""
     confidence: float = Field(default=0.95, gt=0.5, le=1)
     """No more samples are taken when the leader keeps its lead with this probability."""
 

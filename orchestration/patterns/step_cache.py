@@ -61,8 +61,8 @@ class StepCache:
     """The step records of one run. `known` are those of earlier coordinators, by step name; without a `store`
     no more are recorded.
 
-    A step whose text the caller gets is the run's last, mostly, and what was said of it is with the caller:
-    it is recorded only when another step follows, so that a run of one step records nothing.
+    The step whose text goes to the caller is usually the last one. It is recorded only when another step
+    follows, so that a run of one step records nothing.
     """
 
     def __init__(self, store: StepStore | None = None, known: Mapping[str, StepRecord] | None = None) -> None:
@@ -86,7 +86,7 @@ class StepCache:
             self._new_discarded.append(StepRecord(step=discarded, run_s=run_s))
 
     def find(self, request: GenerationRequest | ToolUse) -> StepRecord | None:
-        """What was recorded of this very question, or use."""
+        """The record of a step with the same request."""
         known = self._known.get(request.name)
         return known if known is not None and known.fingerprint == fingerprint_of(request) else None
 
@@ -105,8 +105,8 @@ class StepCache:
     async def keep(
         self, request: GenerationRequest | ToolUse, record: StepRecord, *, last: bool
     ) -> StepRecord:
-        """Record a step before anybody sees it, or when the `next` one begins. Returns the one that
-        counts."""
+        """Record a step before its result is used; the `last` one only when another begins. Returns the
+        record that counts."""
         if last:
             self._last = (request, record)
             return record

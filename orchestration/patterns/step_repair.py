@@ -73,7 +73,7 @@ async def check_and_repair(
 
 @dataclass(frozen=True, slots=True)
 class _Program:
-    """What is known of the program in an answer."""
+    """The check of the program in an answer."""
 
     problem: str
     trial: ProgramCheck | None = None
@@ -88,7 +88,7 @@ class _Program:
 
 
 async def _tried(context: RunContext, request: str, answer: StepResult, step: str) -> _Program | None:
-    """None where there is no Python program in the answer."""
+    """Check the Python program in the answer; None without one."""
     code = program_in(answer.text)
     if code is None:
         return None
@@ -121,7 +121,7 @@ def _repair(program: _Program) -> str:
 async def _report_program(
     context: RunContext, program: _Program | None, answer: StepResult, name: str, *, repaired: bool
 ) -> StepResult:
-    """Report what is known of the program, and say what is wrong with it below the answer."""
+    """Report the check of the program, and add a note to the answer if the program is wrong."""
     if program is None:
         return answer
     trial = program.trial

@@ -186,12 +186,12 @@ class StepRunner:
             await self.executor.progress(text, step)
 
     async def progress(self, text: str) -> None:
-        """Tell people who watch what happens."""
+        """Publish a line for people."""
         await self.tell_stopped()
         await self.executor.progress(text, None)
 
     async def event(self, type: str, **data: Any) -> None:
-        """Tell programs that watch. `data` is JSON."""
+        """Publish an event for programs. `data` is JSON."""
         await self.tell_stopped()
         await self.executor.event(type, data)
 
@@ -261,7 +261,7 @@ class StepRunner:
     async def _recalled(
         self, original: GenerationRequest | ToolUse, after: Sequence[str] | None
     ) -> StepRecord | None:
-        """The step from the record, if it was done before. Its events are sent again, its progress is not."""
+        """The record of the step, if an earlier coordinator finished it. Its events are sent again."""
         await self._settle_earlier()
         known = self.step_cache.find(original)
         if known is None:
@@ -300,7 +300,7 @@ class _RemoteStep:
     _over: set[str] = field(default_factory=set)
     """Parts that have an answer."""
     _ended: dict[str, Step] = field(default_factory=dict)
-    """Parts that ended, until people are told of them."""
+    """Parts that ended and are not reported as progress yet."""
 
     async def take(self, event: StepEvent) -> None:
         runner = self.runner

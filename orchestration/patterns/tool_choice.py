@@ -32,8 +32,8 @@ _DROPPED = frozenset(("$schema", "$id", "title", "description", "default", "exam
 async def call_tools(
     context: RunContext, agent: str, task: str, tools: Sequence[Tool], *, name: str, first: int
 ) -> list[Source]:
-    """What the tools that `agent` chooses for `task` bring, as sources numbered from `first` on; at most
-    `Limits.tool_calls`. What goes wrong ends the choosing, and is told to who watches."""
+    """The results of the tools that `agent` chooses for `task`, as sources numbered from `first` on; at most
+    `StepLimits.tool_calls`. An error ends the choice of tools and is published as progress."""
     sources: list[Source] = []
     seen_calls: set[str] = set()
     for turn in range(1, context.limits.tool_calls + 1):
@@ -89,7 +89,7 @@ def _task_tokens(context: RunContext) -> int:
 
 
 def _says(tool: Tool) -> str:
-    """What a tool says of itself, on one line among ours."""
+    """The description of a tool, on one line of the prompt."""
     return clip(" ".join(tool.description.split()), DESCRIPTION_TOKENS)
 
 

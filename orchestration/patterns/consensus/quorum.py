@@ -1,4 +1,4 @@
-"""When enough voters have voted: the rest are unlikely to change the outcome.
+"""The probability that the leader of a vote keeps its lead: if it is high, the vote may end early.
 
 The votes for the leader among those cast are taken as draws with an unknown share p with a uniform prior,
 Beta(1, 1); the number of the pending votes for it then follows the beta-binomial distribution. The vote ends

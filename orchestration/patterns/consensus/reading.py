@@ -27,7 +27,7 @@ from orchestration.patterns.consensus.statements import (
 from orchestration.patterns.consensus.value_reading import read_value
 
 SURE_CONFIDENCE = 0.5
-"""From this confidence on, a reading needs no confirmation."""
+"""Minimum confidence of a reading that needs no confirmation."""
 MIN_CONFIDENCE = 0.25
 """Below this confidence, a reading is a guess, which no vote counts."""
 

@@ -30,8 +30,8 @@ The statement of a longer text is its final answer or conclusion; without one, i
 _SAME_REST = 0.6
 """The share of common other words from which two statements differ only in their numbers or names."""
 _FEW_NAMES = 0.34
-"""From this share of capitalised words on, capitals belong to the language, such as German, or to a heading,
-and do not mark names."""
+"""Maximum share of capitalised words where capitals mark names. A higher share is that of a language such as
+German, or of a heading."""
 
 _WORD = re.compile(r"\w+")
 _CAPITALS = re.compile(r"\b[^\W\d_a-zß-ÿ]\w+")

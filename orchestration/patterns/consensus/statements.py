@@ -13,9 +13,9 @@ HEAD_CHARS = 4_000
 TAIL_CHARS = 16_000
 """Characters of a longer text that are read, from its beginning and from its end, where answers stand."""
 EXPLICIT = 0.8
-"""From this strength on, a place says that it is the answer."""
+"""Minimum strength of a place that says that it is the answer."""
 NAMED = 0.88
-"""From this strength on, a place calls it the answer, and not just a result or a choice."""
+"""Minimum strength of a place that uses the word answer, and not just result or choice."""
 _MAX_PLACES = 32
 """Maximum places of one form that are read, from the end."""
 _MAX_CHARS = 1_000

@@ -47,15 +47,17 @@ class Debater:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Position:
-    """A debater's answer as of one round. `changed`: it says something else than before. `unchanged`: there
-    is no new answer. `reason` explains either: the weakness that it found in its own answer, or what went
-    wrong. `critique` is its critique of that round."""
+    """A debater's answer at the end of one round."""
 
     answer: StepResult
     changed: bool = False
+    """Whether it differs from the answer of the round before."""
     unchanged: bool = False
+    """Whether the debater gave no new answer, so that this is the one of the round before."""
     reason: str = ""
+    """Why it changed (the weakness found in the own answer), or why there is no new answer."""
     critique: Critique | None = None
+    """What the debater wrote of all answers in this round."""
 
 
 def choose_debaters(

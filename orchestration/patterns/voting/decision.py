@@ -1,4 +1,4 @@
-"""When a vote is decided, and which voters are asked until then.
+"""Decides when a vote is over, and how many voters are asked until then.
 
 Samples of one model are draws from one distribution: see `orchestration.patterns.consensus.quorum`. Different
 models are not: their records predict their votes, see `orchestration.trust.early_stop`.
@@ -73,9 +73,8 @@ class SampleDecision:
 
 class PanelDecision:
     """A vote among different models. The most trusted are asked first, as many as decide the vote where they
-    agree; others follow while it is open. Where the record says that a vote is worse than the best model
-    alone, only the most trusted voter is asked and its answer leads. `late` are voters that are no longer
-    waited for."""
+    agree; others follow while it is open. If votes have been wrong more often than the best model alone, only
+    the most trusted voter is asked and its answer leads. The decision does not wait for the voters `late`."""
 
     test = "probability, by the records of the models, that the leader leads when all have voted"
 

@@ -20,14 +20,14 @@ ENDINGS = {
     AnswerKind.NUMBER: "End with: The answer is NUMBER.",
     AnswerKind.CHOICE: "Answer with the letter of the right option and its words.",
 }
-"""How an answer must end so that it can be counted. Small models do worse when they think aloud: SmolLM2-135M
-gets a fifth of small sums and choices right when told to, and a third when not."""
+"""Instructions to end an answer in a form that can be counted. Small models do worse with step-by-step
+instructions: SmolLM2-135M then gets a fifth of small sums and choices right, and a third without."""
 
 _SAYS_HOW = re.compile(
     r"\b(?:answer|reply|respond|write|give|state|end|finish|output)\b[^.?!\n]{0,40}\b(?:with|only|just|as|in|by)\b",
     re.IGNORECASE,
 )
-"""A question that itself says how to answer: small models guess when they are told twice and differently."""
+"""A question that itself says how to answer gets no second instruction, which confuses small models."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
