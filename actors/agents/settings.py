@@ -7,9 +7,8 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from actors.learning.settings import LearningSettings
-from actors.tools.mcp_settings import McpServerSettings
 from actors.tools.sandbox.settings import SandboxSettings
-from actors.tools.settings import ToolSettings
+from actors.tools.settings import McpServerSettings, ToolSettings
 from orchestration.errors import InvalidRequest
 from orchestration.patterns import BUILT_IN, StepLimits
 from orchestration.roles import RoleOverride, built_in_roles

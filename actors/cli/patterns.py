@@ -16,7 +16,6 @@ from actors.patterns.plugins import load_catalogue, plugins_at, with_plugins
 from actors.settings import load
 from orchestration.errors import InvalidRequest
 from orchestration.patterns import BUILT_IN, Catalogue, Pattern
-from orchestration.patterns.pattern_json import catalogue_json
 
 QUESTION = "Why is the sky blue?"
 
@@ -33,7 +32,7 @@ def list_(config_file: Path | None, data: Path | None, as_json: bool) -> None:
     """List the patterns of these settings: description, origin and settings of each."""
     catalogue = _catalogue(config_file, data)
     if as_json:
-        click.echo(json.dumps(catalogue_json(catalogue), ensure_ascii=False, indent=2))
+        click.echo(json.dumps(catalogue.to_json(), ensure_ascii=False, indent=2))
         return
     for name, pattern in catalogue.items():
         click.echo(f"{click.style(name, bold=True)}  {pattern.description}  ({catalogue.origin(name)})")

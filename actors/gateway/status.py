@@ -11,7 +11,6 @@ from actors.gateway.gateway import Gateway
 from actors.gateway.operation import CallContext, NoFields, Reply
 from orchestration.errors import UnknownModel
 from orchestration.messages import ModelCard, Wire
-from orchestration.patterns.pattern_json import catalogue_json
 from orchestration.virtual_models import pattern_name
 
 TEXT = (b"content-type", b"text/plain; charset=utf-8")
@@ -41,7 +40,7 @@ class StatusRoutes:
     def __init__(self, gateway: Gateway, routes: str) -> None:
         self.gateway = gateway
         self._index = _INDEX.format(routes=routes).encode()
-        self._patterns = to_json(catalogue_json(gateway.resolver.catalogue))
+        self._patterns = to_json(gateway.resolver.catalogue.to_json())
 
     async def models(self, request: NoFields, call: CallContext) -> Reply:
         cards = self.gateway.resolver.cards

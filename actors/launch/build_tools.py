@@ -6,9 +6,9 @@ from actors.embedding.embedder import Embedder
 from actors.installation.optional_imports import needs_extra
 from actors.settings import Settings
 from actors.tools.base import ToolProvider
-from actors.tools.mcp_settings import McpServerSettings
 from actors.tools.python import PythonTool
 from actors.tools.registry import ToolRegistry
+from actors.tools.settings import McpServerSettings
 
 RESEARCH = "research"
 CODE = "code"

@@ -9,7 +9,7 @@ from typing import Any
 from mcp import Client, MCPError, StdioServerParameters
 from mcp.types import CallToolResult, TextContent
 
-from actors.tools.mcp_settings import McpServerSettings
+from actors.tools.settings import McpServerSettings
 from orchestration.messages import Tool, ToolResult
 
 log = logging.getLogger(__name__)

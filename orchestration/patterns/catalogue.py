@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
-from typing import Self
+from dataclasses import asdict, dataclass
+from typing import Any, Self
 
 from orchestration.errors import UnknownModel
 from orchestration.patterns.auto import auto
@@ -13,10 +13,9 @@ from orchestration.patterns.decompose import decompose
 from orchestration.patterns.definition import Pattern
 from orchestration.patterns.ensemble import ensemble
 from orchestration.patterns.maestro import maestro
-from orchestration.patterns.research import research
 from orchestration.patterns.self_consistency import self_consistency
 from orchestration.patterns.single import single
-from orchestration.patterns.verified import code, reasoning
+from orchestration.patterns.specialists import code, reasoning, research
 from orchestration.virtual_models import PATTERN_PREFIX
 
 BUILT_IN_ORIGIN = "built-in"
@@ -94,6 +93,21 @@ class Catalogue(Mapping[str, Pattern]):
     def without(self, broken: BrokenPlugin) -> Self:
         """The catalogue with one more broken plug-in."""
         return type(self)(self._patterns.values(), self._origins, (*self.broken, broken))
+
+    def to_json(self) -> dict[str, Any]:
+        """The catalogue as JSON. `settings` is the JSON schema of the request's `orchestra.settings`."""
+        data = [
+            {
+                "id": name,
+                "object": "pattern",
+                "model": PATTERN_PREFIX + name,
+                "description": pattern.description,
+                "origin": self.origin(name),
+                "settings": pattern.settings.model_json_schema(),
+            }
+            for name, pattern in self.items()
+        ]
+        return {"object": "list", "data": data, "broken": [asdict(each) for each in self.broken]}
 
 
 BUILT_IN = Catalogue(

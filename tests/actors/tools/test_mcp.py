@@ -18,9 +18,8 @@ from actors.agents.settings import AgentsSettings
 from actors.launch.build_tools import build_tools
 from actors.settings import Settings, leaves
 from actors.tools.mcp_server import McpServer
-from actors.tools.mcp_settings import McpServerSettings
 from actors.tools.registry import ToolRegistry
-from actors.tools.settings import ToolSettings
+from actors.tools.settings import McpServerSettings, ToolSettings
 from tests.fixtures.eventually import eventually
 from tests.fixtures.machines import free_ports
 

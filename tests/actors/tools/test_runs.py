@@ -11,7 +11,7 @@ from actors.agents.settings import AgentsSettings
 from actors.engine.onnx_backend import OnnxBackend
 from actors.launch.build_tools import build_tools
 from actors.settings import Settings
-from actors.tools.mcp_settings import McpServerSettings
+from actors.tools.settings import McpServerSettings
 from orchestration.messages import ChatMessage, Run, Sampling
 from orchestration.patterns import StepLimits
 from tests.actors.agents.clusters import answered, cluster

@@ -20,7 +20,7 @@ from actors.tools.sandbox.sandbox import CallResult, ProgramResult, Sandbox
 from actors.tools.sandbox.settings import SandboxSettings
 from orchestration.messages import ToolResult
 from orchestration.patterns import ToolUse
-from orchestration.patterns.verified import code
+from orchestration.patterns.specialists import code
 from tests.fixtures.eventually import eventually
 from tests.orchestration.patterns.scripted import Scripted, make_run, perform
 

@@ -24,8 +24,8 @@ from orchestration.patterns import (
     StepRequest,
     perform_step,
 )
-from orchestration.patterns.research import research
 from orchestration.patterns.specialist_step import run_specialist_step
+from orchestration.patterns.specialists import research
 from orchestration.patterns.step_request import (
     StepEvent,
     StepProgress,

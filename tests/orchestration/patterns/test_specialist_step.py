@@ -11,8 +11,8 @@ from orchestration.errors import NodeLost, NoNode, OrchestraError
 from orchestration.messages import ChatMessage, GuidedDecoding, ToolResult
 from orchestration.patterns import RunContext, StepOptions, StepResult
 from orchestration.patterns.clipping import MARK
-from orchestration.patterns.research import research
 from orchestration.patterns.specialist_step import NUMBERS, cited, run_specialist_step
+from orchestration.patterns.specialists import research
 from tests.orchestration.patterns.scripted import (
     AGENTS,
     Scripted,

@@ -8,7 +8,7 @@ from orchestration.errors import NodeLost, OrchestraError
 from orchestration.messages import Budget, GuidedDecoding, ToolResult
 from orchestration.patterns.arithmetic_check import correct_all_sums
 from orchestration.patterns.code_check import examples_for, problem_of, program_in
-from orchestration.patterns.verified import code, reasoning
+from orchestration.patterns.specialists import code, reasoning
 from tests.orchestration.patterns.scripted import Reply, Scripted, make_run, perform
 
 QUESTION = "Write a function that doubles.\n>>> double(2)\n4\nassert double(0) == 0"

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from orchestration.messages import GuidedDecoding
-from orchestration.patterns.verified import code, reasoning
+from orchestration.patterns.specialists import code, reasoning
 from orchestration.trust.checks import (
     FORM_MET_WEIGHT,
     RIGHT_SUMS_WEIGHT,
