@@ -231,7 +231,7 @@ class DebateRoundEvent(RunEvent):
     """Why the debate ends here; '' where it goes on."""
 
 
-class ChoiceEvent(RunEvent):
+class PatternChosen(RunEvent):
     """The pattern and the model that `auto` chose."""
 
     type: Literal["choice"] = "choice"
