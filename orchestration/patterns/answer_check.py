@@ -177,8 +177,10 @@ class AnswerCheck:
         for length in sorted(self._copied):
             max_copies = MAX_COPIES if length >= SHORT_UNIT else MAX_SHORT_COPIES
             max_copies = MAX_LONG_COPIES if length >= LONG_UNIT else max_copies
-            max_copies = MAX_ROWS if any(self._marked[-length:]) else max_copies
-            if self._copied[length] != length * (max_copies - 1):
+            copies = self._copied[length] // length + 1
+            if self._copied[length] % length or copies not in (max_copies, MAX_ROWS):
+                continue  # nearly always: looking through the marks costs more
+            if copies != (MAX_ROWS if any(self._marked[-length:]) else max_copies):
                 continue
             if not self._is_loop(words[-length:]):
                 self._allowed.append(length)
