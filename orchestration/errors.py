@@ -37,7 +37,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from orchestration.messages.error_body import ErrorBody
+from orchestration.wire import ErrorBody
 
 MAX_MESSAGE = 8_192
 """Characters of an error's message; what is beyond is cut off. It may quote what a server or plug-in said."""

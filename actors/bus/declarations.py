@@ -17,7 +17,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from actors.installation.data_files import data_folder
-from orchestration.messages import Priority
+from orchestration.priority import Priority
 
 Config = dict[str, Any]
 """The configuration of one stream or consumer, as JetStream's API writes it."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Self
 
-from orchestration.messages import Priority
+from orchestration.priority import Priority
 
 CHAT_SUBJECT = "orchestra.chat"
 """The NATS service of gateways that answers chats."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import signal
 import sys
 from collections.abc import AsyncGenerator, Coroutine, Iterator
@@ -14,7 +15,7 @@ from typing import Any
 import click
 
 from actors.bus.bus import Bus
-from actors.cli.display import PlainDisplay, display_for
+from actors.cli.display import PlainDisplay
 from actors.cli.lines import LineReader
 from actors.cli.main import common, nats_option, overrides_of
 from actors.cli.pattern_options import orchestra_of, pattern_options
@@ -197,7 +198,7 @@ async def _shown(
 ) -> PrintedAnswer:
     """Stream one answer: its text to stdout, progress to stderr."""
     answer = PrintedAnswer()
-    async with display_for(bus, body["model"], plain=plain, closing_lines=closing_lines) as display:
+    async with _display_for(bus, body["model"], plain=plain, closing_lines=closing_lines) as display:
         async with aclosing(_texts(bus, body, envelope, answer, display)) as texts:
             async for text in texts:
                 await display.answer(text)
@@ -230,3 +231,16 @@ async def _texts(
                 if text:
                     answer.add(text, replaces)
                     yield text
+
+
+def _display_for(bus: Bus, model: str, *, plain: bool, closing_lines: bool = True) -> PlainDisplay:
+    """The display for this terminal: formatted if stdout or stderr is one, else plain lines."""
+    dumb = os.environ.get("TERM", "dumb").lower() in ("dumb", "unknown")
+    drawn = sys.stderr.isatty() and model.startswith(PATTERN_PREFIX)
+    if plain or dumb or not (drawn or sys.stdout.isatty()):
+        return PlainDisplay(closing_lines=closing_lines)
+    from actors.cli.live import LiveDisplay, MarkdownDisplay  # here: rich takes longer than plain lines
+
+    if drawn:
+        return LiveDisplay(bus, shared=sys.stdout.isatty(), closing_lines=closing_lines)
+    return MarkdownDisplay(closing_lines=closing_lines)

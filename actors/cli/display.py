@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import sys
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 import click
 
-from orchestration.virtual_models import PATTERN_PREFIX
-
 if TYPE_CHECKING:
-    from actors.bus.bus import Bus
+    pass
 
 
 class PlainDisplay:
@@ -60,19 +56,6 @@ class PlainDisplay:
                 _line(line)
         for note in notes:
             click.secho(f"note: {note}", fg="yellow", err=True)
-
-
-def display_for(bus: Bus, model: str, *, plain: bool, closing_lines: bool = True) -> PlainDisplay:
-    """The display for this terminal: formatted if stdout or stderr is one, else plain lines."""
-    dumb = os.environ.get("TERM", "dumb").lower() in ("dumb", "unknown")
-    drawn = sys.stderr.isatty() and model.startswith(PATTERN_PREFIX)
-    if plain or dumb or not (drawn or sys.stdout.isatty()):
-        return PlainDisplay(closing_lines=closing_lines)
-    from actors.cli.live import LiveDisplay, MarkdownDisplay  # here: rich takes longer than plain lines
-
-    if drawn:
-        return LiveDisplay(bus, shared=sys.stdout.isatty(), closing_lines=closing_lines)
-    return MarkdownDisplay(closing_lines=closing_lines)
 
 
 def _line(text: str) -> None:

@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 from pydantic import Field, TypeAdapter
 
 from orchestration.messages import End, ErrorBody, Priority, Run, TokenLogprob, Wire, Work
-from orchestration.messages.wire import tag
+from orchestration.wire import tag
 
 PREFIX = "job."
 RETRY_HEADER = "Orchestra-Retry"

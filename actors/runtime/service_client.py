@@ -22,7 +22,7 @@ from orchestration.errors import (
     Unavailable,
     from_body,
 )
-from orchestration.messages import ErrorBody
+from orchestration.wire import ErrorBody
 
 CALL_TIMEOUT_S = 30.0
 WAY_OUT = "orchestra up, or orchestra gateway"

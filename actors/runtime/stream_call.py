@@ -13,7 +13,7 @@ from actors.bus.message import Message
 from actors.runtime.envelope import Envelope
 from actors.runtime.service import CALLER_LEFT, ERROR
 from orchestration.errors import InternalError, NodeLost, NoResponders, OrchestraError, from_body
-from orchestration.messages import ErrorBody
+from orchestration.wire import ErrorBody
 
 
 async def stream_call(

@@ -5,7 +5,6 @@ travels in the headers instead: see `actors.runtime.envelope`.
 """
 
 from orchestration.messages.chat import ChatMessage, GuidedDecoding, LogitBias, Sampling, TokenId
-from orchestration.messages.error_body import ErrorBody
 from orchestration.messages.events import (
     Accounts,
     End,
@@ -40,7 +39,6 @@ from orchestration.messages.nodes import (
     UnloadModel,
 )
 from orchestration.messages.tools import Tool, ToolCall, ToolOffer, ToolResult
-from orchestration.messages.wire import Wire
 from orchestration.messages.work import (
     Budget,
     ChatGeneration,
@@ -48,12 +46,13 @@ from orchestration.messages.work import (
     Continuation,
     EmbeddingGeneration,
     Generation,
-    Priority,
     Run,
     TextGeneration,
     Work,
     decode_generation,
 )
+from orchestration.priority import Priority
+from orchestration.wire import ErrorBody, Wire
 
 __all__ = [
     "Accounts",

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from orchestration.messages.tools import ToolCall
-from orchestration.messages.wire import Wire
+from orchestration.wire import Wire
 
 TokenId = Annotated[int, Field(ge=0, lt=2**31)]
 LogitBias = Annotated[float, Field(ge=-100, le=100)]

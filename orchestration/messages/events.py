@@ -11,9 +11,8 @@ from typing import Annotated, Any, Literal, cast
 
 from pydantic import Field, TypeAdapter
 
-from orchestration.messages.error_body import ErrorBody
 from orchestration.messages.tools import ToolCall
-from orchestration.messages.wire import Wire, tag
+from orchestration.wire import ErrorBody, Wire, tag
 
 
 class Usage(Wire):

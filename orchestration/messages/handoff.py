@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from orchestration.messages.wire import Wire
 from orchestration.messages.work import Continuation
+from orchestration.wire import Wire
 
 
 class HandoffRequest(Wire):

@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from orchestration.messages.wire import Wire
+from orchestration.wire import Wire
 
 
 class ModelCard(Wire):

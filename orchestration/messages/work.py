@@ -2,22 +2,14 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
 from typing import Annotated, Any, Literal, cast
 
 from pydantic import Field, TypeAdapter
 
 from orchestration.messages.chat import ChatMessage, GuidedDecoding, Sampling, TokenId
 from orchestration.messages.tools import ToolOffer
-from orchestration.messages.wire import Wire, tag
-
-
-class Priority(StrEnum):
-    """The three queues of waiting work, most urgent first."""
-
-    INTERACTIVE = "interactive"
-    STANDARD = "standard"
-    BATCH = "batch"
+from orchestration.priority import Priority
+from orchestration.wire import Wire, tag
 
 
 class Continuation(Wire):
