@@ -128,7 +128,7 @@ class PayloadTooLarge(OrchestraError):
 
     @classmethod
     def of(cls, size: int, limit: int) -> PayloadTooLarge:
-        return cls(f"body of {size} bytes exceeds max_body_bytes {limit}")
+        return cls(f"the body of {size} bytes exceeds gateway.max_body_bytes {limit}")
 
 
 class Overloaded(OrchestraError):

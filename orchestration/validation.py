@@ -30,5 +30,5 @@ def first_problem(error: ValidationError, *, under: str = "") -> Problem:
     """The first complaint; `under` is the name of the data that was checked, which begins `where`."""
     first = error.errors(include_url=False, include_context=False)[0]
     path = tuple(str(part) for part in first["loc"] if part != "[key]")
-    message = first["msg"].removeprefix("Value error, ")
+    message = first["msg"].removeprefix("Value error, ").replace("Tuple", "List").replace(" tuple", " list")
     return Problem((under, *path) if under else path, message, first["type"])

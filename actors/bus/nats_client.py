@@ -303,7 +303,10 @@ class NatsConnection:
         except (nats.errors.Error, OSError, TimeoutError, ValueError) as error:
             await self._client.close_what_is_open()
             reason = str(error) or "no answer in time"
-            raise BusUnavailable(f"no NATS server answers at {settings.url}: {reason}") from error
+            raise BusUnavailable(
+                f"no NATS server answers at {settings.url}: {reason}; check that it runs and that the URL is "
+                "nats://HOST:PORT"
+            ) from error
 
     @property
     def is_connected(self) -> bool:

@@ -52,7 +52,9 @@ def make_task(
     try:
         from reasoning_gym.factory import DATASETS, create_dataset
     except ImportError as error:
-        raise ExtraMissing.of("eval", f"a reasoning-gym task ({name})", "reasoning-gym") from error
+        raise ExtraMissing.of(
+            "eval", f"{name!r} is not a file, and a reasoning-gym task", "reasoning-gym"
+        ) from error
     if name not in DATASETS:
         near = get_close_matches(name, DATASETS, n=5, cutoff=0.4) or sorted(DATASETS)[:8]
         raise BadDataset(

@@ -269,7 +269,7 @@ class HttpConnection(HttpToolsProtocol):
 
     def _exceeds(self, kind: type[InvalidRequest], name: str, limit: int) -> None:
         REFUSED.labels(name).inc()
-        self._refusal = kind(f"the request headers exceed {name} {limit}")
+        self._refusal = kind(f"the head of the request exceeds gateway.{name} {limit}")
         raise self._refusal
 
     def _rest(self) -> None:

@@ -143,7 +143,7 @@ class HttpContext:
             more = message.get("more_body", False)
             size += len(part)
             if size > limit:
-                raise PayloadTooLarge(f"body exceeds max_body_bytes {limit}")
+                raise PayloadTooLarge(f"the body exceeds gateway.max_body_bytes {limit}")
             self.body_memory.grow(self.body_bytes, size)
             self.body_bytes = size
             if not more and not parts:

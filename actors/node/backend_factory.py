@@ -59,7 +59,8 @@ def openai_backend(serve: Sequence[ServedName], options: Mapping[str, Any]) -> B
 def triton_backend(serve: Sequence[ServedName], options: Mapping[str, Any]) -> Backend:
     """NVIDIA's Triton, at the `url` of the options. Raises `ExtraMissing` without its packages."""
     with needs_extra("triton", "the triton backend"):
-        from actors.triton.backend import TritonBackend, TritonSettings
+        from actors.triton.backend.backend import TritonBackend
+        from actors.triton.backend.settings import TritonSettings
     values = dict(options)
     if serve:
         values["models"] = {each.name: each.upstream for each in serve}

@@ -113,7 +113,7 @@ class StreamClient:
         timer = asyncio.get_running_loop().call_later(
             remaining,
             opened.fail,
-            DeadlineExceeded(f"no complete answer within {remaining:.1f} s"),
+            DeadlineExceeded(f"no complete answer within {remaining:.3g} s"),
         )
         ended = False
         try:

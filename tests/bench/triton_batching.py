@@ -32,7 +32,8 @@ from random import Random
 from tritonclient.grpc import service_pb2
 from tritonclient.grpc.aio import InferenceServerClient
 
-from actors.triton.backend import TritonBackend, TritonSettings
+from actors.triton.backend.backend import TritonBackend
+from actors.triton.backend.settings import TritonSettings
 from tests.bench.triton_embedding import MODEL, TEXTS, cpu_s, embed, served
 from tests.fixtures.triton import RunningTriton
 

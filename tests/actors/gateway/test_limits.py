@@ -85,7 +85,7 @@ async def test_a_client_that_sends_a_large_body_whole_still_reads_the_413(cluste
         async with session.post(cluster.url + CHAT, data=io.BytesIO(b"x" * 3_000_000)) as answer:
             error = (await answer.json())["error"]
     assert (answer.status, error["code"]) == (413, "payload_too_large")
-    assert "3000000 bytes exceeds max_body_bytes 65536" in error["message"]
+    assert "3000000 bytes exceeds gateway.max_body_bytes 65536" in error["message"]
 
 
 async def test_a_body_that_does_not_arrive_is_given_up(cluster: Cluster) -> None:

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from actors.backends.base import Backend
-from actors.triton.backend import TritonBackend, TritonSettings
+from actors.triton.backend.backend import TritonBackend
+from actors.triton.backend.settings import TritonSettings
 from orchestration.messages import ChatGeneration, ChatMessage, Finish, Generation, TextDelta
 from tests.fixtures.triton import RunningTriton
 

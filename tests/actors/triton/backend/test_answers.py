@@ -14,7 +14,7 @@ import pytest
 
 from actors.engine.onnx_backend import OnnxBackend
 from actors.installation.data_files import data_folder
-from actors.triton.backend import TritonBackend
+from actors.triton.backend.backend import TritonBackend
 from actors.triton.config import CONFIG, parse
 from actors.triton.repository import write_repository
 from actors.triton.repository_plan import ModelSpec

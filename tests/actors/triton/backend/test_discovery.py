@@ -10,7 +10,8 @@ import grpc
 import pytest
 from tritonclient.grpc import service_pb2, service_pb2_grpc
 
-from actors.triton.backend import TritonBackend, TritonSettings
+from actors.triton.backend.backend import TritonBackend
+from actors.triton.backend.settings import TritonSettings
 from orchestration.errors import BackendFailed, Unavailable, UnknownModel
 from tests.actors.triton.backend.embeddings import vectors
 from tests.actors.triton.backend.repository import (

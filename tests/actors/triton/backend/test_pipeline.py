@@ -7,7 +7,8 @@ from collections.abc import Iterator
 import pytest
 from openai import OpenAI
 
-from actors.triton.backend import TritonBackend, TritonSettings
+from actors.triton.backend.backend import TritonBackend
+from actors.triton.backend.settings import TritonSettings
 from tests.actors.triton.backend.repository import chat_model
 from tests.fixtures.cluster import Cluster, running_cluster
 from tests.fixtures.triton import RunningTriton

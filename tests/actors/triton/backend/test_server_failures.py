@@ -10,7 +10,7 @@ from contextlib import aclosing
 
 import pytest
 
-from actors.triton.backend import TritonBackend
+from actors.triton.backend.backend import TritonBackend
 from orchestration.errors import BackendFailed, OrchestraError, Unavailable
 from orchestration.messages import Generation
 from tests.actors.triton.backend.repository import answered, backend_for, chat_model, saying

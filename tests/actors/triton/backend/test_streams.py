@@ -9,7 +9,7 @@ from contextlib import aclosing
 import pytest
 
 from actors.runtime.envelope import Envelope, current_envelope
-from actors.triton.backend import TritonBackend
+from actors.triton.backend.backend import TritonBackend
 from orchestration.errors import (
     BackendFailed,
     ContextTooLong,
