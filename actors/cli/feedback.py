@@ -51,5 +51,7 @@ async def _give(settings: ClientSettings, body: dict[str, object]) -> int:
     async with connected(settings, nats_url_of(settings), "orchestra-feedback") as bus:
         counted = await feedback_call(bus, body)
     instead = f", instead of {counted['replaced']:g}" if counted.get("replaced") is not None else ""
-    click.echo(f"{counted['score']:g} counts for {counted['pattern']}, {counted['kind']} questions{instead}")
+    click.echo(
+        f"recorded {counted['score']:g} for {counted['pattern']} on {counted['kind']} questions{instead}"
+    )
     return 0

@@ -19,4 +19,4 @@ def forecast_line(forecast: SavedForecast) -> str:
     """The line about the models with the most expected generations."""
     most = sorted(forecast.expected.items(), key=lambda each: (-each[1], each[0]))
     models = ", ".join(f"{model} {count:.3g}" for model, count in most[:SHOWN] if count >= 0.01)
-    return f"forecast for {forecast.horizon_s / 60:.0f} min: {models or 'nothing'} generations"
+    return f"generations expected in the next {forecast.horizon_s / 60:.0f} min: {models or 'none'}"

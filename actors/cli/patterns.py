@@ -69,12 +69,12 @@ def check(
         click.echo(f"{click.style(name, bold=True)}  {catalogue[name].description}")
         for step in done.steps:
             outcome = (
-                f"failed: {step.error.message}" if step.error is not None else f"{len(step.text)} letters"
+                f"failed: {step.error.message}" if step.error is not None else f"{len(step.text)} characters"
             )
             click.echo(f"    {step.name}: {step.agent}, {outcome}")
         for note in done.notes:
             click.echo(f"    note: {note}")
-        click.echo(f"    answer: {len(done.text)} letters; report: {', '.join(done.report) or 'none'}")
+        click.echo(f"    answer: {len(done.text)} characters; report: {', '.join(done.report) or 'none'}")
     if pattern.endswith(".py"):
         click.echo(
             f'To use it, put [patterns] paths = ["{Path(pattern).absolute()}"] into orchestra.toml and '
@@ -116,8 +116,8 @@ def _bounds(field: dict[str, Any]) -> str:
         "exclusiveMinimum": "above",
         "maximum": "at most",
         "exclusiveMaximum": "below",
-        "minLength": "letters at least",
-        "maxLength": "letters at most",
+        "minLength": "characters at least",
+        "maxLength": "characters at most",
         "maxItems": "items at most",
     }
     bounds = [f"{word} {field[key]}" for key, word in words.items() if key in field]

@@ -249,7 +249,7 @@ class BudgetTracker:
         limit = self.budget.calls
         used = self.calls + self._held_calls
         if limit is not None and used + has_reserve >= limit:
-            reserve = ", and the last is kept for the answer" if has_reserve and used < limit else ""
+            reserve = ", and the last is reserved for the answer" if has_reserve and used < limit else ""
             raise BudgetExceeded(
                 f"step {name!r} would be call {used + 1} of a budget of {limit} calls: {used} used{reserve}"
             )
@@ -269,10 +269,10 @@ class BudgetTracker:
         if question.guide is not None and has_reserve:  # half of a JSON text is none
             minimum = max(minimum, min(wanted // 2, MIN_GUIDED_TOKENS))
         if left < minimum:
-            besides = f", {reserve} kept for the answer" if reserve else ""
+            besides = f" and {reserve} are reserved for the answer" if reserve else ""
             raise BudgetExceeded(
-                f"step {question.name!r} asks for about {prompt} tokens to read and {wanted} to write, and "
-                f"of a budget of {limit} tokens {self.tokens + self._held} are used{besides}"
+                f"step {question.name!r} needs about {prompt} tokens to read and {wanted} to write; "
+                f"of the budget of {limit} tokens, {self.tokens + self._held} are used{besides}"
             )
         if left < wanted and question.name not in self.shortened:
             self.shortened.append(question.name)
@@ -293,10 +293,10 @@ class BudgetTracker:
         reserve = limit / 3 if has_reserve else 0.0
         left = limit - reserve - self.seconds
         if left <= 0:
-            besides = f", {reserve:.1f} s kept for the answer" if reserve else ""
+            besides = f" and {reserve:.1f} s are reserved for the answer" if reserve else ""
             whole = f"budget of {limit:g} seconds" if self._is_budgeted() else f"{limit:.1f} s there are"
             raise BudgetExceeded(
-                f"step {name!r} cannot be begun: {self.seconds:.1f} s of the {whole} are used{besides}"
+                f"step {name!r} cannot begin: {self.seconds:.1f} s of the {whole} are used{besides}"
             )
         return left
 

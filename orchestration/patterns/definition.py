@@ -101,11 +101,12 @@ class Pattern:
 def pattern(
     name: str, settings: type[SettingsT] | type[PatternSettings] = PatternSettings
 ) -> Callable[[Callable[[Run, RunContext, SettingsT], PatternOutput]], Pattern]:
-    """Make a pattern of the function below; the first line of its docstring is its description. Raises
+    """Make a pattern of the function below; the first sentence of its docstring is its description. Raises
     `ValueError` for an invalid pattern."""
 
     def decorate(perform: Callable[[Run, RunContext, SettingsT], PatternOutput]) -> Pattern:
-        description = (getdoc(perform) or "").split("\n")[0].rstrip(".")
+        paragraph = " ".join((getdoc(perform) or "").split("\n\n")[0].split())
+        description = paragraph.split(". ")[0].rstrip(".")
         return Pattern(name, description, settings, perform)
 
     return decorate

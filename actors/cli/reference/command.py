@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
@@ -9,8 +10,8 @@ import click
 PAGES = ("settings.md", "metrics.md", "errors.md", "run-events.md", "nats.md", "http.md", "openapi.json")
 
 
-def pages() -> dict[str, str]:
-    """Every reference page, by the name of its file."""
+def pages(names: Sequence[str] = PAGES) -> dict[str, str]:
+    """The text of reference pages, by the names of their files."""
     from actors.cli.reference import errors, http, metrics, nats, run_events, settings
 
     makers = {
@@ -22,7 +23,7 @@ def pages() -> dict[str, str]:
         "http.md": http.page,
         "openapi.json": http.openapi,
     }
-    return {name: makers[name]() for name in PAGES}
+    return {name: makers[name]() for name in names}
 
 
 @click.command()
@@ -30,9 +31,9 @@ def pages() -> dict[str, str]:
 @click.option("--write", "folder", type=click.Path(path_type=Path), help="Folder to write all pages to.")
 def reference(page: str | None, folder: Path | None) -> None:
     """Print the reference of this version, or one PAGE of it."""
-    made = pages()
+    made = pages([page] if page and folder is None else PAGES)
     if folder is None:
-        click.echo(made[page] if page else "\n".join(made.values()))
+        click.echo("\n".join(made.values()))
         return
     folder.mkdir(parents=True, exist_ok=True)
     for name, text in made.items():

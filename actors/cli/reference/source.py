@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from enum import Enum
 from functools import cache
 from importlib import import_module
@@ -83,7 +84,8 @@ def modules_with(pattern: str) -> Iterator[ModuleType]:
     """Import the modules whose source matches the regular expression."""
     for name, tree in sources().items():
         if re.search(pattern, ast.unparse(tree)):
-            yield import_module(name)
+            with suppress(ModuleNotFoundError):  # of an extra that is not installed
+                yield import_module(name)
 
 
 def calls(names: frozenset[str]) -> Iterator[ast.Call]:

@@ -356,10 +356,10 @@ def test_a_pattern_is_checked_without_a_model(tmp_path: Path) -> None:
     assert checked.exit_code == 0, checked.stderr
     lines = [line.strip() for line in checked.stdout.splitlines()]
     assert lines[1:] == [
-        "draft 1: creative, 20 letters",
-        "draft 2: creative, 20 letters",
-        "answer: coordinator, 76 letters",
-        "answer: 76 letters; report: drafts",
+        "draft 1: creative, 20 characters",
+        "draft 2: creative, 20 characters",
+        "answer: coordinator, 76 characters",
+        "answer: 76 characters; report: drafts",
     ]
     assert run("patterns", "check", str(EXAMPLE), "--set", "drafts=99").exit_code == 2
     missing = run("patterns", "check", str(tmp_path / "nothing.py"))

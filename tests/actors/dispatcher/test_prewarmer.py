@@ -132,7 +132,7 @@ async def test_the_stored_forecast_is_shown_by_status(cluster: LocalCluster, own
     await eventually(written)
     words = ["status", "--nats", own_nats.url]
     result = await asyncio.to_thread(CliRunner().invoke, root, words, catch_exceptions=False)
-    assert f"forecast for 10 min: {model} " in result.stdout
+    assert f"generations expected in the next 10 min: {model} " in result.stdout
 
 
 async def test_invalid_reports_do_not_stop_the_prewarmer(cluster: LocalCluster) -> None:

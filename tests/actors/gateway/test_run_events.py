@@ -170,7 +170,7 @@ async def test_a_budget_that_is_too_small_for_any_answer_says_so(http: aiohttp.C
     async with http.post("/v1/chat/completions", json=said) as reply:
         error = (await reply.json())["error"]
     assert (reply.status, error["code"]) == (402, "budget_exceeded")
-    assert "of a budget of 10 tokens 0 are used" in error["message"]
+    assert "of the budget of 10 tokens, 0 are used" in error["message"]
 
 
 @pytest.mark.parametrize("said", ["soon", "-1", "1" * 20])

@@ -187,7 +187,10 @@ async def test_feedback_comes_over_nats_and_from_the_shell_too(
         return CliRunner().invoke(root, ["feedback", *words, "--nats", cluster.nats.url])
 
     done = await asyncio.to_thread(shell, run, "good", "--comment", "after all")
-    assert (done.exit_code, done.stdout) == (0, "1 counts for single, creative questions, instead of -1\n")
+    assert (done.exit_code, done.stdout) == (
+        0,
+        "recorded 1 for single on creative questions, instead of -1\n",
+    )
     assert (await asyncio.to_thread(shell, run, "0.25")).exit_code == 0
     for words in ((run, "lovely"), (run, "3"), ("never.1", "good")):
         assert (await asyncio.to_thread(shell, *words)).exit_code == USAGE != FAILED

@@ -114,9 +114,9 @@ def test_no_order_of_steps_uses_more_than_the_budget_but_for_what_prompts_were_l
 @pytest.mark.parametrize(
     ("budget", "said"),
     [
-        (Budget(calls=2), "would be call 2 of a budget of 2 calls: 1 used, and the last is kept"),
-        (Budget(tokens=800), "and of a budget of 800 tokens 400 are used, 200 kept for the answer"),
-        (Budget(seconds=9), "6.0 s of the budget of 9 seconds are used, 3.0 s kept for the answer"),
+        (Budget(calls=2), "would be call 2 of a budget of 2 calls: 1 used, and the last is reserved"),
+        (Budget(tokens=800), "of the budget of 800 tokens, 400 are used and 200 are reserved for the answer"),
+        (Budget(seconds=9), "of the budget of 9 seconds are used and 3.0 s are reserved for the answer"),
     ],
 )
 def test_a_step_that_cannot_be_afforded_says_which_limit_what_is_used_and_what_it_asks(
