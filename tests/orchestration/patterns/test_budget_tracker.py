@@ -189,7 +189,7 @@ async def test_a_single_answer_is_as_long_as_the_budget_allows() -> None:
 
 async def test_a_question_that_is_longer_than_the_budget_is_refused_with_both_numbers() -> None:
     with pytest.raises(
-        BudgetExceeded, match=r"about \d+ tokens to read and 384 to write.*a budget of 100 tokens"
+        BudgetExceeded, match=r"about \d+ tokens to read and 384 to write.*the budget of 100 tokens"
     ):
         await perform(single, make_run("word " * 500, budget=Budget(tokens=100)), Scripted({}))
 
