@@ -60,7 +60,7 @@ def test_a_catalogue_with_one_more_pattern_leaves_the_first_as_it_was() -> None:
     more = BUILT_IN.plus(greeting, "mine.py")
     assert more.find("greeting") is greeting
     assert (more.origin("greeting"), more.origin("single")) == ("mine.py", "built-in")
-    assert greeting.description == "Greets. Further words are not for lists"
+    assert greeting.description == "Greets"
     assert set(more) - set(BUILT_IN) == {"greeting"}
     assert list(more) == sorted(more)
 
