@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +19,7 @@ from actors.models.tokenizer import Tokenizer
 from orchestration.errors import OrchestraError
 from orchestration.messages import FinishReason, TokenLogprob
 
-MIN_RESIDENT_TOKENS = 1024
+MAX_SPARE_TOKENS = 1024
 """Maximum cached tokens of free rows whose memory is kept for the next generations."""
 
 
@@ -73,7 +73,6 @@ class Engine(Worker[ChatJob]):
     @property
     def stats(self) -> EngineStats:
         """Statistics, readable from any thread; the numbers may be a step apart."""
-        counters = self._counters
         kv_tokens = sum(sequence.position for sequence in self._slots.items())
         return EngineStats(
             model=self.model,
@@ -82,13 +81,9 @@ class Engine(Worker[ChatJob]):
             kv_tokens=kv_tokens,
             cache_bytes=kv_tokens * self._parts.kv.shape.token_bytes + self._parts.prefix.held_bytes,
             kv_tokens_limit=self._parts.kv_tokens,
-            prompt_tokens=counters.prompt_tokens,
-            cached_tokens=counters.cached_tokens,
-            prefix_hits=counters.prefix_hits,
-            completion_tokens=counters.completion_tokens,
-            steps=counters.steps,
             failures=self.failures,
             healthy=self.healthy,
+            **asdict(self._counters),
         )
 
     def close(self) -> None:
@@ -249,6 +244,6 @@ class Engine(Worker[ChatJob]):
         self._parts.kv.claim(target, sequence.job.room)
 
     def _fit(self) -> None:
-        """Free the memory of unused rows except for `MIN_RESIDENT_TOKENS`; call it when rows change."""
-        limit = min(self._parts.kv_tokens, self._reserved + MIN_RESIDENT_TOKENS)
+        """Free the memory of unused rows except for `MAX_SPARE_TOKENS`; call it when rows change."""
+        limit = min(self._parts.kv_tokens, self._reserved + MAX_SPARE_TOKENS)
         self._parts.kv.fit(limit, self._slots.free_rows())

@@ -44,7 +44,7 @@ REPLAY_DELAY_S = 2.0
 
 
 class StreamClient:
-    """Use one per process and role; start it before use.
+    """Puts work on queues and reads its streams. Use one per process and role; call `start` first.
 
     It answers on `resume.<id>` how far the stream of that id has come, so that a dispatcher can have
     another node go on with it, or race the one that is late: see `StreamReader`.
@@ -98,7 +98,7 @@ class StreamClient:
     async def follow(
         self, work_id: str, envelope: Envelope, send: Callable[[str], Awaitable[None]]
     ) -> AsyncGenerator[StreamEvent, None]:
-        """Ask by `send`, and yield the events as they come; the last is an `StreamEnd` without an error.
+        """Request by `send`, and yield the events as they come; the last is an `StreamEnd` without an error.
 
         `work_id` is of `new_id`. `send` gets a reply subject for the queue's acknowledgement.
 
@@ -165,7 +165,7 @@ class StreamClient:
 
     @staticmethod
     def _on_accepted(opened: StreamReader, reply: Message) -> None:
-        """The queue's acknowledgement: only a refusal is news."""
+        """Handle the queue's acknowledgement: a refusal ends the stream."""
         try:
             if reply.status == "503":
                 raise BusUnavailable("no stream takes the request; were the streams declared?")

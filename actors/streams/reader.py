@@ -54,7 +54,7 @@ DEFAULT_LIMITS = StreamLimits()
 
 
 class StreamReader:
-    """Takes messages with `put`; `arrived` holds the events in order, or the error that ends the stream.
+    """Takes messages with `put`; `events` holds the events in order, or the error that ends the stream.
 
     Failover asks the reader, which knows best how far a stream has come: `hand_off` returns the text so far
     and names the only writer that is read from then on. What the replaced writer still sends is ignored, so
@@ -232,7 +232,7 @@ class StreamReader:
         )
 
     def race(self, on_winner: Callable[[str], None]) -> StreamPosition:
-        """Let a second writer begin too, whose name is in the answer, unless some text was read already.
+        """Admit a second writer, whose name is in the answer, unless some text was read already.
 
         `on_winner` receives the name of the first to write. That one is read, and the other is replaced.
         """

@@ -34,7 +34,7 @@ E = TypeVar("E", bound=StreamEnd)
 log = logging.getLogger(__name__)
 
 MIN_DELTA_INTERVAL_S = 0.020
-"""Deltas closer together than this are joined: above about 50 a second, messages cost more than they give."""
+"""Deltas closer together than this are joined: more than 50 messages a second cost more than they help."""
 MAX_EVENT_CHARACTERS = 128 * 1024
 """Maximum characters of one event; longer text goes out in several. A character takes up to six bytes as
 JSON, and NATS' default limit for a message is 1 MB."""
