@@ -268,7 +268,7 @@ async def test_what_happens_in_a_run_is_told_with_what_each_step_came_after() ->
             async with asyncio.TaskGroup() as tasks:
                 for name in names:
                     tasks.create_task(context.ask("research", run.messages, name=name))
-        await context.event("vote", winner="c")
+        await context.event("tally", winner="c")
         with pytest.raises(BackendFailed):
             await context.ask("code", run.messages, name="e", options=StepOptions(after=("c",)))
         await context.warn("one voice is missing")
@@ -287,6 +287,6 @@ async def test_what_happens_in_a_run_is_told_with_what_each_step_came_after() ->
     kinds = [kind for kind, _ in ask.happened]
     both = ["step_started"] * 2 + ["step_ended"] * 2
     one = ["step_started", "step_ended"]
-    assert kinds == [*both, *both, "vote", *one, "warning", *one]
+    assert kinds == [*both, *both, "tally", *one, "warning", *one]
     ended = [data["step"] for kind, data in ask.happened if kind == "step_ended"]
     assert [step.name for step in ended if step.error] == ["e"]
