@@ -29,10 +29,13 @@ def fitting(ended: RunEnd, limit: int = MAX_END_BYTES) -> RunEnd:
     if size <= limit:
         return ended
     for most in _CUTS:
-        said = f"its end has {size} bytes, and may have {limit}: texts of steps and report are cut to {most}"
+        note = (
+            f"the end of the run has {size} bytes, above the limit of {limit}: "
+            f"texts of steps and report are cut to {most} characters each"
+        )
         cut = {
             "steps": tuple(shortened_step(step, most) for step in ended.steps[:most]),
-            "finish": _with_notes(ended, f"{said} characters each", *shortened(ended.finish.notes, most)),
+            "finish": _with_notes(ended, note, *shortened(ended.finish.notes, most)),
             "report": shortened(ended.report, most),
         }
         smaller = ended.model_copy(update=cut)

@@ -31,4 +31,6 @@ def first_problem(error: ValidationError, *, under: str = "") -> Problem:
     first = error.errors(include_url=False, include_context=False)[0]
     path = tuple(str(part) for part in first["loc"] if part != "[key]")
     message = first["msg"].removeprefix("Value error, ").replace("Tuple", "List").replace(" tuple", " list")
+    if isinstance(first["input"], str):
+        message = message.replace(" items ", " characters ").replace("Value should", "Text should")
     return Problem((under, *path) if under else path, message, first["type"])

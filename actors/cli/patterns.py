@@ -63,6 +63,9 @@ def check(
             raise InvalidRequest(f"{broken.origin}: {broken.reason}")
     else:
         catalogue = _catalogue(config_file, data)
+        if pattern not in catalogue and not any(pattern in each.names for each in catalogue.broken):
+            known = ", ".join(catalogue)
+            raise InvalidRequest(f"no pattern {pattern!r}; the patterns are {known}; a file ends in .py")
         names = [catalogue.find(pattern).name]
     for name in names:
         done = asyncio.run(dry_run(catalogue, name, question, settings_of(settings)))

@@ -48,7 +48,7 @@ sends for a writer that died."""
 _ALIVE = encode_event(OUT_OF_BAND, WriterAlive())
 WRITER_HEADER = "Orchestra-Writer"
 """Name of the writer, on streams that a second writer continues."""
-SUPERSEDED = b"retired"
+SUPERSEDED = b"superseded"
 """The reader's reply to a writer that another one has replaced."""
 
 

@@ -60,8 +60,8 @@ class Sampling(Wire):
 
     def over(self, defaults: Sampling) -> Sampling:
         """These values where they are set, `defaults` elsewhere."""
-        said = {name: getattr(self, name) for name in self.model_fields_set}
-        return defaults.model_copy(update={name: value for name, value in said.items() if value is not None})
+        own = {name: getattr(self, name) for name in self.model_fields_set}
+        return defaults.model_copy(update={name: value for name, value in own.items() if value is not None})
 
 
 class GuidedDecoding(Wire):

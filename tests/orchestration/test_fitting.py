@@ -38,7 +38,8 @@ def test_steps_report_and_notes_are_cut_to_the_limit_and_a_note_says_so(large: d
     ended = END.model_copy(update=large)
     cut = fitting(ended)
     assert size(cut) <= MAX_END_BYTES
-    assert f"its end has {size(ended)} bytes, and may have {MAX_END_BYTES}" in cut.finish.notes[0]
+    note = f"the end of the run has {size(ended)} bytes, above the limit of {MAX_END_BYTES}"
+    assert note in cut.finish.notes[0]
     assert (cut.finish.reason, cut.finish.node) == ("stop", "n")
 
 
