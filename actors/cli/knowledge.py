@@ -192,7 +192,7 @@ def remove(places: tuple[str, ...], data: Path | None, config_file: Path | None)
 @knowledge.command()
 @click.argument("text")
 @click.option(
-    "-n", "most", type=click.IntRange(1, 50), default=5, show_default=True, help="Maximum passages."
+    "-n", "max_hits", type=click.IntRange(1, 50), default=5, show_default=True, help="Maximum passages."
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON array.")
 @common

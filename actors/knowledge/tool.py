@@ -30,7 +30,7 @@ class Query(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     query: str = Field(min_length=1, max_length=8_000, description="what to look up, as a question")
-    most: int = Field(default=5, ge=1, le=20, description="passages at most")
+    max_passages: int = Field(default=5, ge=1, le=20, description="maximum passages")
 
 
 TOOL = Tool(
@@ -73,7 +73,9 @@ class KnowledgeTool:
         except ValidationError as error:
             return ToolResult(error=str(first_problem(error)))
         (vector,) = await self.embedder.vectors([query.query])
-        found = await self._run(self._find, query.query, vector, min(query.most, self.settings.passages))
+        found = await self._run(
+            self._find, query.query, vector, min(query.max_passages, self.settings.passages)
+        )
         return ToolResult(
             text="\n\n".join(f"{each.title} › {each.heading}\n{each.text}" for each in found),
             data=[each.as_json() for each in found],

@@ -238,7 +238,7 @@ async def best_match(context: RunContext, agent: str, query: str) -> float:
 
 async def _looked_up(context: RunContext, agent: str, query: str, name: str, first: int) -> list[Source]:
     """Passages of the knowledge base for `query`."""
-    arguments = {"query": clip(query, QUERY_TOKENS), "most": PASSAGES}
+    arguments = {"query": clip(query, QUERY_TOKENS), "max_passages": PASSAGES}
     try:
         result = await context.use(agent, KNOWLEDGE, arguments, name=f"{name}: {KNOWLEDGE}")
     except InvalidRequest:  # the agent has no documents

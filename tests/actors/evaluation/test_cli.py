@@ -88,5 +88,5 @@ def test_ctrl_c_keeps_what_was_answered_and_says_how_to_go_on(cluster: Cluster, 
         asyncio.run(eventually(lambda: len(lines(file)) >= 2, within_s=60))
         process.send(signal.SIGINT)
         assert process.wait(within_s=60) == 130
-        process.wait_for("go on with --resume")
+        process.wait_for("continue with --resume")
     assert 1 < len(lines(file)) < ALL

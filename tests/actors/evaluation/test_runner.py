@@ -90,8 +90,8 @@ def test_costs_follow_from_the_prices_in_the_settings(
     ("words", "said"),
     [
         (("--patterns", "single,chorus"), "no model 'orchestra/chorus'; known models: "),
-        (("--patterns", "Single!"), "--patterns: 'Single!' is no name of a pattern"),
-        (("--patterns", ","), "--patterns names none"),
+        (("--patterns", "Single!"), "--patterns: 'Single!' is not a name of a pattern"),
+        (("--patterns", ","), "--patterns is empty; name at least one"),
         (("--patterns", "ensemble", "--set", "ensemble.voices=3"), "settings of ensemble: "),
         (("--patterns", "single", "--set", "ensemble.samples=3"), "'ensemble' is not in --patterns single"),
         (("--set", "samples=3"), "--set takes PATTERN.FIELD=VALUE"),

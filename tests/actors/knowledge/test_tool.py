@@ -21,7 +21,7 @@ SETTINGS = KnowledgeSettings()
 
 
 async def found(hand: KnowledgeTool, query: str, most: int = 1) -> Sequence[dict[str, object]]:
-    result = await hand.use("knowledge", {"query": query, "most": most})
+    result = await hand.use("knowledge", {"query": query, "max_passages": most})
     assert not result.error
     return list(result.data)
 
@@ -88,14 +88,14 @@ async def test_a_store_that_was_made_anew_is_read_anew_and_a_broken_one_offers_n
 
 
 @pytest.mark.parametrize(
-    "arguments", [{}, {"query": ""}, {"query": "x", "most": 0}, {"query": "x", "all": 1}]
+    "arguments", [{}, {"query": ""}, {"query": "x", "max_passages": 0}, {"query": "x", "all": 1}]
 )
 async def test_wrong_arguments_are_told_by_their_name(
     tmp_path: Path, embedder: Embedder, arguments: dict[str, object]
 ) -> None:
     hand = KnowledgeTool(tmp_path, embedder, SETTINGS)
     result = await hand.use("knowledge", arguments)
-    assert result.error.startswith(("query: ", "most: ", "all: "))
+    assert result.error.startswith(("query: ", "max_passages: ", "all: "))
     await hand.close()
 
 

@@ -133,7 +133,7 @@ def test_ctrl_c_keeps_what_was_answered_and_resume_ends_it(tmp_path: Path) -> No
         asyncio.run(eventually(lambda: len(kept(place)) >= 3, within_s=60))
         process.send(signal.SIGINT)
         assert process.wait(within_s=60) == 130, process.said
-        process.wait_for("go on with --resume")
+        process.wait_for("continue with --resume")
     before = kept(place)
     assert len(before) < 9
     assert (tmp_path / "out" / "cluster-ensemble").is_dir()  # with what it has learnt
@@ -153,7 +153,7 @@ def test_ctrl_c_keeps_what_was_answered_and_resume_ends_it(tmp_path: Path) -> No
         (("--models", "ann,dan"), "no model 'dan'; known models: ann, bob, cyd"),
         (("--up",), "--up does not go with --replay"),
         (("--nats", "nats://127.0.0.1:1"), "--nats does not go with --replay"),
-        (("--feedback", "2", "--no-learn"), "--feedback teaches and --no-learn forbids it"),
+        (("--feedback", "2", "--no-learn"), "--feedback has no effect with --no-learn"),
         (("--form", "choice"), "record 'q0': gold: '1' is not one of the options"),
         (("--scorer", "nowhere.py"), "nowhere.py is not a Python file"),
         (("--patterns", "ensemble", "--set", "auto.x=1"), "'auto' is not in --patterns ensemble"),
