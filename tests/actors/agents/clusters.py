@@ -28,7 +28,7 @@ from actors.runtime.envelope import Envelope
 from actors.runtime.system import ActorSystem
 from actors.streams.client import StreamClient
 from actors.tools.registry import ToolRegistry
-from orchestration.messages import Run, RunEnd, TextDelta
+from orchestration.messages import JoinedText, Run, RunEnd, TextDelta
 from tests.fixtures.eventually import eventually
 from tests.fixtures.scripted import DONE
 from tests.fixtures.upstream import (
@@ -123,14 +123,14 @@ async def cluster(
 
 
 async def answered(streams: StreamClient, run: Run, within_s: float) -> tuple[str, RunEnd]:
-    """The whole text of a run, and its end. Raises the error that it ends with."""
-    text: list[str] = []
+    """The final text of a run, without what it corrected, and its end. Raises the error that it ends with."""
+    text = JoinedText()
     async with aclosing(streams.stream(run, Envelope.within(within_s))) as events:
         async for event in events:
             if isinstance(event, TextDelta):
-                text.append(event.text)
+                text.add(event)
             elif isinstance(event, RunEnd):
-                return "".join(text), event
+                return text.text, event
     raise AssertionError("the stream ended without an end")
 
 
