@@ -72,7 +72,8 @@ async def test_ten_of_ten_different_questions_get_a_valid_plan_and_an_answer(
         assert "cut off" not in plan.repaired
         assert not any(step.error for step in ended.steps)
         assert {step.specialist for step in plan.tasks} <= {step.agent for step in ended.steps}
-        assert ended.steps[-1].name in ("synthesis", "alone")  # alone: the synthesis did not stand its check
+        # The two others come where the synthesis failed its check.
+        assert ended.steps[-1].name in ("synthesis", "synthesis again", "alone")
         assert ended.steps[-1].text.strip()
         assert all(step.model == "smollm2-135m" and step.node == running.node.id for step in ended.steps)
         assert ended.finish.usage.completion_tokens == sum(
@@ -105,7 +106,8 @@ async def test_the_whole_workflow_runs_over_two_nodes_and_its_report_is_complete
         assert revised == {f"{each['step']}, revision 1" for each in report["revisions"]}
         assert ("review 2" in by_name) == bool(revised)
         assert [each["step"] for each in report["contributions"]] == found
-        assert ended.steps[-1].name in ("synthesis", "alone")  # alone: the synthesis did not stand its check
+        # The two others come where the synthesis failed its check.
+        assert ended.steps[-1].name in ("synthesis", "synthesis again", "alone")
         assert ended.steps[-1].text.strip()
         assert not any(step.error for step in ended.steps)
 
