@@ -112,21 +112,9 @@ async def _researched(context: RunContext) -> AsyncGenerator[TextDelta | StepRes
                     yield item
             return
     sampling = material.sampling(run.sampling) or Sampling()
-    messages = material.before(run.messages)
     answer: StepResult | None = None
-    repair = AnswerRepair(
-        question=messages[-1].content,
-        caller=CallerText(run.messages, also=[source.text for source in material.sources]),
-        agent=RESEARCH,
-        messages=messages,
-        name="answer again",
-        sampling=sampling,
-        guide=run.guide,
-    )
-    parts = context.stream(
-        RESEARCH, messages, name=STEP, options=StepOptions(sampling=sampling, guide=run.guide)
-    )
-    async with aclosing(checked_stream(context, parts, repair)) as items:
+    stream = _checked(context, RESEARCH, material, sampling)
+    async with aclosing(stream) as items:
         async for item in items:
             if isinstance(item, StepResult):
                 answer = item
@@ -148,8 +136,33 @@ async def _verified(context: RunContext, agent: str) -> AsyncGenerator[TextDelta
     """The text comes when it has been checked, all at once: streamed text cannot be taken back."""
     run = context.run
     material = await gather_sources(context, agent, run.messages, name=STEP)
-    messages, sampling = material.before(run.messages), run.sampling
+    sampling = run.sampling
     answer: StepResult | None = None
+    stream = _checked(context, agent, material, sampling, whole=True)
+    async with aclosing(stream) as items:
+        async for item in items:
+            if isinstance(item, StepResult):
+                answer = item
+    assert answer is not None
+    if run.guide is None:
+        answer = await check_and_repair(
+            context,
+            agent,
+            material.before(run.messages),
+            answer,
+            name=STEP,
+            options=StepOptions(sampling=sampling),
+        )
+    async with aclosing(context.say(answer)) as items:
+        async for item in items:
+            yield item
+
+
+def _checked(
+    context: RunContext, agent: str, material: Grounding, sampling: Sampling, *, whole: bool = False
+) -> AsyncGenerator[TextDelta | StepResult, None]:
+    """The agent's answer from the material, checked and once repaired. `whole`: no text before its check."""
+    run, messages = context.run, material.before(context.run.messages)
     repair = AnswerRepair(
         question=messages[-1].content,
         caller=CallerText(run.messages, also=[source.text for source in material.sources]),
@@ -158,23 +171,10 @@ async def _verified(context: RunContext, agent: str) -> AsyncGenerator[TextDelta
         name="answer again",
         sampling=sampling,
         guide=run.guide,
-        whole=True,
+        whole=whole,
     )
-    parts = context.stream(
-        agent, messages, name=STEP, options=StepOptions(sampling=sampling, guide=run.guide)
-    )
-    async with aclosing(checked_stream(context, parts, repair)) as items:
-        async for item in items:
-            if isinstance(item, StepResult):
-                answer = item
-    assert answer is not None
-    if run.guide is None:
-        answer = await check_and_repair(
-            context, agent, messages, answer, name=STEP, options=StepOptions(sampling=sampling)
-        )
-    async with aclosing(context.say(answer)) as items:
-        async for item in items:
-            yield item
+    options = StepOptions(sampling=sampling, guide=run.guide)
+    return checked_stream(context, context.stream(agent, messages, name=STEP, options=options), repair)
 
 
 def _is_small_talk(run: Run) -> bool:
