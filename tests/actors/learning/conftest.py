@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 
 import pytest
 
@@ -8,20 +8,10 @@ from actors.bus.bus import Bus
 from actors.bus.declarations import shipped_declaration
 from actors.bus.provision import apply
 from tests.actors.agents.clusters import connection
-from tests.fixtures.nats import RunningNats, start_nats
+from tests.fixtures.nats import RunningNats, module_nats
 from tests.fixtures.spans import spans
 
-__all__ = ["spans"]
-
-
-@pytest.fixture(scope="module")
-def nats(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningNats]:
-    """A server for one module: no other module uses its records."""
-    server = start_nats(tmp_path_factory.mktemp("nats"))
-    try:
-        yield server
-    finally:
-        server.stop()
+__all__ = ["module_nats", "spans"]
 
 
 @pytest.fixture
