@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable
 from contextlib import AsyncExitStack
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -169,27 +168,13 @@ async def agents(
     settings: Settings, stack: AsyncExitStack, bus: Bus, system: ActorSystem
 ) -> tuple[str, list[Watch]]:
     """Run a coordinator and the agents of all roles."""
-    from actors.agents.process import run_agents
-    from actors.agents.services import AgentOptions
     from actors.cli.progress import agents_embedder
-    from actors.jobs.process import run_webhooks
-    from actors.launch.build_tools import build_tools
+    from actors.launch.roles import run_agents_role
     from actors.patterns.plugins import load_catalogue
 
-    await stack.enter_async_context(run_webhooks(bus, settings.jobs, system))
+    catalogue = load_catalogue(settings.patterns)
     await stack.enter_async_context(
-        run_agents(
-            bus,
-            settings.agents,
-            system,
-            AgentOptions(
-                jobs=settings.jobs,
-                fallbacks=settings.dispatcher.fallbacks,
-                embedder=agents_embedder(settings),
-                build_tools=partial(build_tools, settings),
-                catalogue=load_catalogue(settings.patterns),
-            ),
-        )
+        run_agents_role(bus, settings, system, catalogue, agents_embedder(settings))
     )
     return f"agents of cluster {settings.agents.cluster} are ready", []
 
@@ -217,20 +202,11 @@ async def gateway(
     settings: Settings, stack: AsyncExitStack, bus: Bus, system: ActorSystem
 ) -> tuple[str, list[Watch]]:
     """Serve the OpenAI API and the NATS service `orchestra`."""
-    from actors.gateway.process import run_gateway
+    from actors.launch.roles import run_gateway_role
     from actors.patterns.plugins import load_catalogue
 
-    running = await stack.enter_async_context(
-        run_gateway(
-            bus,
-            settings.gateway,
-            system,
-            None,
-            settings.jobs,
-            settings.dispatcher.fallbacks,
-            load_catalogue(settings.patterns),
-        )
-    )
+    catalogue = load_catalogue(settings.patterns)
+    running = await stack.enter_async_context(run_gateway_role(bus, settings, system, catalogue))
     return f"gateway is at {running.url}", []
 
 

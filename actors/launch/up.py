@@ -7,7 +7,6 @@ import socket
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING
@@ -21,6 +20,7 @@ from actors.dispatcher.process import run_dispatcher
 from actors.embedding.embedder import Embedder
 from actors.gateway.http import HttpServer
 from actors.launch.process import connected, raise_when_set
+from actors.launch.roles import run_agents_role, run_gateway_role
 from actors.nats_server import EmbeddedNats, NatsPortInUse, NatsServerSettings
 from actors.nats_server.lock import require_unused
 from actors.node.backend_factory import onnx_backend
@@ -61,11 +61,6 @@ async def run_up(
     is a server that has bound its port already. `backends` are those of further nodes, by the nodes' ids.
     Raises `OrchestraError` for a busy port, a data folder that is in use or not writable, or a corrupt model.
     """
-    from actors.agents.process import run_agents
-    from actors.agents.services import AgentOptions
-    from actors.gateway.process import run_gateway
-    from actors.jobs.process import run_webhooks
-    from actors.launch.build_tools import build_tools
     from actors.patterns.plugins import load_catalogue
 
     http = http or HttpServer(settings.gateway)
@@ -87,43 +82,17 @@ async def run_up(
         else:
             await apply_when_ready(bus, shipped_declaration())
         models: tuple[str, ...] = ()
-        if folders:
-            backend = onnx_backend(folders, settings.onnx)
-            node = await stack.enter_async_context(run_node(bus, backend, settings.node, system))
+        nodes = [(settings.node, onnx_backend(folders, settings.onnx))] if folders else []
+        nodes += [
+            (settings.node.model_copy(update={"id": name}), backend) for name, backend in backends.items()
+        ]
+        for node_settings, backend in nodes:
+            node = await stack.enter_async_context(run_node(bus, backend, node_settings, system))
             watches.append(raise_when_set(node.identity_lost, f"another node has taken the id {node.id}"))
-            models = tuple(card.name for card in backend.models)
-        for name, further in backends.items():
-            node_settings = settings.node.model_copy(update={"id": name})
-            node = await stack.enter_async_context(run_node(bus, further, node_settings, system))
-            watches.append(raise_when_set(node.identity_lost, f"another node has taken the id {node.id}"))
-            models += tuple(card.name for card in further.models)
+            models += tuple(card.name for card in backend.models)
         await stack.enter_async_context(run_dispatcher(bus, settings.dispatcher, system))
-        await stack.enter_async_context(run_webhooks(bus, settings.jobs, system))
-        await stack.enter_async_context(
-            run_agents(
-                bus,
-                settings.agents,
-                system,
-                AgentOptions(
-                    jobs=settings.jobs,
-                    fallbacks=settings.dispatcher.fallbacks,
-                    embedder=embedder,
-                    build_tools=partial(build_tools, settings),
-                    catalogue=catalogue,
-                ),
-            )
-        )
-        gateway = await stack.enter_async_context(
-            run_gateway(
-                bus,
-                settings.gateway,
-                system,
-                http,
-                settings.jobs,
-                settings.dispatcher.fallbacks,
-                catalogue,
-            )
-        )
+        await stack.enter_async_context(run_agents_role(bus, settings, system, catalogue, embedder))
+        gateway = await stack.enter_async_context(run_gateway_role(bus, settings, system, catalogue, http))
         yield Up(url, gateway.url, models, tuple(watches))
 
 
