@@ -18,7 +18,7 @@ from actors.bus.subjects import AgentAddress
 from actors.runtime.stream_call import stream_call
 from actors.streams.writer import StreamWriter
 from actors.telemetry.telemetry import traceparent
-from orchestration.errors import InternalError, NodeLost, NoResponders, ShuttingDown
+from orchestration.errors import BusUnavailable, InternalError, NodeLost, NoResponders, ShuttingDown
 from orchestration.messages import JoinedText, Step
 from orchestration.patterns import ResumeFilter
 from orchestration.patterns.step_request import (
@@ -32,7 +32,7 @@ from orchestration.patterns.step_request import (
 log = logging.getLogger(__name__)
 
 MAX_TRIES = 8
-"""Times that a step is sent to agents of a name, while they leave or are lost."""
+"""Times that a step is sent to agents of a name, while they leave or are lost, or NATS is away."""
 ABSENT_S = 2.0
 """An agent of which no replica has tools is not asked again within that time."""
 
@@ -77,10 +77,11 @@ class AgentClient(ModelClient):
                     raise NodeLost(f"agent {request.agent!r} was lost: {error.message}") from error
                 self.absent.add(request.agent)
                 raise
-            except (ShuttingDown, NodeLost) as error:
+            except (ShuttingDown, NodeLost, BusUnavailable) as error:
                 if tries == MAX_TRIES:
                     raise
                 log.info("step %s of run %s is sent again: %s", request.name, request.run.id, error)
+            await self.services.bus.wait_connected(self.services.streams.limits.max_outage_s)
 
     async def progress(self, text: str, step: Step | None) -> None:
         if step is not None:

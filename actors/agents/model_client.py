@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from abc import ABC, abstractmethod
 from base64 import b64decode
 from collections.abc import AsyncGenerator, Sequence
@@ -16,7 +17,7 @@ from actors.agents.role_generation import role_generation
 from actors.agents.services import AgentServices
 from actors.runtime.envelope import Envelope
 from actors.telemetry.telemetry import span, traceparent
-from orchestration.errors import InvalidRequest, NoNode
+from orchestration.errors import BusUnavailable, InvalidRequest, NoNode
 from orchestration.messages import (
     EmbeddingGeneration,
     Finish,
@@ -24,14 +25,19 @@ from orchestration.messages import (
     Priority,
     Step,
     StreamEnd,
+    StreamEvent,
     TextDelta,
     Vectors,
 )
 from orchestration.patterns import GenerationRequest
 from orchestration.patterns.base import StepAccepted
 
+log = logging.getLogger(__name__)
+
 NODE_POLL_S = 0.5
 """Pause between two looks for a node, while none serves a model for the step."""
+MAX_TRIES = 3
+"""Times that a model call is put on its queue, while NATS is lost before the queue has it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,7 +68,7 @@ class ModelClient(ABC):
             envelope = self.envelope.with_trace(trace).with_timeout(question.seconds)
             generation = await self._generation(question, envelope)
             yield StepAccepted(model=generation.model)
-            async with aclosing(self.services.streams.stream(generation, envelope)) as events:
+            async with aclosing(self._stream(generation, envelope)) as events:
                 async for event in events:
                     if isinstance(event, TextDelta):
                         yield event
@@ -90,12 +96,31 @@ class ModelClient(ABC):
             raise NoNode(f"{why}, and no live node serves one")
         work = EmbeddingGeneration(id=streams.new_id(), model=model, inputs=tuple(texts))
         vectors: list[list[float]] = [[] for _ in texts]
-        async with aclosing(streams.stream(work, self.envelope)) as events:
+        async with aclosing(self._stream(work, self.envelope)) as events:
             async for event in events:
                 if isinstance(event, Vectors):
                     for at, encoded in enumerate(event.vectors, event.index):
                         vectors[at] = np.frombuffer(b64decode(encoded), "<f4").tolist()
         return vectors
+
+    async def _stream(self, work: Generation, envelope: Envelope) -> AsyncGenerator[StreamEvent, None]:
+        """Put `work` on its queue and yield its events. The run was accepted, so it outlives a restart of
+        NATS: where that came before the queue had `work`, it is put there again under another id."""
+        streams = self.services.streams
+        for tries in range(1, MAX_TRIES + 1):
+            begun = False
+            try:
+                async with aclosing(streams.stream(work, envelope)) as events:
+                    async for event in events:
+                        begun = True
+                        yield event
+                return
+            except BusUnavailable as error:
+                if begun or tries == MAX_TRIES:
+                    raise
+                log.info("model call %s is put on its queue again: %s", work.id, error)
+            await self.services.bus.wait_connected(streams.limits.max_outage_s)
+            work = work.model_copy(update={"id": streams.new_id()})
 
     async def _generation(self, request: GenerationRequest, envelope: Envelope) -> Generation:
         """The model call of a step. An interactive one waits for a node until its deadline; a job's fails at

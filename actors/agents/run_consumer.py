@@ -64,6 +64,8 @@ class RunConsumer:
         self._cancels = CancelRegistry(bus, self._cancel, limit=settings.remembered_cancels)
         self._keeping: asyncio.Task[None] | None = None
         self._settling: set[asyncio.Task[None]] = set()
+        self._recovering: dict[str, Delivery] = {}
+        """Runs whose readers are asked how much they have, by id."""
 
     async def start(self) -> None:
         await self._cancels.start()
@@ -134,17 +136,19 @@ class RunConsumer:
         """
         quiet_s, attempt = self.settings.takeover_quiet_s, delivery.attempt
         last = attempt > self.jobs.max_attempts
+        self._recovering[run.id] = delivery
         try:
-            while (
-                position := await stream_position(self.bus, run.id, quiet_s=quiet_s, attempt=attempt)
-            ).alive:
+            position = await stream_position(self.bus, run.id, quiet_s=quiet_s, attempt=attempt)
+            while position.alive:
                 await asyncio.sleep(quiet_s / 3)
-                await delivery.in_progress()
+                position = await stream_position(self.bus, run.id, quiet_s=quiet_s, attempt=attempt)
         except OrchestraError as error:
             if not last:
                 raise
             log.warning("giving up run %s without knowing what was read of its stream: %s", run.id, error)
             position = StreamPosition()
+        finally:
+            self._recovering.pop(run.id, None)
         if position.superseded:
             return
         completion = self._completion(delivery, run, envelope, position)
@@ -263,10 +267,11 @@ class RunConsumer:
     async def _keep_alive(self) -> None:
         while True:
             await asyncio.sleep(self.settings.keep_alive_s)
-            for completion in list(self.open.values()):
+            deliveries = {work_id: completion.delivery for work_id, completion in self.open.items()}
+            for work_id, delivery in (deliveries | self._recovering).items():
                 try:
-                    await completion.delivery.in_progress()
+                    await delivery.in_progress()
                 except OrchestraError as error:
-                    log.debug("cannot keep run %s: %s", completion.execution.work.id, error)
+                    log.debug("cannot keep run %s: %s", work_id, error)
             for priority in Priority:
                 self._pull(priority)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import logging
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from secrets import token_hex
@@ -29,6 +30,7 @@ __all__ = ["Bus", "BusSettings", "Handler", "Headers", "Message", "Subscription"
 log = logging.getLogger(__name__)
 
 CLOSE_TIMEOUT_S = 2.0
+CONNECTED_POLL_S = 0.1
 
 
 @dataclass(slots=True, eq=False)
@@ -139,6 +141,14 @@ class Bus:
             return subscription
         self.local_handlers[subject] = callback
         return _LocalSubscription(subscription, self.local_handlers, subject)
+
+    async def wait_connected(self, seconds: float) -> None:
+        """Wait until NATS is connected. Raises `BusUnavailable` after `seconds`."""
+        gives_up_at = time.monotonic() + seconds
+        while not self.connected:
+            if time.monotonic() > gives_up_at:
+                raise self.nats.unavailable()
+            await asyncio.sleep(CONNECTED_POLL_S)
 
     async def flush(self) -> None:
         """Wait until the server has processed everything sent so far, subscriptions included."""

@@ -27,6 +27,7 @@ from orchestration.errors import (
     BusUnavailable,
     DeadlineExceeded,
     OrchestraError,
+    ShuttingDown,
     from_body,
 )
 from orchestration.messages import HandoffRequest, Run, StreamEnd, StreamEvent, StreamPosition, Work
@@ -73,7 +74,7 @@ class StreamClient:
 
     async def stop(self) -> None:
         """Streams still open get an error."""
-        self._fail_all(BusUnavailable("shutting down"))
+        self._fail_all(ShuttingDown("shutting down"))
         if self._on_disconnect in self.bus.on_disconnect:
             self.bus.on_disconnect.remove(self._on_disconnect)
             self.bus.on_reconnect.remove(self._on_reconnect)

@@ -4,23 +4,26 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 
 from pydantic import ValidationError
 
 from actors.bus.bus import Bus
 from actors.bus.subjects import StreamAddress
-from orchestration.errors import InternalError, NoResponders, OrchestraError
+from actors.streams.reader import DEFAULT_LIMITS
+from orchestration.errors import DeadlineExceeded, InternalError, NoResponders, OrchestraError
 from orchestration.messages import HandoffRequest, StreamPosition
 
 log = logging.getLogger(__name__)
 
 PEEK_TIMEOUT_S = 1.0
-HANDOFF_TIMEOUT_S = 5.0
-"""How long to wait for the reader's answer, which takes a millisecond."""
-MAX_READER_TRIES = 20
-"""Requests without a subscriber, `PAUSE_S` apart, before the reader counts as gone. After a restart of NATS
-it may reconnect a moment later than the process that asks."""
+HANDOFF_TIMEOUT_S = 2.0
+"""How long to wait for one answer of the reader, which takes a millisecond, before it is asked again."""
+READER_WAIT_S = DEFAULT_LIMITS.max_outage_s
+"""How long the reader may be away before it counts as gone. After a restart of NATS it may reconnect later
+than the process that asks; it keeps its streams open for as long."""
 PAUSE_S = 0.1
+"""Pause between two requests while nobody subscribes to them."""
 
 
 async def stream_position(
@@ -30,17 +33,22 @@ async def stream_position(
 
     `attempt` is the delivery number of the work: the answer is `superseded` if a later one has been taken up.
     With `quiet_s` above 0, a writer that sent something within so many seconds keeps the stream. The answer
-    is not `open` if the stream has no reader. Raises `DeadlineExceeded` when the reader does not answer,
-    `InternalError` when its answer cannot be decoded (the reader is of another version), and
-    `BusUnavailable`.
+    is not `open` if the stream has had no reader for `READER_WAIT_S`. Raises `DeadlineExceeded` when the
+    reader has not answered for that long, `InternalError` when its answer cannot be decoded (the reader is of
+    another version), and `BusUnavailable`.
     """
     body = HandoffRequest(quiet_s=quiet_s, attempt=attempt).model_dump_json().encode()
-    for _ in range(MAX_READER_TRIES):
+    gone_at = time.monotonic() + READER_WAIT_S
+    while True:
         try:
             return await _ask(bus, stream_id, body, HANDOFF_TIMEOUT_S)
         except NoResponders:
+            if time.monotonic() > gone_at:
+                return StreamPosition(open=False)
             await asyncio.sleep(PAUSE_S)
-    return StreamPosition(open=False)
+        except DeadlineExceeded:  # the request or its answer was lost with a NATS server
+            if time.monotonic() > gone_at:
+                raise
 
 
 async def peek(bus: Bus, stream_id: str, quiet_s: float) -> StreamPosition | None:

@@ -14,9 +14,10 @@ from actors.bus.declarations import shipped_declaration
 from actors.bus.jetstream import Delivery, Puller, enqueue
 from actors.bus.provision import apply
 from actors.bus.subjects import RunQueue, StreamAddress
-from actors.streams.client import ID_HEADER
+from actors.runtime.envelope import Envelope
+from actors.streams.client import ID_HEADER, StreamClient
 from orchestration.errors import OrchestraError
-from orchestration.messages import Run, RunEnd, Step, Usage, decode_event
+from orchestration.messages import Run, RunEnd, Step, Usage, Work, decode_event
 from orchestration.patterns import StepRecord
 from tests.actors.agents.clusters import cluster, connection, until_queued
 from tests.actors.agents.test_runs import Planned, echo, make_run, perform
@@ -151,3 +152,24 @@ async def test_a_run_that_fails_half_way_ends_with_its_finished_steps(nats: Runn
         assert not any(step.error for step in done)
         await eventually(lambda: not running.team.run_consumer.open)  # type: ignore[union-attr]
         assert await stored_in(running.bus, f"KV_{BUCKET}") == 0
+
+
+@pytest.mark.parametrize("pattern", ["single", "ensemble"])
+async def test_model_calls_that_nats_loses_before_their_queue_has_them_are_made_again(
+    own_nats: RunningNats, monkeypatch: pytest.MonkeyPatch, pattern: str
+) -> None:
+    async with cluster(own_nats.url, echo()) as running:
+        publish = StreamClient._publish
+        outages = iter([True])
+
+        async def without_nats(self: StreamClient, work: Work, envelope: Envelope, accepted: str) -> None:
+            if not isinstance(work, Run) and next(outages, False):
+                own_nats.kill()
+                await eventually(lambda: not running.bus.connected)
+                await asyncio.to_thread(own_nats.restart)
+                await eventually(lambda: running.bus.connected and running.streams.bus.connected)
+            await publish(self, work, envelope, accepted)
+
+        monkeypatch.setattr(StreamClient, "_publish", without_nats)
+        text, ended, _ = await perform(running.streams, make_run(running.streams, pattern))
+        assert (ended.finish.reason, bool(text)) == ("stop", True)

@@ -22,6 +22,7 @@ from orchestration.errors import (
     InternalError,
     NodeLost,
     QueueFull,
+    ShuttingDown,
     Unavailable,
 )
 from orchestration.messages import (
@@ -295,5 +296,5 @@ async def test_stopping_tells_those_who_read(bus: Bus) -> None:
     reading = Reading(streams)
     await eventually(lambda: streams.open_streams)
     await streams.stop()
-    with pytest.raises(BusUnavailable, match="shutting down"):
+    with pytest.raises(ShuttingDown, match="shutting down"):
         await reading.task

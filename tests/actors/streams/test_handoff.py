@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import asyncio
 
+import pytest
+
+from actors.bus.bus import Bus
+from actors.bus.message import Message
 from actors.bus.subjects import StreamAddress
 from actors.runtime.envelope import Envelope
+from actors.streams import handoff
 from actors.streams.client import StreamClient
-from actors.streams.handoff import is_superseded
+from actors.streams.handoff import is_superseded, stream_position
 from actors.streams.writer import SUPERSEDED, StreamWriter
+from orchestration.errors import DeadlineExceeded
 from orchestration.messages import HandoffRequest, StreamPosition, TextDelta, encode_event
 from tests.fixtures.eventually import eventually
 from tests.fixtures.reading import END, Reading, deltas, end, streams
@@ -139,6 +145,59 @@ async def test_a_look_at_a_stream_tells_of_its_writer_and_changes_nothing(
     await reading.write(*deltas("b", start=1), end(2), writer=taken.writer)
     assert await reading.task == END
     assert reading.text == "ab"
+
+
+async def test_a_reader_that_reconnects_late_is_waited_for(
+    streams: StreamClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    requests: list[float] = []
+    request = handoff._ask
+
+    async def counted(bus: Bus, stream_id: str, body: bytes, timeout_s: float) -> StreamPosition:
+        requests.append(timeout_s)
+        return await request(bus, stream_id, body, timeout_s)
+
+    monkeypatch.setattr(handoff, "_ask", counted)
+    monkeypatch.setattr(handoff, "PAUSE_S", 0.001)
+    reading = Reading(streams)
+    await reading.write(*deltas("a"))
+    await eventually(lambda: reading.text == "a")
+    (subscription,) = streams._subscriptions[1:]
+    await subscription.unsubscribe()
+    await streams.bus.flush()
+    position = asyncio.ensure_future(stream_position(streams.bus, reading.id))
+    await eventually(lambda: len(requests) > 100)
+    subject = StreamAddress(f"{streams.name}.*").handoff
+    streams._subscriptions[1:] = [await streams.bus.subscribe(subject, streams._on_handoff_request)]
+    assert (await position).continuation.text == "a"
+    reading.task.cancel()
+    await asyncio.wait({reading.task})
+
+
+async def test_a_reader_whose_answer_was_lost_is_asked_again(
+    streams: StreamClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(handoff, "HANDOFF_TIMEOUT_S", 0.05)
+    asked: list[Message] = []
+
+    def answer_the_third(message: Message) -> None:
+        asked.append(message)
+        if len(asked) == 3:
+            streams.bus.post(message.reply, StreamPosition(events=7).model_dump_json().encode())
+
+    await streams.bus.subscribe(StreamAddress("lost.1").handoff, answer_the_third)
+    assert (await stream_position(streams.bus, "lost.1")).events == 7
+
+
+async def test_a_reader_counts_as_gone_in_the_end(
+    streams: StreamClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(handoff, "READER_WAIT_S", 0.1)
+    monkeypatch.setattr(handoff, "HANDOFF_TIMEOUT_S", 0.05)
+    assert not (await stream_position(streams.bus, "gone.1")).open
+    await streams.bus.subscribe(StreamAddress("frozen.1").handoff, lambda message: None)
+    with pytest.raises(DeadlineExceeded):
+        await stream_position(streams.bus, "frozen.1")
 
 
 async def resume(

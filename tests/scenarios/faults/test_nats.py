@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import asyncio
 
+import pytest
+
 from tests.fixtures.eventually import eventually
 from tests.scenarios.faults.http_clients import HttpClients, under_load
 from tests.scenarios.faults.job_batch import JobBatch
 from tests.scenarios.faults.process_cluster import ProcessCluster
 
 
-async def test_the_nats_server_is_killed_twice_and_started_again(processes: ProcessCluster) -> None:
+@pytest.mark.parametrize("model", ["echo", "orchestra/single", "orchestra/ensemble"])
+async def test_the_nats_server_is_killed_twice_and_started_again(
+    processes: ProcessCluster, model: str
+) -> None:
     await asyncio.gather(
         processes.gateway("gateway"),
         processes.start("dispatcher", "dispatcher"),
@@ -19,7 +24,10 @@ async def test_the_nats_server_is_killed_twice_and_started_again(processes: Proc
         processes.node("b"),
     )
     await processes.ready()
-    clients, jobs = HttpClients(lambda: processes.gateways), JobBatch(lambda: processes.gateways, count=60)
+    clients, jobs = (
+        HttpClients(lambda: processes.gateways, model=model),
+        JobBatch(lambda: processes.gateways, count=60),
+    )
     async with under_load(clients) as load, asyncio.TaskGroup() as group:
         group.create_task(jobs.submit())
         for answered in (40, 140):
