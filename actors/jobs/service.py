@@ -33,6 +33,9 @@ from actors.telemetry.telemetry import recorded_trace_id
 from orchestration.errors import Cancelled, OrchestraError, Unavailable
 from orchestration.messages import Finish, Run, RunEnd, Work
 
+MAX_WRITES = 64
+"""Maximum jobs of this process that are written at a time; more wait here, in order. All at once, the last
+of thousands would pass the timeout of a write on a slow disk."""
 NO_PATTERN = "generation"
 """Subject token of a job of a model, in the place of a pattern's name."""
 Charge = Callable[[], Awaitable[object]]
@@ -74,6 +77,7 @@ class JobService:
         self.max_listed = max_listed
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         """A lock for each caller whose jobs are counted."""
+        self._writes = asyncio.Semaphore(MAX_WRITES)
 
     async def submit(
         self, submission: JobSubmission, envelope: Envelope, charge: Charge = _free
@@ -90,7 +94,7 @@ class JobService:
                 return earlier, False
         await charge()
         record = _record(submission, envelope)
-        async with self._one_at_a_time(submission, envelope.caller):
+        async with self._one_at_a_time(submission, envelope.caller), self._writes:
             present = await self.store.create(record)
             earlier = await self._earlier(submission, present)
             if earlier is not None:
