@@ -148,6 +148,7 @@ def test_no_batch_is_allowed_that_takes_longer_than_what_is_aimed_at() -> None:
     assert all(0.01 + 0.02 * kept.size <= 0.2 for _, kept in server.changes)
 
 
+@pytest.mark.simulation
 def test_a_load_that_flutters_does_not_reload_a_model_every_minute() -> None:
     server = adaptive(0.02, 0.001, RELOADED)
     flutter = [at for lap in range(60) for at in steady(300 if lap % 2 else 20, lap * 10, lap * 10 + 10, lap)]

@@ -8,6 +8,7 @@ from orchestration.forecast import Forecast, ForecastState, ModelCall
 from tests.orchestration.rhythm import DAY_S, HOUR_S, WEEK_S, WarmedNode, trace
 
 
+@pytest.mark.simulation
 def test_a_quarter_of_the_cold_starts_are_left_on_a_trace_with_a_daily_rhythm() -> None:
     asked = list(trace(3))
     without = WarmedNode(None).run(iter(asked), 2 * WEEK_S)

@@ -18,7 +18,7 @@ header `Retry-After`, in seconds.
 
 def page() -> str:
     """The page as Markdown."""
-    for _ in modules_with(r"\n    code = '"):
+    for _ in modules_with(r'\n    code = "'):
         pass  # each import adds its classes to the tree
     rows = sorted(
         {

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from actors.bus import subjects
 from actors.bus.declarations import shipped_declaration
-from actors.cli.reference.source import attribute_docs, one_line, sources, table
+from actors.cli.reference.source import attribute_docs, matching, one_line, parsed, table
 
 HEAD = """# NATS
 
@@ -36,8 +36,7 @@ def page() -> str:
 
 def _subjects() -> Iterator[tuple[str, ...]]:
     """The f-strings that the value types of `actors.bus.subjects` return, with their docstrings."""
-    tree = sources()[subjects.__name__]
-    for kind in tree.body:
+    for kind in parsed(subjects.__name__).body:
         if not isinstance(kind, ast.ClassDef):
             continue
         about = one_line(ast.get_docstring(kind))
@@ -68,7 +67,7 @@ def _name(part: ast.expr) -> str:
 
 
 def _headers() -> Iterator[tuple[str, ...]]:
-    for tree in sources().values():
+    for tree in map(parsed, matching('= "Orchestra-')):
         docs = attribute_docs(tree.body)
         for statement in tree.body:
             if (

@@ -21,16 +21,22 @@ PACKAGES = ("actors", "orchestration")
 
 
 @cache
-def sources() -> dict[str, ast.Module]:
-    """The parsed modules of Orchestra by dotted name, sorted."""
-    found: dict[str, ast.Module] = {}
+def texts() -> dict[str, str]:
+    """The source of the modules of Orchestra by dotted name, sorted."""
+    found: dict[str, str] = {}
     for package in PACKAGES:
         root = Path(next(iter(import_module(package).__path__)))
         for path in root.rglob("*.py"):
             parts = path.relative_to(root.parent).with_suffix("").parts
             name = ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
-            found[name] = ast.parse(path.read_text(encoding="utf-8"))
+            found[name] = path.read_text(encoding="utf-8")
     return dict(sorted(found.items()))
+
+
+@cache
+def parsed(module: str) -> ast.Module:
+    """The tree of a module; an empty one where it is not Orchestra's."""
+    return ast.parse(texts().get(module, ""))
 
 
 def attribute_docs(body: list[ast.stmt]) -> dict[str, str]:
@@ -53,8 +59,7 @@ def class_docs(of: type) -> dict[str, str]:
     """`attribute_docs` of a class and of its bases, the class itself first."""
     found: dict[str, str] = {}
     for each in reversed(of.__mro__):
-        tree = sources().get(each.__module__)
-        for node in tree.body if tree else ():
+        for node in parsed(each.__module__).body:
             if isinstance(node, ast.ClassDef) and node.name == each.__name__:
                 found |= attribute_docs(node.body)
     return found
@@ -80,18 +85,22 @@ def _object(annotation: Any) -> type[BaseModel] | None:
     return next(models, None)
 
 
+def matching(pattern: str) -> Iterator[str]:
+    """The names of the modules whose source matches the regular expression."""
+    return (name for name, text in texts().items() if re.search(pattern, text))
+
+
 def modules_with(pattern: str) -> Iterator[ModuleType]:
     """Import the modules whose source matches the regular expression."""
-    for name, tree in sources().items():
-        if re.search(pattern, ast.unparse(tree)):
-            with suppress(ModuleNotFoundError):  # of an extra that is not installed
-                yield import_module(name)
+    for name in matching(pattern):
+        with suppress(ModuleNotFoundError):  # of an extra that is not installed
+            yield import_module(name)
 
 
 def calls(names: frozenset[str]) -> Iterator[ast.Call]:
-    """Every call of a function or class of these names in Orchestra, in the order of `sources`."""
-    for tree in sources().values():
-        for node in ast.walk(tree):
+    """Every call of a function or class of these names in Orchestra, in the order of `texts`."""
+    for module in matching(rf"\b({'|'.join(names)})\("):
+        for node in ast.walk(parsed(module)):
             if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in names:
                 yield node
 

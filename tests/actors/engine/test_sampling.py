@@ -41,6 +41,7 @@ def allowed(values: NDArray[np.float32], plan: SamplingPlan) -> dict[int, float]
     return {at: weights[at] / mass for at in nucleus}
 
 
+@pytest.mark.simulation
 @pytest.mark.parametrize("temperature", [0.2, 1.0, 2.0])
 @pytest.mark.parametrize("top_p", [0.1, 0.9, 0.999, 1.0])
 @pytest.mark.parametrize("top_k", [0, 1, 7])

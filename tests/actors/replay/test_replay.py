@@ -55,6 +55,7 @@ def kept(place: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in results.read_bytes().splitlines()] if results.exists() else []
 
 
+@pytest.mark.simulation
 def test_a_panel_is_judged_beside_its_members_with_words_on_the_first_questions(tmp_path: Path) -> None:
     place = written(tmp_path, 6)
     words = ("--patterns", "ensemble,single", "--models", "ann,bob,cyd", "--feedback", "3", "--json")
@@ -88,6 +89,7 @@ def test_a_panel_is_judged_beside_its_members_with_words_on_the_first_questions(
     assert "its settings is" in again.stderr
 
 
+@pytest.mark.simulation
 def test_a_scorer_of_ones_own_is_the_judge(tmp_path: Path) -> None:
     place = written(tmp_path, 3)
     scorer = tmp_path / "scorer.py"
@@ -104,6 +106,7 @@ def test_a_scorer_of_ones_own_is_the_judge(tmp_path: Path) -> None:
     assert "2/2" in done.stderr
 
 
+@pytest.mark.simulation
 def test_every_set_of_a_folder_is_replayed_into_a_folder_of_its_own(tmp_path: Path) -> None:
     place = written(tmp_path, 2)
     call = {"id": "c1", "type": "function", "function": {"name": "add", "arguments": "{}"}}

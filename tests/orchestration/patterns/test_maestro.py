@@ -227,6 +227,7 @@ async def test_the_callers_wishes_reach_the_step_that_writes_the_answer() -> Non
         assert question.priority is Priority.BATCH
 
 
+@pytest.mark.simulation
 async def test_every_step_is_bounded_and_long_texts_are_passed_on_clipped_with_a_note() -> None:
     limits = StepLimits()
     long = "word " * 4_000

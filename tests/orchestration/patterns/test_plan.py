@@ -57,6 +57,7 @@ anything = st.recursive(
 )
 
 
+@pytest.mark.simulation
 @given(st.text() | anything.map(lambda value: json.dumps({"reason": value, "steps": value})))
 def test_any_text_is_a_plan_or_refused(text: str) -> None:
     try:

@@ -52,6 +52,7 @@ def test_one_more_vote_for_the_leader_makes_it_surer(leader: int, runner_up: int
     assert lead_probability(leader + 1, runner_up, runner_up, out) >= before - 1e-9
 
 
+@pytest.mark.simulation
 @pytest.mark.parametrize("voters", [5, 9, 16])
 def test_votes_that_end_early_have_the_outcome_of_all_votes_as_often_as_promised(voters: int) -> None:
     draws = np.random.default_rng(7)

@@ -45,6 +45,7 @@ def test_the_chosen_node_has_room_and_one_is_chosen_if_any_has(
     assert chosen in fit if fit else chosen == ""
 
 
+@pytest.mark.simulation
 @given(NODES, st.lists(st.tuples(st.sampled_from("abcdefgh"), st.integers(0, 6)), max_size=30))
 def test_the_room_is_what_a_count_over_all_nodes_gives(
     nodes: list[NodeInfo], loads: list[tuple[str, int]]

@@ -114,6 +114,7 @@ def test_a_bigger_one_of_a_generation_is_never_expected_to_be_worse(
     )
 
 
+@pytest.mark.simulation
 @given(st.text(max_size=60), KIND, st.integers(-10, 10**16))
 @example("", "code", 0)
 @example("0b", "code", 0)

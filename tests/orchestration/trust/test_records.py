@@ -295,6 +295,7 @@ SEEN = st.builds(
 )
 
 
+@pytest.mark.simulation
 @settings(max_examples=80, deadline=None)
 @given(st.lists(SEEN, max_size=25))
 def test_whatever_is_seen_a_record_stays_one_that_can_be_read(seen: list[Observation]) -> None:

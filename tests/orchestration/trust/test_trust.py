@@ -276,6 +276,7 @@ def proven_at(accuracies: Says, weight: float = 200) -> Trust:
     )
 
 
+@pytest.mark.simulation
 @pytest.mark.parametrize(
     "accuracies",
     [
@@ -352,6 +353,7 @@ def test_what_the_stopped_would_have_written_is_told_within_a_tenth(stopped_at: 
     assert told == pytest.approx(truth, rel=0.1)
 
 
+@pytest.mark.simulation
 @pytest.mark.parametrize(
     "shares", [dict.fromkeys(OTHERS, 0.7), dict.fromkeys(OTHERS, 0.6) | {OTHERS[0]: 0.9}]
 )
