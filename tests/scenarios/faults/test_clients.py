@@ -32,7 +32,9 @@ class Counting(EchoBackend):
 
 
 async def test_the_engine_stops_within_two_tokens_of_its_client_leaving(cluster: LocalCluster) -> None:
-    backend = Counting(EchoSettings(models=(cluster.model,), slots=64, speed=10))
+    backend = Counting(
+        EchoSettings(models=(cluster.model,), slots=64, speed=2)
+    )  # a token each 0.5 s, however slow the machine
     async with run_node(cluster.bus, backend, NodeSettings(id="counting"), ActorSystem()) as node:
         dispatcher = await cluster.dispatcher(sees=1)
 
