@@ -20,6 +20,7 @@ install: $(VENV)/base.stamp ## only install: .venv/bin/orchestra is there afterw
 test: $(VENV)/dev.stamp ## run all tests in WORKERS=4 processes (ARGS="tests/actors/bus -n0" for some, in one)
 	@$(BIN)/python -m pytest -n $(WORKERS) --durations=25 $(ARGS)
 
+# test_torch.py would import torch, which takes seconds in each worker.
 FAST := -m "not server and not model and not triton and not simulation" --ignore-glob="*/test_torch.py"
 test-fast: $(VENV)/dev.stamp ## run the tests that start no process, load no model and simulate nothing
 	@$(BIN)/python -m pytest -n 2 $(FAST) $(ARGS)

@@ -59,8 +59,8 @@ class AgentClient(ModelClient):
     absent: AbsentAgents
 
     async def perform(self, request: StepRequest) -> AsyncGenerator[StepEvent, None]:
-        """Send the step to an agent once. Where that agent is lost or leaves, another one goes on: parts that
-        were recorded are not done again, and text that was streamed is not streamed again."""
+        """Send the step to an agent once. Where that agent is lost or leaves, or NATS was away, one goes on:
+        parts that were recorded are not done again, and text that was streamed is not streamed again."""
         if request.agent in self.absent:
             raise NoResponders(f"no agent {request.agent!r} has tools")
         sent = _SentStep(request)

@@ -138,10 +138,11 @@ class RunConsumer:
         last = attempt > self.jobs.max_attempts
         self._recovering[run.id] = delivery
         try:
-            position = await stream_position(self.bus, run.id, quiet_s=quiet_s, attempt=attempt)
-            while position.alive:
-                await asyncio.sleep(quiet_s / 3)
+            while True:
                 position = await stream_position(self.bus, run.id, quiet_s=quiet_s, attempt=attempt)
+                if not position.alive:
+                    break
+                await asyncio.sleep(quiet_s / 3)
         except OrchestraError as error:
             if not last:
                 raise

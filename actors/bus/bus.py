@@ -31,6 +31,7 @@ log = logging.getLogger(__name__)
 
 CLOSE_TIMEOUT_S = 2.0
 CONNECTED_POLL_S = 0.1
+"""Pause between two looks at the connection in `wait_connected`."""
 
 
 @dataclass(slots=True, eq=False)

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import Self
 
 import click
-
-if TYPE_CHECKING:
-    pass
 
 
 class PlainDisplay:

@@ -47,7 +47,7 @@ REPLAY_DELAY_S = 2.0
 class StreamClient:
     """Puts work on queues and reads its streams. Use one per process and role; call `start` first.
 
-    It answers on `resume.<id>` how far the stream of that id has come, so that a dispatcher can have
+    It answers on `stream_handoff.<id>` how far the stream of that id has come, so that a dispatcher can have
     another node go on with it, or race the one that is late: see `StreamReader`.
     """
 
