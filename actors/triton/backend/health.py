@@ -77,19 +77,21 @@ class ModelHealth:
             stream.cancel()
 
     async def next(self, stream: ResponseStream, limit_s: float) -> InferResult | None:
-        """The next response within `limit_s` seconds, None after the last."""
+        """The next response within `limit_s` seconds, None after the last.
+
+        When the model's reload cuts the stream off, raises an error of the kind of the reload's cause.
+        """
         try:
             async with asyncio.timeout(limit_s):
                 result = await stream.next()
         except TimeoutError:
             raise self._silent(limit_s) from None
         except asyncio.CancelledError:
-            task = asyncio.current_task()
-            if self._trouble is None or (task is not None and task.cancelling()):
+            task, trouble = asyncio.current_task(), self._trouble
+            if trouble is None or (task is not None and task.cancelling()):
                 raise
-            raise BackendFailed(
-                f"the answer was cut off because the model is reloaded: {self._trouble}"
-            ) from None
+            kind = Unavailable if isinstance(trouble, Unavailable) else BackendFailed
+            raise kind(f"the answer was cut off because the model is reloaded: {trouble}") from None
         except ModelDead as error:
             self._condemn(error)
             raise

@@ -11,6 +11,7 @@ from contextlib import aclosing
 import pytest
 
 from actors.triton.backend.backend import TritonBackend
+from actors.triton.backend.errors import ModelDead, NotLoaded, ServerGone
 from orchestration.errors import BackendFailed, OrchestraError, Unavailable
 from orchestration.messages import Generation
 from tests.actors.triton.backend.repository import answered, backend_for, chat_model, saying
@@ -120,6 +121,28 @@ async def test_a_server_that_was_killed_gets_its_models_back_when_it_is_there_ag
         with pytest.raises(Unavailable):
             await answered(backend, saying(name, "count 1"))
         await asyncio.to_thread(fragile.restart)
+        await back(backend, name)
+
+
+@pytest.mark.parametrize(
+    ("trouble", "kind"),
+    [
+        (ServerGone("no Triton server answers"), Unavailable),
+        (NotLoaded("the model is not loaded"), Unavailable),
+        (ModelDead("the model's process died"), BackendFailed),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, OrchestraError) else value.__name__,
+)
+async def test_an_answer_that_a_reload_cuts_off_fails_by_the_reason_of_the_reload(
+    fragile: RunningTriton, trouble: OrchestraError, kind: type[OrchestraError]
+) -> None:
+    """The watch may see a dead server before the stream does."""
+    name = chat_model(fragile)
+    async with backend_for(fragile, name) as backend:
+        task = await begun(backend, saying(name, "count 100000 every 0.05"))
+        await backend._loaded[name]._revive(trouble)
+        error = await failed(task, kind)
+        assert str(trouble) in str(error)
         await back(backend, name)
 
 
