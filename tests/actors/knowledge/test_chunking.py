@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from itertools import pairwise
 
 import pytest
@@ -14,11 +15,14 @@ from actors.models.tokenizer import Tokenizer
 from orchestration.sentences import sentences
 from tests.fixtures.models import minilm_folder
 
-TOKENIZER = Tokenizer.load(minilm_folder())
+
+@cache
+def tokenizer() -> Tokenizer:
+    return Tokenizer.load(minilm_folder())
 
 
 def count(text: str) -> int:
-    return len(TOKENIZER.encode_sentence(text)) - 2
+    return len(tokenizer().encode_sentence(text)) - 2
 
 
 words = st.text("abcdeé.!?\n日。 ", max_size=40) | st.sampled_from(["word", "x" * 700, "日本" * 200, "a.b.c"])
