@@ -79,7 +79,7 @@ class ModelHealth:
     async def next(self, stream: ResponseStream, limit_s: float) -> InferResult | None:
         """The next response within `limit_s` seconds, None after the last.
 
-        When the model's reload cuts the stream off, raises an error of the kind of the reload's cause.
+        Raises `Unavailable` or `BackendFailed`, as the cause of a reload is, when that cuts the stream off.
         """
         try:
             async with asyncio.timeout(limit_s):
