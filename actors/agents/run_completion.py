@@ -18,7 +18,7 @@ from actors.jobs.attempts import JobAttempts
 from actors.jobs.records import JobRecord
 from actors.runtime.envelope import Envelope
 from actors.runtime.invocation import Invocation
-from actors.streams.handoff import is_superseded
+from actors.streams.handoff import RemoteReader
 from actors.streams.writer import StreamWriter
 from actors.telemetry.telemetry import recorded_trace_id
 from orchestration.accounts import accounts_of, total_of
@@ -117,7 +117,9 @@ class RunCompletion:
 
     async def _superseded(self) -> bool:
         """Whether another coordinator has the run and settles it."""
-        return await is_superseded(self.delivery.bus, self.execution.work.id, self.delivery.attempt)
+        return await RemoteReader(self.delivery.bus, self.execution.work.id).is_superseded(
+            self.delivery.attempt
+        )
 
     def _ended(self, error: OrchestraError) -> RunEnd:
         ended = RunEnd(

@@ -32,7 +32,7 @@ from actors.runtime.envelope import Envelope
 from actors.runtime.failures import UNEXPECTED_ERRORS, internal_error
 from actors.runtime.service import invalid_request
 from actors.streams.client import ID_HEADER
-from actors.streams.handoff import stream_position
+from actors.streams.handoff import RemoteReader
 from orchestration.errors import Cancelled, InternalError, OrchestraError
 from orchestration.messages import Finish, Priority, Run, RunEnd, StreamPosition, Work, encode_event
 from orchestration.patterns import BUILT_IN, Catalogue
@@ -139,7 +139,7 @@ class RunConsumer:
         self._recovering[run.id] = delivery
         try:
             while True:
-                position = await stream_position(self.bus, run.id, quiet_s=quiet_s, attempt=attempt)
+                position = await RemoteReader(self.bus, run.id).position(quiet_s=quiet_s, attempt=attempt)
                 if not position.alive:
                     break
                 await asyncio.sleep(quiet_s / 3)

@@ -14,29 +14,22 @@ from typing import Any
 from actors.bus.bus import Bus
 from actors.bus.jetstream import Delivery
 from actors.cluster.registry import Registry
-from actors.dispatcher import migration
-from actors.dispatcher.arrival_reporter import ArrivalReporter
 from actors.dispatcher.explainer import Explainer
-from actors.dispatcher.failover import Failover
 from actors.dispatcher.fallbacks import Fallbacks
-from actors.dispatcher.hedger import Hedger
-from actors.dispatcher.hung_nodes import HungNodes
-from actors.dispatcher.in_flight import InFlight
-from actors.dispatcher.job import Job, PlaceJob, RecoverJob, RefuseJob, UseFallback
-from actors.dispatcher.job_table import JobTable
+from actors.dispatcher.job_table import JobTable, dead_letter_job
 from actors.dispatcher.metrics import WAITING, wait_seconds
-from actors.dispatcher.node_client import NodeClient
-from actors.dispatcher.node_health import NodeHealthMonitor
-from actors.dispatcher.pending_queue import PendingQueue
-from actors.dispatcher.placer import Placer
 from actors.dispatcher.prewarmer import Prewarmer
+from actors.dispatcher.pulled_job import PlaceJob, PulledJob, RecoverJob, RefuseJob, UseFallback
 from actors.dispatcher.queues import Queues
 from actors.dispatcher.settings import DispatcherSettings
 from actors.dispatcher.slot_sharing import SlotSharing
 from actors.dispatcher.snapshot import DispatcherSnapshot
+from actors.placement import migration
+from actors.placement.arrival_reporter import ArrivalReporter
+from actors.placement.executor import Executor
+from actors.placement.pending_queue import PendingQueue
 from actors.runtime.actor import Actor
 from actors.runtime.envelope import Envelope
-from actors.streams.handoff import stream_position
 from orchestration.errors import (
     Cancelled,
     DeadlineExceeded,
@@ -69,57 +62,45 @@ class Dispatcher(Actor):
         self.registry = registry
         self.settings = settings
         self.queues = Queues(bus, self._accept, max_models=settings.max_models)
-        self._waiting = PendingQueue()
-        self._in_flight = InFlight()
-        self.placer = Placer(registry, self._in_flight, self._waiting, settings, self._place)
-        self._node_client = NodeClient(bus, self._in_flight, self.placer, settings.first_output)
-        self.hedger = Hedger(bus, self.placer, self._node_client, settings.hedging)
-        self._failover = Failover(bus, self.placer, self.hedger, self._live_nodes, settings)
+        self._jobs = JobTable(bus, self._withdraw, max_cancels=settings.remembered_cancels)
+        self._waiting: PendingQueue[PulledJob] = PendingQueue()
+        self.executor = Executor(
+            bus,
+            registry,
+            settings,
+            self._jobs.jobs,
+            self._waiting,
+            self._place,
+        )
+        self.placer = self.executor.placer
         self._explainer = Explainer(bus, self.placer)
         self._sharing = SlotSharing(bus, self._is_starving, self.placer.set_slot_share)
-        self.node_health = NodeHealthMonitor(
-            bus, interval_s=settings.ping_interval_s, misses=settings.ping_misses
-        )
-        self._fallbacks = Fallbacks(bus, self._live_nodes, settings.fallbacks, settings.busy_pause_s)
+        self._fallbacks = Fallbacks(bus, self.executor.live_nodes, settings.fallbacks, settings.busy_pause_s)
         self._arrival_reporter = ArrivalReporter(bus)
         self.prewarmer = Prewarmer(bus, registry, self._sharing.name, settings.warming)
-        self._jobs = JobTable(bus, self._withdraw, max_cancels=settings.remembered_cancels)
-        self.hung_nodes = HungNodes(bus, self.placer, self._node_client, self._jobs.jobs)
         self._loops: list[asyncio.Task[None]] = []
         self._change_event = asyncio.Event()
         self._leaving = False
 
     async def started(self) -> None:
         await self._jobs.start()
-        self.placer.start()
+        loops = self.executor.start()
+        self.executor.node_health.on_back.append(lambda _: self._change_event.set())
         await self._explainer.start()
         await self._sharing.start()
         self._arrival_reporter.start()
         await self.prewarmer.start()
         self.registry.on_change.append(self._change_event.set)
-        self.registry.on_gone.append(self._in_flight.fail_node)
-        self.registry.on_gone.append(self.node_health.remove)
-        self.node_health.on_silent = [self.placer.mark_silent, self._in_flight.fail_node]
-        self.node_health.on_reconnect = [self._in_flight.fail_disconnected]
-        self.node_health.on_back = [self.placer.mark_responsive, lambda _: self._change_event.set()]
         self._change_event.set()
-        self._loops = [
-            self.run_loop(self._follow_registry()),
-            self.run_loop(self._keep_alive()),
-            self.run_loop(self.hung_nodes.run()),
-            self.run_loop(self.node_health.watch(lambda: self._in_flight.counts)),
-        ]
+        self._loops = [self.run_loop(loop) for loop in (self._follow_registry(), self._keep_alive(), *loops)]
 
     async def stopped(self) -> None:
         for task in self._loops:
             task.cancel()
         if self._change_event.set in self.registry.on_change:
             self.registry.on_change.remove(self._change_event.set)
-        for callback in (self._in_flight.fail_node, self.node_health.remove):
-            if callback in self.registry.on_gone:
-                self.registry.on_gone.remove(callback)
         await self.leave()
-        self.placer.stop()
+        self.executor.stop()
         await self._explainer.stop()
         await self._sharing.stop()
         self._arrival_reporter.stop()
@@ -128,13 +109,13 @@ class Dispatcher(Actor):
 
     async def leave(self) -> None:
         """Stop pulling and return waiting generations to the queue; nodes finish what they have."""
-        self._leaving = self._failover.leaving = True
+        self._leaving = self.executor.failover.leaving = True
         await self.queues.stop()
         for job in [job for job in self._jobs if not job.on_node]:
             self._give_back(job)
         WAITING.set(len(self._waiting))
 
-    def _give_back(self, job: Job) -> None:
+    def _give_back(self, job: PulledJob) -> None:
         self._waiting.remove(job)
         self._jobs.give_back(job)
 
@@ -168,18 +149,18 @@ class Dispatcher(Actor):
 
     def snapshot(self) -> DispatcherSnapshot:
         """The current state of this dispatcher."""
-        pulled_at = [job.pulled_at for job in self._jobs if job.waits]
+        received_at = [job.received_at for job in self._jobs if job.waits]
         return DispatcherSnapshot(
             name=self._sharing.name,
             generations=frozenset(self._jobs.jobs),
             waiting={model: tuple(self._waiting.counts_of(model)) for model in self._waiting.models},
-            longest_wait_s=time.monotonic() - min(pulled_at) if pulled_at else 0.0,
-            running=dict(self._in_flight.counts),
-            pending_answers=self._in_flight.pending_answers,
+            longest_wait_s=time.monotonic() - min(received_at) if received_at else 0.0,
+            running=dict(self.executor.in_flight.counts),
+            pending_answers=self.executor.in_flight.pending_answers,
             unsettled=self._jobs.unsettled,
             cancelled=self._jobs.cancels.ids,
             pulled_models=self.queues.models,
-            silent_nodes=frozenset(self.node_health.silent),
+            silent_nodes=frozenset(self.executor.node_health.silent),
             peers=self._sharing.count - 1,
             starving=self._is_starving(),
             prewarm_leader=self.prewarmer.is_leader,
@@ -189,20 +170,16 @@ class Dispatcher(Actor):
         """Whether work has waited here for `starving_s` while this dispatcher has less than half of its share
         of the slots. Keeping to shares costs capacity, so it is done only then, and not because all nodes are
         busy."""
-        models = {job.queue.model for job in self._jobs.waiting_longer_than(self.settings.starving_s)}
+        models = {job.model for job in self._jobs.waiting_longer_than(self.settings.starving_s)}
         return any(self._is_short_of_slots(model) for model in models)
 
     def _is_short_of_slots(self, model: str) -> bool:
-        counts = self._in_flight.counts
+        counts = self.executor.in_flight.counts
         mine = sum(counts.get(node.id, 0) for node in self.registry.serving(model))
         return 2 * mine * self._sharing.count < self.placer.room(model)[1]
 
     def _max_ahead(self, slots: int) -> int:
         return min(self.settings.pulled_ahead, (slots + 1) // 2)
-
-    def _live_nodes(self, model: str) -> set[str]:
-        """The nodes that serve `model` and answer pings."""
-        return {node.id for node in self.registry.serving(model)} - self.node_health.silent
 
     def _accept(self, delivery: Delivery) -> None:
         job = self._jobs.add(delivery)
@@ -214,9 +191,9 @@ class Dispatcher(Actor):
         if delivery.attempt > 1:
             self._schedule(RecoverJob(job))
             return
-        self._failover.budget.deposit()
-        self._arrival_reporter.count(job.queue.model, job.envelope)
-        job.refusals_before = self.placer.refusals(job.queue.model)
+        self.executor.failover.budget.deposit()
+        self._arrival_reporter.count(job.model, job.envelope)
+        job.refusals_before = self.placer.refusals(job.model)
         self._enqueue(job)
 
     async def on_recover_job(self, message: RecoverJob) -> None:
@@ -226,16 +203,11 @@ class Dispatcher(Actor):
         read, the generation starts from its beginning; its reader accepts one writer only.
         """
         job = message.job
-        if job.delivery.attempt > self.settings.deliveries:
-            self._jobs.settle(job, await migration.dead_letter_job(job))
+        if job.attempt > self.settings.deliveries:
+            self._jobs.settle(job, await dead_letter_job(job))
             return
         try:
-            position = await stream_position(
-                self.bus,
-                job.id,
-                quiet_s=self.settings.takeover_quiet_s,
-                attempt=job.delivery.attempt,
-            )
+            position = await job.reader.position(quiet_s=self.settings.takeover_quiet_s, attempt=job.attempt)
         except OrchestraError as error:
             log.info("generation %s starts again from its beginning: %s", job.id, error)
             position = StreamPosition()
@@ -252,11 +224,11 @@ class Dispatcher(Actor):
             return
         job.cancelled = job.cancelled or not position.open
         if position.continuation.writer:
-            job.body = migration.with_continuation(job.delivery.message.data, position, job.queue.model)
-        job.refusals_before = self.placer.refusals(job.queue.model)
+            job.body = migration.with_continuation(job.message, position, job.model)
+        job.refusals_before = self.placer.refusals(job.model)
         self._enqueue(job)
 
-    def _enqueue(self, job: Job) -> None:
+    def _enqueue(self, job: PulledJob) -> None:
         """Add a job to the waiting ones, and place what can be placed."""
         job.stop_timer()
         if job.settled:
@@ -266,14 +238,14 @@ class Dispatcher(Actor):
             self._give_back(job)
             return
         self._waiting.push(job)
-        self._place(job.queue.model)
+        self._place(job.model)
         if job.waits and self._refuse_limited([job]):  # also when others wait before it
             return
         if job.waits and job.envelope.deadline:
             left = max(0.0, job.envelope.deadline - time.time())
             job.timer = asyncio.get_running_loop().call_later(left, self._withdraw, job)
 
-    def _withdraw(self, job: Job) -> None:
+    def _withdraw(self, job: PulledJob) -> None:
         """Settle a job that is on no node and was cancelled, has expired or cannot run; pull another one
         instead."""
         job.stop_timer()
@@ -282,16 +254,16 @@ class Dispatcher(Actor):
             return
         self._end_unplaced(job)
         if not self._leaving:
-            self.queues.pull_model(job.queue.model, self._room_by_priority)
+            self.queues.pull_model(job.model, self._room_by_priority)
 
-    def _end_unplaced(self, job: Job) -> None:
+    def _end_unplaced(self, job: PulledJob) -> None:
         error: OrchestraError
         if job.cancelled and not job.expired:
             error = Cancelled("the caller left")
         elif self.placer.can_run(job):
             error = DeadlineExceeded("no slot was free before the deadline")
         else:
-            error = NoNode(f"no live node serves {job.queue.model!r}{self.placer.labels_text(job)}")
+            error = NoNode(f"no live node serves {job.model!r}{self.placer.labels_text(job)}")
         self._jobs.settle(job, error)
 
     def _place(self, model: str) -> None:
@@ -309,7 +281,7 @@ class Dispatcher(Actor):
             started = self.placer.start_one(jobs, hurry=hurry)
             if started is not None:
                 self._start(*started)
-            elif not self._live_nodes(model) and self._fallbacks.next(jobs[0]):
+            elif not self.executor.live_nodes(model) and self._fallbacks.next(jobs[0]):
                 self._waiting.remove(jobs[0])
                 jobs[0].stop_timer()
                 self._schedule(UseFallback(jobs[0]))
@@ -319,7 +291,7 @@ class Dispatcher(Actor):
                 self._withdraw(jobs[0])
         WAITING.set(len(self._waiting))
 
-    def _refuse_limited(self, jobs: list[Job]) -> bool:
+    def _refuse_limited(self, jobs: list[PulledJob]) -> bool:
         """Refuse those of `jobs` that would wait too long for servers that refuse work; returns whether there
         were any."""
         refused = [(job, error) for job in jobs if (error := self.placer.refusal(job)) is not None]
@@ -329,7 +301,7 @@ class Dispatcher(Actor):
             self._schedule(RefuseJob(job, error))
         return bool(refused)
 
-    def _start(self, job: Job, node: NodeInfo) -> None:
+    def _start(self, job: PulledJob, node: NodeInfo) -> None:
         self._waiting.remove(job)
         job.stop_timer()
         job.placed = True
@@ -338,28 +310,28 @@ class Dispatcher(Actor):
     async def on_use_fallback(self, message: UseFallback) -> None:
         """Switch the job to its next fallback model if one is served, and enqueue it."""
         job = message.job
-        await self._fallbacks.switch(job, NoNode(f"no live node serves {job.queue.model!r}"), waits=True)
-        job.refusals_before = self.placer.refusals(job.queue.model)
+        await self._fallbacks.switch(job, NoNode(f"no live node serves {job.model!r}"), waits=True)
+        job.refusals_before = self.placer.refusals(job.model)
         self._enqueue(job)
 
     async def on_refuse_job(self, message: RefuseJob) -> None:
         """Let the job's next fallback model answer, or end the job with the servers' error."""
         job = message.job
         if await self._fallbacks.switch(job, message.error, waits=False):
-            job.refusals_before = self.placer.refusals(job.queue.model)
+            job.refusals_before = self.placer.refusals(job.model)
             self._enqueue(job)
         elif not job.settled:
             self._jobs.settle(job, message.error)
-            self._refill(job.queue.model)
+            self._refill(job.model)
 
     async def on_place_job(self, message: PlaceJob) -> None:
         """Send the generation to its node, to the next one when that fails or dies, and settle it."""
         job = message.job
-        wait_seconds(job.queue.model).observe(time.monotonic() - job.pulled_at)
+        wait_seconds(job.model).observe(time.monotonic() - job.received_at)
         try:
-            error, waits = await self._failover.run(job, message.node)
+            error, waits = await self.executor.failover.run(job, message.node)
         except asyncio.CancelledError:
-            self._node_client.stop(job)
+            self.executor.node_client.stop(job)
             self._jobs.settle(job, ShuttingDown("the dispatcher was stopped before the answer was complete"))
             return
         if await self._fallbacks.switch(job, error, waits=waits):
@@ -371,7 +343,7 @@ class Dispatcher(Actor):
             job.timer = asyncio.get_running_loop().call_later(pause, self._enqueue, job)
             return
         self._jobs.settle(job, error)
-        self._refill(job.queue.model)
+        self._refill(job.model)
 
     def _schedule(self, message: RecoverJob | PlaceJob | UseFallback | RefuseJob) -> None:
         """Continue a job in a handler of its own. The envelope has no deadline, because expired jobs are
@@ -379,12 +351,12 @@ class Dispatcher(Actor):
         job = message.job
         self.me.deliver(message, _JobFailure(self, job), Envelope(trace=job.envelope.trace))
 
-    def failed(self, job: Job, error: OrchestraError) -> None:
+    def failed(self, job: PulledJob, error: OrchestraError) -> None:
         """A handler has failed with a defect: end its job."""
         if not job.settled:
             self._waiting.remove(job)
             self._jobs.settle(job, error)
-            self._refill(job.queue.model)
+            self._refill(job.model)
 
     def _refill(self, model: str) -> None:
         if self._leaving:
@@ -408,7 +380,7 @@ class _JobFailure:
     forever otherwise."""
 
     dispatcher: Dispatcher
-    job: Job
+    job: PulledJob
 
     async def item(self, value: Any) -> None: ...
 

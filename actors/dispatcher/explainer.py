@@ -9,7 +9,7 @@ import time
 
 from actors.bus.bus import Bus, Message, Subscription
 from actors.bus.subjects import ExplainAddress
-from actors.dispatcher.placer import Placer
+from actors.placement.placer import Placer
 from orchestration.errors import OrchestraError
 from orchestration.placement import Needs, explain
 

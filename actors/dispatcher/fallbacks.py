@@ -6,10 +6,9 @@ import logging
 from collections.abc import Callable, Mapping
 
 from actors.bus.bus import Bus
-from actors.bus.subjects import GenerationQueue
-from actors.dispatcher import migration
-from actors.dispatcher.job import Job
-from actors.dispatcher.metrics import moved
+from actors.dispatcher.pulled_job import PulledJob
+from actors.placement import migration
+from actors.placement.metrics import moved
 from orchestration.errors import OrchestraError
 
 log = logging.getLogger(__name__)
@@ -35,13 +34,12 @@ class Fallbacks:
         self.fallbacks = fallbacks
         self.pause_s = pause_s
 
-    def next(self, job: Job) -> str:
+    def next(self, job: PulledJob) -> str:
         """The first served model that the job has not tried yet; '' when there is none."""
         return next((name for name in self._remaining(job) if self.live_nodes(name)), "")
 
-    def _remaining(self, job: Job) -> tuple[str, ...]:
-        requested = GenerationQueue.parse(job.delivery.message.subject).model
-        return self.fallbacks.get(requested, ())[job.fallbacks :]
+    def _remaining(self, job: PulledJob) -> tuple[str, ...]:
+        return self.fallbacks.get(job.requested_model, ())[job.fallbacks :]
 
     def serving_model(self, model: str) -> str:
         """The model that would answer for `model` now: itself while it is served, else its first served
@@ -55,7 +53,7 @@ class Fallbacks:
         """Models that no node serves now and that a fallback answers for."""
         return {model for model in self.fallbacks if self.serving_model(model) != model}
 
-    async def switch(self, job: Job, error: OrchestraError | None, *, waits: bool) -> bool:
+    async def switch(self, job: PulledJob, error: OrchestraError | None, *, waits: bool) -> bool:
         """Switch `job` to its next model after `error`; returns whether it did.
 
         With `waits` the job could also wait for a node of its model; then it switches only if no such node is
@@ -63,17 +61,17 @@ class Fallbacks:
         """
         if error is None or not error.retryable or job.cancelled or job.expired:
             return False
-        if waits and self.live_nodes(job.queue.model):
+        if waits and self.live_nodes(job.model):
             return False
         model = self.next(job)
         if not model:
             return False
         job.fallbacks += self._remaining(job).index(model) + 1
         log.warning("generation %s continues with model %s: %s", job.id, model, error.message)
-        moved(job.queue.model, "fallback").inc()
-        before, job.queue = job.queue, GenerationQueue(job.queue.priority, model)
+        moved(job.model, "fallback").inc()
+        before, job.model = job.model, model
         if await migration.prepare_move(self.bus, job, self.pause_s):
             job.moves = 0
             return True
-        job.queue = before
+        job.model = before
         return False

@@ -10,10 +10,11 @@ from actors.bus.bus import Bus
 from actors.bus.cancel_registry import CancelRegistry
 from actors.bus.jetstream import Delivery
 from actors.bus.subjects import StreamAddress
-from actors.dispatcher.job import Job
-from actors.dispatcher.metrics import ended
+from actors.dispatcher.pulled_job import PulledJob
+from actors.jobs.dead_letters import dead_letter_delivery
+from actors.placement.metrics import ended
 from actors.streams.writer import OUT_OF_BAND
-from orchestration.errors import BusUnavailable, Cancelled, OrchestraError
+from orchestration.errors import BusUnavailable, Cancelled, InternalError, OrchestraError
 from orchestration.messages import Finish, GenerationEnd, encode_event
 
 log = logging.getLogger(__name__)
@@ -26,15 +27,15 @@ class JobTable:
     itself. At most `max_cancels` cancels of unknown jobs are remembered.
     """
 
-    def __init__(self, bus: Bus, withdraw: Callable[[Job], None], *, max_cancels: int) -> None:
+    def __init__(self, bus: Bus, withdraw: Callable[[PulledJob], None], *, max_cancels: int) -> None:
         self.bus = bus
-        self.jobs: dict[str, Job] = {}
+        self.jobs: dict[str, PulledJob] = {}
         self.cancels = CancelRegistry(bus, self._cancel, limit=max_cancels)
         self._withdraw = withdraw
-        self._unsettled: list[tuple[Job, OrchestraError | None]] = []
+        self._unsettled: list[tuple[PulledJob, OrchestraError | None]] = []
         """Jobs that ended while NATS was away; acknowledged when it is back."""
 
-    def __iter__(self) -> Iterator[Job]:
+    def __iter__(self) -> Iterator[PulledJob]:
         return iter(self.jobs.values())
 
     async def start(self) -> None:
@@ -52,28 +53,28 @@ class JobTable:
         """The number of jobs that ended while NATS was away and are not acknowledged yet."""
         return len(self._unsettled)
 
-    def waiting_longer_than(self, seconds: float) -> list[Job]:
+    def waiting_longer_than(self, seconds: float) -> list[PulledJob]:
         """Jobs that wait for a node and were pulled more than `seconds` ago."""
         pulled_before = time.monotonic() - seconds
-        return [job for job in self if job.waits and job.pulled_at < pulled_before]
+        return [job for job in self if job.waits and job.received_at < pulled_before]
 
-    def add(self, delivery: Delivery) -> Job | None:
+    def add(self, delivery: Delivery) -> PulledJob | None:
         """The new job of a delivery; None for an invalid message, or when the job is here already."""
         try:
-            job = Job.from_delivery(delivery)
+            job = PulledJob.from_delivery(self.bus, delivery)
         except ValueError as error:
             log.warning("a message on %s is not a generation: %s", delivery.message.subject, error)
             delivery.settle(b"+TERM not a generation")
             return None
         present = self.jobs.get(job.id)
         if present is not None:  # NATS missed our keep-alive: from now on this delivery is the one to settle
-            present.delivery = delivery
+            present.delivery, present.attempt = delivery, delivery.attempt
             return None
         self.jobs[job.id] = job
         job.cancelled = job.id in self.cancels
         return job
 
-    def give_back(self, job: Job) -> None:
+    def give_back(self, job: PulledJob) -> None:
         """Return a job to the queue."""
         job.settled = True
         job.stop_timer()
@@ -83,7 +84,7 @@ class JobTable:
         except BusUnavailable as error:
             log.debug("generation %s comes back after its ack_wait: %s", job.id, error)
 
-    def settle(self, job: Job, error: OrchestraError | None) -> None:
+    def settle(self, job: PulledJob, error: OrchestraError | None) -> None:
         """End a job: publish an `error` that no node has published, and acknowledge the message."""
         job.settled = True
         job.stop_timer()
@@ -91,9 +92,9 @@ class JobTable:
         self.cancels.forget(job.id)
         if job.superseded:
             log.info("generation %s belongs to another dispatcher now", job.id)
-            ended(job.queue.model, "superseded").inc()
+            ended(job.model, "superseded").inc()
             return
-        ended(job.queue.model, error.code if error else "ok").inc()
+        ended(job.model, error.code if error else "ok").inc()
         self._acknowledge(job, error)
 
     def extend_ack_wait(self) -> None:
@@ -104,10 +105,10 @@ class JobTable:
         except BusUnavailable as error:
             log.debug("cannot keep generations from redelivery: %s", error)
 
-    def _acknowledge(self, job: Job, error: OrchestraError | None) -> None:
+    def _acknowledge(self, job: PulledJob, error: OrchestraError | None) -> None:
         try:
             if error is not None and not isinstance(error, Cancelled):
-                end = GenerationEnd(finish=Finish(reason="error", model=job.queue.model), error=error.body())
+                end = GenerationEnd(finish=Finish(reason="error", model=job.model), error=error.body())
                 self.bus.post(StreamAddress(job.id).subject, encode_event(OUT_OF_BAND, end))
             job.delivery.settle(b"+ACK")
         except BusUnavailable:
@@ -126,3 +127,14 @@ class JobTable:
         if not job.on_node:
             self._withdraw(job)
         return True
+
+
+async def dead_letter_job(job: PulledJob) -> InternalError:
+    """Move a generation that no dispatcher has survived to the dead letters; returns the error for its
+    reader."""
+    error = InternalError(f"given up after {job.attempt - 1} deliveries without an end")
+    try:
+        await dead_letter_delivery(job.delivery, error)
+    except OrchestraError as failure:  # the reader gets the error in any case, instead of its deadline
+        log.error("generation %s was given up and could not be stored as a dead letter: %s", job.id, failure)
+    return error

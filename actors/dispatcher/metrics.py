@@ -6,16 +6,6 @@ from functools import lru_cache
 
 from prometheus_client import Counter, Gauge, Histogram
 
-_PLACED = Counter("orchestra_dispatcher_placed", "Generations sent to a node", ["model", "node"])
-_ENDED = Counter("orchestra_dispatcher_ended", "Generations ended", ["model", "outcome"])
-_MOVED = Counter(
-    "orchestra_dispatcher_moved", "Generations moved from a node to another", ["model", "reason"]
-)
-_HEDGES = Counter(
-    "orchestra_dispatcher_hedges",
-    "Generations sent to a second node as well: it began first (won), later (lost) or failed",
-    ["model", "outcome"],
-)
 _WAIT_SECONDS = Histogram(
     "orchestra_dispatcher_wait_seconds", "Time in seconds from the queue to a node", ["model"]
 )
@@ -29,26 +19,6 @@ PREWARM_LEADER = Gauge(
     "1 in the one dispatcher that decides which models are loaded in advance, else 0",
 )
 WAITING = Gauge("orchestra_dispatcher_waiting", "Generations taken from the queue that wait for a free slot")
-
-
-@lru_cache(maxsize=4096)
-def placed(model: str, node: str) -> Counter:
-    return _PLACED.labels(model, node)
-
-
-@lru_cache(maxsize=4096)
-def ended(model: str, outcome: str) -> Counter:
-    return _ENDED.labels(model, outcome)
-
-
-@lru_cache(maxsize=4096)
-def moved(model: str, reason: str) -> Counter:
-    return _MOVED.labels(model, reason)
-
-
-@lru_cache(maxsize=4096)
-def hedges(model: str, outcome: str) -> Counter:
-    return _HEDGES.labels(model, outcome)
 
 
 @lru_cache(maxsize=1024)

@@ -16,9 +16,9 @@ from actors.bus.bus import Bus, Message, Subscription
 from actors.bus.key_value import Bucket, Conflict, Lease
 from actors.bus.subjects import NodeAddress
 from actors.cluster.registry import Registry
-from actors.dispatcher.arrival_reporter import ARRIVALS, ArrivalReport
 from actors.dispatcher.metrics import PREWARM_LEADER, loads_ahead
 from actors.dispatcher.settings import WarmingSettings
+from actors.placement.arrival_reporter import ARRIVALS, ArrivalReport
 from actors.runtime.service import ERROR
 from orchestration.errors import OrchestraError, from_body
 from orchestration.forecast import Forecast, ForecastState

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from orchestration.placement import BreakerSettings, FirstOutputSettings, HedgeSettings
+from actors.placement.settings import PlacementSettings
 
 
 class WarmingSettings(BaseModel):
@@ -26,48 +26,21 @@ class WarmingSettings(BaseModel):
     """Time between two writes of the forecast to the bucket `forecast`."""
 
 
-class DispatcherSettings(BaseModel):
-    """The dispatcher, which sends each generation to a node."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
+class DispatcherSettings(PlacementSettings):
+    """The dispatcher, which sends each generation from its queue to a node. Gateways and agents use the same
+    settings of placement for the generations that they send to nodes directly."""
 
     keep_alive_s: float = Field(default=2, gt=0)
     """Time between two renewals of a message in progress, so that the queue does not deliver it again. Keep
     it near a third of the consumers' `ack_wait`."""
-    attempts: int = Field(default=3, ge=1, le=10)
-    """Maximum nodes that may fail with a generation; then it ends with the error."""
-    fallbacks: dict[str, tuple[str, ...]] = {}
-    """Other models by model: `{big = ["small"]}`. When no node can answer for a model, its fallbacks are
-    tried in this order; the answer names the one that was used."""
     deliveries: int = Field(default=5, ge=1, le=19)
     """Maximum deliveries of a generation, one more after each dispatcher that died with it; then it goes to
     the dead letters. A rolling restart of three machines can take three."""
-    retry_share: float = Field(default=0.2, ge=0)
-    """Retries after an error of a node, as a share of all generations. Generations of a dead node move
-    without this limit."""
-    retry_reserve: float = Field(default=100, ge=0)
-    """Maximum unused retries that are saved for later."""
-    ping_interval_s: float = Field(default=0.25, gt=0)
-    """Time between two pings to each node with generations in progress."""
-    ping_misses: int = Field(default=10, ge=2)
-    """Unanswered pings in a row after which a node counts as frozen: its generations move to other nodes."""
     takeover_quiet_s: float = Field(default=3.0, gt=0)
     """A generation of a dead dispatcher stays on its node while the node wrote within this time."""
-    busy_pause_s: float = Field(default=0.1, gt=0)
-    """Pause before a generation is offered again that all nodes refused as busy."""
     pulled_ahead: int = Field(default=16, ge=0)
     """Maximum generations of each model and priority that wait in this process, so that a free slot is filled
     at once. At most half of the slots."""
-    breaker: BreakerSettings = BreakerSettings()
-    """Stops work to a model on a node that fails repeatedly."""
-    hedging: HedgeSettings = HedgeSettings()
-    """Sends a late interactive generation to a second node as well."""
-    first_output: FirstOutputSettings = FirstOutputSettings()
-    """Moves a generation from a node that gives no output in time."""
-    group_hold_s: float = Field(default=5.0, ge=0, le=3600)
-    """For nodes whose memory does not hold all requested models: how long a model keeps the memory while
-    generations of another model wait, at least the load time of that model. Batch work keeps it an eighth as
-    long while interactive work waits. 0: models change in the order of arrival."""
     warming: WarmingSettings = WarmingSettings()
     starving_s: float = Field(default=2.0, gt=0)
     """When a generation waited here for this long, all dispatchers keep to their share of the slots."""

@@ -83,7 +83,8 @@ async def kill_in_rounds(cluster: LocalCluster, folder: Path) -> None:
     """In each round, every lane gets one more node and loses one."""
     dispatcher = await cluster.dispatcher(SETTINGS)
     deaths: dict[str, float] = {}
-    dispatcher.node_health.on_silent.insert(0, lambda node: deaths.update({node: time.perf_counter()}))
+    health = dispatcher.executor.node_health
+    health.on_silent.insert(0, lambda node: deaths.update({node: time.perf_counter()}))
     lanes = [Lane(cluster, dispatcher, f"{cluster.model}/{n}", folder, deaths) for n in range(LANES)]
     try:
         await asyncio.gather(*(lane.start() for lane in lanes))

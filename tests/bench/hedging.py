@@ -58,7 +58,7 @@ async def first_token_s(cluster: LocalCluster) -> float:
 
 def sent_to_nodes(cluster: LocalCluster) -> float:
     return sum(
-        REGISTRY.get_sample_value("orchestra_dispatcher_placed_total", {"model": cluster.model, "node": node})
+        REGISTRY.get_sample_value("orchestra_placement_placed_total", {"model": cluster.model, "node": node})
         or 0.0
         for node in cluster.nodes
     )

@@ -18,7 +18,7 @@ from actors.bus.declarations import shipped_declaration
 from actors.bus.jetstream import Delivery, Puller
 from actors.bus.provision import apply
 from actors.bus.subjects import RunQueue, StreamAddress
-from actors.dispatcher.arrival_reporter import ARRIVALS, ArrivalReport
+from actors.placement.arrival_reporter import ARRIVALS, ArrivalReport
 from actors.runtime.envelope import Envelope
 from actors.runtime.system import ActorSystem
 from actors.streams.client import StreamClient

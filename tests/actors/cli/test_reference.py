@@ -26,7 +26,7 @@ def test_a_setting_is_shown_with_its_default_and_its_range(made: dict[str, str])
 
 
 def test_metrics_errors_and_headers_are_found_where_they_are_defined(made: dict[str, str]) -> None:
-    assert "`orchestra_dispatcher_placed_total` | counter | `model`, `node` |" in made["metrics.md"]
+    assert "`orchestra_placement_placed_total` | counter | `model`, `node` |" in made["metrics.md"]
     assert "| 429 | `rate_limit_exceeded` | yes |" in made["errors.md"]
     assert "`Orchestra-Deadline`" in made["nats.md"]
     assert "## step_ended" in made["run-events.md"]

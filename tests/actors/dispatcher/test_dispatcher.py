@@ -10,7 +10,7 @@ from actors.bus.bus import Message
 from actors.bus.jetstream import Delivery, enqueue
 from actors.bus.subjects import GenerationQueue
 from actors.dispatcher import Dispatcher, DispatcherSettings
-from actors.dispatcher.node_client import NodeClient
+from actors.placement.node_client import NodeClient
 from actors.runtime.envelope import Envelope
 from actors.streams.client import ID_HEADER
 from orchestration.errors import (
@@ -164,7 +164,7 @@ async def test_a_node_that_was_busier_than_reported_is_tried_again(cluster: Loca
     asked = asyncio.ensure_future(cluster.ask(cluster.generation()))
     labels = {"model": cluster.model, "node": node.id}
     await eventually(
-        lambda: (REGISTRY.get_sample_value("orchestra_dispatcher_placed_total", labels) or 0) >= 3
+        lambda: (REGISTRY.get_sample_value("orchestra_placement_placed_total", labels) or 0) >= 3
     )
     assert not asked.done()
     del node._active["somebody.else"]
@@ -224,7 +224,7 @@ async def test_a_defect_met_by_one_generation_ends_that_one_alone(
     if attempt == 1:
         monkeypatch.setattr(NodeClient, "_send", defect)
     else:
-        monkeypatch.setattr("actors.dispatcher.dispatcher.stream_position", defect)
+        monkeypatch.setattr("actors.streams.handoff.RemoteReader.position", defect)
         give_back_once(dispatcher)
     for _ in range(7 if attempt == 1 else 1):
         with pytest.raises(InternalError, match="KeyError: 'a defect'"):

@@ -77,8 +77,10 @@ async def test_no_node_counts_as_silent_while_nats_stands_still(
         await eventually(lambda: sum(cluster.running().values()) == 1)
         (opened,) = cluster.streams.readers.values()
         own_nats.process.send_signal(signal.SIGSTOP)
-        frozen = dispatcher.node_health.rounds
-        await eventually(lambda: dispatcher.node_health.rounds > frozen + 200)  # well beyond the lease
+        frozen = dispatcher.executor.node_health.rounds
+        await eventually(
+            lambda: dispatcher.executor.node_health.rounds > frozen + 200
+        )  # well beyond the lease
         own_nats.process.send_signal(signal.SIGCONT)
         text, _ = await asked
         assert text == " ".join([WORDS] * 75)
@@ -173,7 +175,7 @@ async def test_generations_of_a_node_that_lost_its_connection_continue(
     await cluster.node("cut", bus=bus, speed=20)
     dispatcher = await cluster.dispatcher()
     asked = asyncio.ensure_future(cluster.ask(cluster.generation(WORDS, tokens=40)))
-    await eventually(lambda: any(dispatcher.node_health.connections.values()))
+    await eventually(lambda: any(dispatcher.executor.node_health.connections.values()))
     before = bus.connection_id
     bus.nats.abort()
     await eventually(lambda: bus.connected and bus.connection_id != before)

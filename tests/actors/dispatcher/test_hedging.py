@@ -39,7 +39,7 @@ async def dispatching(cluster: LocalCluster, settings: DispatcherSettings | None
     gets what comes first."""
     dispatcher = await cluster.dispatcher(settings or hedging())
     for _ in range(3):
-        dispatcher.hedger.first_tokens.record(cluster.model, LATE_S, time.monotonic())
+        dispatcher.executor.hedger.first_tokens.record(cluster.model, LATE_S, time.monotonic())
     return dispatcher
 
 
@@ -53,7 +53,7 @@ def hedged(cluster: LocalCluster) -> dict[str, float]:
     """How often a generation of this cluster's model was sent twice, by what came of it."""
     found = {
         outcome: REGISTRY.get_sample_value(
-            "orchestra_dispatcher_hedges_total", {"model": cluster.model, "outcome": outcome}
+            "orchestra_placement_hedges_total", {"model": cluster.model, "outcome": outcome}
         )
         for outcome in ("won", "lost", "failed")
     }
@@ -166,7 +166,7 @@ async def test_the_caller_of_a_hedged_generation_gets_the_error_when_every_node_
     dispatcher = await dispatching(cluster)
     asked = asyncio.ensure_future(cluster.ask(cluster.generation(WORDS)))
     labels = {"model": cluster.model, "node": SECOND}
-    await eventually(lambda: REGISTRY.get_sample_value("orchestra_dispatcher_placed_total", labels))
+    await eventually(lambda: REGISTRY.get_sample_value("orchestra_placement_placed_total", labels))
     await cluster.nodes[FIRST].leave()
     await cluster.nodes[FIRST].me.host.drain(0)
     with pytest.raises(BackendFailed):
@@ -295,7 +295,7 @@ async def test_a_node_frozen_before_its_first_token_is_overtaken_and_does_no_har
         # So that it is the hedge that finds the frozen node, and not its silence.
         dispatcher = await cluster.dispatcher(hedging().model_copy(update={"ping_misses": 1000}), sees=2)
         for _ in range(3):
-            dispatcher.hedger.first_tokens.record(cluster.model, 0.3, time.monotonic())
+            dispatcher.executor.hedger.first_tokens.record(cluster.model, 0.3, time.monotonic())
         asked = asyncio.ensure_future(cluster.ask(cluster.generation(WORDS, tokens=16)))
         await eventually(lambda: registry.nodes[FIRST].running == 1)
         process.send(signal.SIGSTOP)

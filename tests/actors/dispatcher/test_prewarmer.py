@@ -14,10 +14,10 @@ from actors.bus.key_value import Bucket
 from actors.bus.subjects import NodeAddress
 from actors.cli.main import root
 from actors.dispatcher import Dispatcher
-from actors.dispatcher.arrival_reporter import ARRIVALS, ArrivalReport
 from actors.dispatcher.prewarmer import FORECAST, STATE, SavedForecast
 from actors.dispatcher.settings import WarmingSettings
 from actors.node.node import Node
+from actors.placement.arrival_reporter import ARRIVALS, ArrivalReport
 from actors.runtime.envelope import Envelope, new_trace
 from actors.runtime.service import ERROR_CODE
 from orchestration.forecast import ModelCall

@@ -6,13 +6,12 @@ import asyncio
 
 import pytest
 
-from actors.bus.bus import Bus
 from actors.bus.message import Message
 from actors.bus.subjects import StreamAddress
 from actors.runtime.envelope import Envelope
 from actors.streams import handoff
 from actors.streams.client import StreamClient
-from actors.streams.handoff import is_superseded, stream_position
+from actors.streams.handoff import RemoteReader
 from actors.streams.writer import SUPERSEDED, StreamWriter
 from orchestration.errors import DeadlineExceeded
 from orchestration.messages import HandoffRequest, StreamPosition, TextDelta, encode_event
@@ -92,15 +91,15 @@ async def test_a_later_delivery_supersedes_an_earlier_one_for_good(streams: Stre
     assert first.writer != second.writer
     for quiet_s in (0, 60):
         assert await resume(streams, reading, quiet_s=quiet_s, attempt=1) == StreamPosition(superseded=True)
-    assert await is_superseded(streams.bus, reading.id, 1)
-    assert not await is_superseded(streams.bus, reading.id, 2)
+    assert await RemoteReader(streams.bus, reading.id).is_superseded(1)
+    assert not await RemoteReader(streams.bus, reading.id).is_superseded(2)
     await reading.write(*deltas("b", start=1), writer=second.writer)
     await eventually(lambda: reading.text == "ab")
     assert (await resume(streams, reading, attempt=2)).continuation.first_seq == 2
     await reading.write(end(2))
     reading.task.cancel()
     await asyncio.wait({reading.task})
-    assert not await is_superseded(streams.bus, reading.id, 1)
+    assert not await RemoteReader(streams.bus, reading.id).is_superseded(1)
 
 
 async def test_a_delivery_whose_writer_is_alive_supersedes_none(streams: StreamClient) -> None:
@@ -151,13 +150,13 @@ async def test_a_reader_that_reconnects_late_is_waited_for(
     streams: StreamClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     requests: list[float] = []
-    request = handoff._ask
+    send = RemoteReader._ask
 
-    async def counted(bus: Bus, stream_id: str, body: bytes, timeout_s: float) -> StreamPosition:
+    async def counted(reader: RemoteReader, request: HandoffRequest, timeout_s: float) -> StreamPosition:
         requests.append(timeout_s)
-        return await request(bus, stream_id, body, timeout_s)
+        return await send(reader, request, timeout_s)
 
-    monkeypatch.setattr(handoff, "_ask", counted)
+    monkeypatch.setattr(RemoteReader, "_ask", counted)
     monkeypatch.setattr(handoff, "PAUSE_S", 0.001)
     reading = Reading(streams)
     await reading.write(*deltas("a"))
@@ -165,7 +164,7 @@ async def test_a_reader_that_reconnects_late_is_waited_for(
     (subscription,) = streams._subscriptions[1:]
     await subscription.unsubscribe()
     await streams.bus.flush()
-    position = asyncio.ensure_future(stream_position(streams.bus, reading.id))
+    position = asyncio.ensure_future(RemoteReader(streams.bus, reading.id).position())
     await eventually(lambda: len(requests) > 100)
     subject = StreamAddress(f"{streams.name}.*").handoff
     streams._subscriptions[1:] = [await streams.bus.subscribe(subject, streams._on_handoff_request)]
@@ -186,7 +185,7 @@ async def test_a_reader_whose_answer_was_lost_is_asked_again(
             streams.bus.post(message.reply, StreamPosition(events=7).model_dump_json().encode())
 
     await streams.bus.subscribe(StreamAddress("lost.1").handoff, answer_the_third)
-    assert (await stream_position(streams.bus, "lost.1")).events == 7
+    assert (await RemoteReader(streams.bus, "lost.1").position()).events == 7
 
 
 async def test_a_reader_counts_as_gone_in_the_end(
@@ -194,10 +193,10 @@ async def test_a_reader_counts_as_gone_in_the_end(
 ) -> None:
     monkeypatch.setattr(handoff, "READER_WAIT_S", 0.1)
     monkeypatch.setattr(handoff, "HANDOFF_TIMEOUT_S", 0.05)
-    assert not (await stream_position(streams.bus, "gone.1")).open
+    assert not (await RemoteReader(streams.bus, "gone.1").position()).open
     await streams.bus.subscribe(StreamAddress("frozen.1").handoff, lambda message: None)
     with pytest.raises(DeadlineExceeded):
-        await stream_position(streams.bus, "frozen.1")
+        await RemoteReader(streams.bus, "frozen.1").position()
 
 
 async def resume(

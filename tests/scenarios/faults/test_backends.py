@@ -217,7 +217,7 @@ async def test_an_upstream_that_never_answers_is_waited_for_where_nobody_else_is
         asked = asyncio.ensure_future(cluster.ask(cluster.generation(WORDS)))
         await eventually(lambda: slow.requests)
         for _ in range(3):
-            await dispatcher.hung_nodes.check()
+            await dispatcher.executor.hung_nodes.check()
         late.set()
         assert (await asked)[0] == "one two"
         assert len(slow.requests) == 1

@@ -6,12 +6,11 @@ import asyncio
 import itertools
 import logging
 import time
+from collections.abc import Mapping
 
-from actors.bus.bus import Bus
-from actors.dispatcher.job import Job
-from actors.dispatcher.node_client import NodeClient
-from actors.dispatcher.placer import Placer
-from actors.streams.handoff import peek
+from actors.placement.job import Job
+from actors.placement.node_client import NodeClient
+from actors.placement.placer import Placer
 from orchestration.errors import NoOutput
 from orchestration.placement import Call
 
@@ -22,14 +21,12 @@ MAX_QUERIES = 256
 
 
 class HungNodes:
-    """Checks the running calls of one dispatcher.
+    """Checks the running calls of one process.
 
-    The dispatcher does not see the streams, so it asks the readers of late generations. A generation stays on
-    its node when no other node is left to try.
+    It asks the readers of late generations. A generation stays on its node when no other node is left to try.
     """
 
-    def __init__(self, bus: Bus, placer: Placer, node_client: NodeClient, jobs: dict[str, Job]) -> None:
-        self.bus = bus
+    def __init__(self, placer: Placer, node_client: NodeClient, jobs: Mapping[str, Job]) -> None:
         self.placer = placer
         self.node_client = node_client
         self.jobs = jobs
@@ -65,7 +62,8 @@ class HungNodes:
 
     async def _query_reader(self, call: Call) -> None:
         age_s = time.monotonic() - call.sent_at
-        position = await peek(self.bus, call.id, min(age_s, call.limit_s))
+        job = self.jobs.get(call.id)
+        position = None if job is None else await job.reader.peek(min(age_s, call.limit_s))
         if position is None or position.alive:  # it may fall silent later
             call.alive_at = time.monotonic()
         call.has_output = position is not None and (position.events > 0 or not position.open)

@@ -13,36 +13,24 @@ import logging
 from pydantic import ValidationError
 
 from actors.bus.bus import Bus
-from actors.dispatcher.job import Job
-from actors.jobs.dead_letters import dead_letter_delivery
-from actors.streams.handoff import request_race, stream_position
-from orchestration.errors import BusUnavailable, DeadlineExceeded, InternalError, OrchestraError
+from actors.placement.job import Job
+from actors.streams.handoff import OnWinner
+from orchestration.errors import BusUnavailable, DeadlineExceeded, InternalError
 from orchestration.messages import StreamPosition, decode_generation
 
 log = logging.getLogger(__name__)
 
 
-async def dead_letter_job(job: Job) -> InternalError:
-    """Move a generation that no dispatcher has survived to the dead letters; returns the error for its
-    reader."""
-    error = InternalError(f"given up after {job.delivery.attempt - 1} deliveries without an end")
-    try:
-        await dead_letter_delivery(job.delivery, error)
-    except OrchestraError as failure:  # the reader gets the error in any case, instead of its deadline
-        log.error("generation %s was given up and could not be stored as a dead letter: %s", job.id, failure)
-    return error
-
-
-async def prepare_hedge(bus: Bus, job: Job, decision_subject: str) -> tuple[str, bytes]:
+async def prepare_hedge(job: Job, on_winner: OnWinner) -> tuple[str, bytes]:
     """The writer's name and the body for a second node; both empty when no second node is needed, because the
     reader has received something or has left.
 
-    The reader publishes to `decision_subject` which node came first. Raises the errors of `stream_position`.
+    `on_winner` gets the name of the writer that began first. Raises the errors of the reader.
     """
-    position = await request_race(bus, job.id, decision_subject)
+    position = await job.reader.race(on_winner)
     if not position.open or position.alive:
         return "", b""
-    body = with_continuation(job.delivery.message.data, position, job.queue.model)
+    body = with_continuation(job.message, position, job.model)
     return position.continuation.writer, body
 
 
@@ -60,7 +48,7 @@ async def prepare_move(bus: Bus, job: Job, pause_s: float) -> bool:
     it."""
     while await wait_for_bus(bus, job, pause_s):
         try:
-            position = await stream_position(bus, job.id, attempt=job.delivery.attempt)
+            position = await job.reader.position(attempt=job.attempt)
             break
         except BusUnavailable:
             await asyncio.sleep(pause_s)
@@ -75,7 +63,7 @@ async def prepare_move(bus: Bus, job: Job, pause_s: float) -> bool:
     if position.superseded:
         job.superseded = True
         return False
-    job.body = with_continuation(job.delivery.message.data, position, job.queue.model)
+    job.body = with_continuation(job.message, position, job.model)
     return True
 
 

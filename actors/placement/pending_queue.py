@@ -8,10 +8,12 @@ from __future__ import annotations
 import itertools
 from collections import deque
 from collections.abc import Iterable
+from typing import Generic, TypeVar
 
-from actors.dispatcher.job import Job
+from actors.placement.job import Job
 from orchestration.messages import Priority
 
+J = TypeVar("J", bound=Job)
 RANK = {priority: rank for rank, priority in enumerate(Priority)}
 START_INTERVALS = {Priority.INTERACTIVE: 1, Priority.STANDARD: 8, Priority.BATCH: 16}
 """While generations of this priority wait, one of them gets every n-th start. With all three waiting,
@@ -20,33 +22,33 @@ _INTERVALS = [START_INTERVALS[priority] for priority in Priority]
 _NONE = [0] * len(RANK)
 
 
-class PriorityQueues:
+class PriorityQueues(Generic[J]):
     """The waiting generations of one model, one queue per priority. A job that leaves from the middle of a
     queue is skipped later."""
 
     __slots__ = ("counts", "jobs", "passed")
 
     def __init__(self) -> None:
-        self.jobs: list[deque[Job]] = [deque() for _ in RANK]
+        self.jobs: list[deque[J]] = [deque() for _ in RANK]
         self.counts = [0] * len(RANK)
         """Number of waiting jobs, by rank."""
         self.passed = [0] * len(RANK)
         """Starts of more urgent work while this rank waited, since its own last start."""
 
-    def head(self, rank: int) -> Job | None:
+    def head(self, rank: int) -> J | None:
         queue = self.jobs[rank]
         while queue and not queue[0].waits:
             queue.popleft()
         return queue[0] if queue else None
 
-    def first(self) -> Job | None:
+    def first(self) -> J | None:
         """The most urgent job, unless a lower rank has its turn."""
         for rank in range(len(RANK) - 1, 0, -1):
             if self.counts[rank] and self.passed[rank] >= _INTERVALS[rank] - 1:
                 return self.head(rank)
         return next((job for rank in range(len(RANK)) if (job := self.head(rank)) is not None), None)
 
-    def in_order(self, limit: int) -> list[Job]:
+    def in_order(self, limit: int) -> list[J]:
         """Up to `limit` jobs: the first one, then all others, most urgent first."""
         first = self.first()
         others = (job for queue in self.jobs for job in queue if job.waits and job is not first)
@@ -61,11 +63,11 @@ class PriorityQueues:
                 self.passed[lower] += 1
 
 
-class PendingQueue:
+class PendingQueue(Generic[J]):
     """The waiting generations of all models."""
 
     def __init__(self) -> None:
-        self._queues: dict[str, PriorityQueues] = {}
+        self._queues: dict[str, PriorityQueues[J]] = {}
 
     def __len__(self) -> int:
         return sum(sum(queues.counts) for queues in self._queues.values())
@@ -83,27 +85,27 @@ class PendingQueue:
         queues = self._queues.get(model)
         return _NONE if queues is None else queues.counts
 
-    def push(self, job: Job) -> None:
-        queues = self._queues.get(job.queue.model)
+    def push(self, job: J) -> None:
+        queues = self._queues.get(job.model)
         if queues is None:
-            queues = self._queues[job.queue.model] = PriorityQueues()
-        rank = RANK[job.queue.priority]
+            queues = self._queues[job.model] = PriorityQueues()
+        rank = RANK[job.priority]
         job.waits = True
         queues.jobs[rank].append(job)
         queues.counts[rank] += 1
 
-    def in_order(self, model: str, limit: int) -> list[Job]:
+    def in_order(self, model: str, limit: int) -> list[J]:
         """Up to `limit` jobs: the next one, then those that may overtake it if it does not start. They wait
         until `remove`."""
         queues = self._queues.get(model)
         return [] if queues is None else queues.in_order(limit)
 
-    def remove(self, job: Job) -> None:
+    def remove(self, job: J) -> None:
         """Take a job out; does nothing for a job that does not wait."""
         if not job.waits:
             return
         job.waits = False
-        queues = self._queues[job.queue.model]
-        queues.leave(RANK[job.queue.priority])
+        queues = self._queues[job.model]
+        queues.leave(RANK[job.priority])
         if not any(queues.counts):
-            del self._queues[job.queue.model]
+            del self._queues[job.model]

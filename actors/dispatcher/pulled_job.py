@@ -1,53 +1,40 @@
-"""A generation between the queue and its node."""
+"""A generation that was pulled from a queue, and the messages by which a dispatcher continues it."""
 
 from __future__ import annotations
 
 import asyncio
 import re
-import time
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
+from actors.bus.bus import Bus
 from actors.bus.jetstream import Delivery
 from actors.bus.subjects import GenerationQueue
+from actors.placement.job import Job
 from actors.runtime.envelope import Envelope
 from actors.streams.client import ID_HEADER
+from actors.streams.handoff import RemoteReader
 from orchestration.errors import OrchestraError
 from orchestration.messages import NodeInfo
+from orchestration.placement import NEEDS_HEADER
 
 _ID = re.compile(r"[\w-]+\.[\w-]+")
 
 
-@dataclass(slots=True, eq=False)
-class Job:
+@dataclass(slots=True, eq=False, kw_only=True)
+class PulledJob(Job):
     """A pulled generation. It `waits` for a node, is `placed` on one, pauses between the two, or is
     `settled`."""
 
-    id: str
-    queue: GenerationQueue
     delivery: Delivery
-    envelope: Envelope
-    pulled_at: float = field(default_factory=time.monotonic)
-    cancelled: bool = False
-    waits: bool = False
     placed: bool = False
     settled: bool = False
-    superseded: bool = False
-    """Another dispatcher has the generation now, from a later delivery: leave it and its message alone."""
-    body: bytes = b""
-    """The body for the next node, which continues from a prefix; empty means the body of the message."""
-    moves: int = 0
-    """The number of nodes that died or failed while they had the generation."""
-    tried: set[str] = field(default_factory=set)
-    """Nodes that have or had the generation since it last waited."""
-    refusals_before: int = 0
-    """The refusals by servers of its model at the time when it began to wait for that model."""
     fallbacks: int = 0
     """The number of fallback models that were skipped or tried."""
     timer: asyncio.TimerHandle | None = None
     """Ends the wait at the deadline, or ends the pause."""
 
     @classmethod
-    def from_delivery(cls, delivery: Delivery) -> Job:
+    def from_delivery(cls, bus: Bus, delivery: Delivery) -> PulledJob:
         """Read the headers and the subject; the body is passed on unread.
 
         Raises ValueError for a message that is not a generation.
@@ -56,14 +43,25 @@ class Job:
         job_id = message.header(ID_HEADER)
         if not _ID.fullmatch(job_id):
             raise ValueError(f"{job_id[:80]!r} is not the id of a generation")
+        queue = GenerationQueue.parse(message.subject)
         envelope = Envelope.from_headers(message.headers)
         attempt = delivery.attempt
         return cls(
-            job_id,
-            GenerationQueue.parse(message.subject),
-            delivery,
-            replace(envelope, attempt=attempt) if attempt != envelope.attempt else envelope,
+            id=job_id,
+            model=queue.model,
+            priority=queue.priority,
+            envelope=replace(envelope, attempt=attempt) if attempt != envelope.attempt else envelope,
+            needs_text=message.header(NEEDS_HEADER),
+            message=message.data,
+            reader=RemoteReader(bus, job_id),
+            attempt=attempt,
+            delivery=delivery,
         )
+
+    @property
+    def requested_model(self) -> str:
+        """The model that was requested; a fallback may answer for it."""
+        return GenerationQueue.parse(self.delivery.message.subject).model
 
     @property
     def on_node(self) -> bool:
@@ -75,16 +73,12 @@ class Job:
             self.timer.cancel()
             self.timer = None
 
-    @property
-    def expired(self) -> bool:
-        return 0 < self.envelope.deadline < time.time()
-
 
 @dataclass(frozen=True, slots=True)
 class PlaceJob:
     """Run `job` on `node`."""
 
-    job: Job
+    job: PulledJob
     node: NodeInfo
 
 
@@ -92,14 +86,15 @@ class PlaceJob:
 class UseFallback:
     """Have another model answer `job`, because no node of its own model is alive."""
 
-    job: Job
+    job: PulledJob
 
 
 @dataclass(frozen=True, slots=True)
 class RefuseJob:
-    """End `job`, or have another model answer it, because the servers of its model refuse work for now."""
+    """End `job`, or have another model answer it, because of `error`: the servers of its model refuse work,
+    or nodes failed before it was queued."""
 
-    job: Job
+    job: PulledJob
     error: OrchestraError
 
 
@@ -107,4 +102,4 @@ class RefuseJob:
 class RecoverJob:
     """Find out the state of `job`, which another dispatcher had before."""
 
-    job: Job
+    job: PulledJob

@@ -9,11 +9,10 @@ from pydantic import ValidationError
 
 from actors.bus.bus import Bus
 from actors.bus.subjects import NodeAddress, StreamAddress
-from actors.dispatcher.in_flight import InFlight
-from actors.dispatcher.job import Job
-from actors.dispatcher.job_requirements import needs_of
-from actors.dispatcher.metrics import placed
-from actors.dispatcher.placer import Placer
+from actors.placement.in_flight import InFlight
+from actors.placement.job import Job
+from actors.placement.metrics import placed
+from actors.placement.placer import Placer
 from actors.runtime.envelope import DEFAULT_DEADLINE_S
 from actors.runtime.service import ERROR
 from actors.telemetry.telemetry import span, traceparent
@@ -52,15 +51,15 @@ class NodeClient:
         outcome: GenerationEnd | OrchestraError = Cancelled("the dispatcher was stopped")
         call = None
         if any(
-            card.loaded for card in node.models if card.name == job.queue.model
+            card.loaded for card in node.models if card.name == job.model
         ):  # loading takes longer than a first output
-            call = self.first_outputs.sent(job.id, node.id, needs_of(job), started_at)
+            call = self.first_outputs.sent(job.id, node.id, job.needs, started_at)
         try:
             with span("place", orchestra__node=node.id, orchestra__hedge=bool(body)) as place_span:
                 recording = place_span.is_recording()
                 if recording:
                     place_span.set_attribute("orchestra.placement", self.placer.explain_json(job))
-                outcome = await self._send(node, job, body or job.body or job.delivery.message.data)
+                outcome = await self._send(node, job, body or job.body or job.message)
                 if recording and isinstance(outcome, OrchestraError):
                     place_span.set_attribute("error.type", outcome.code)
         finally:
@@ -86,7 +85,7 @@ class NodeClient:
             log.debug("cannot tell the node of generation %s to stop: %s", job.id, error)
 
     async def _send(self, node: NodeInfo, job: Job, body: bytes) -> GenerationEnd | OrchestraError:
-        placed(job.queue.model, node.id).inc()
+        placed(job.model, node.id).inc()
         envelope = job.envelope.with_trace(traceparent(job.envelope.trace))
         answers = self.in_flight.expect_answer(node.id, job.id)
         try:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
+from typing import Any
 
-from actors.dispatcher.job_requirements import needs_of
-from actors.dispatcher.pending_queue import PendingQueue
+from actors.placement.pending_queue import PendingQueue
 from orchestration.messages import NodeInfo, Priority
 from orchestration.model_memory import Grouping, PendingModel
 from orchestration.placement.replica_index import ReplicaIndex
@@ -27,7 +27,11 @@ class ModelScheduler:
     """
 
     def __init__(
-        self, index: ReplicaIndex, pending: PendingQueue, place_again: Callable[[str], None], hold_s: float
+        self,
+        index: ReplicaIndex,
+        pending: PendingQueue[Any],
+        place_again: Callable[[str], None],
+        hold_s: float,
     ) -> None:
         self.index = index
         self.pending = pending
@@ -96,7 +100,7 @@ class ModelScheduler:
 
     def _pending_model(self, model: str, now: float) -> PendingModel:
         (first,) = self.pending.in_order(model, 1)
-        needs = needs_of(first)
+        needs = first.needs
         fit = [
             replica
             for replica in self.index.replicas.get(model, {}).values()
@@ -104,8 +108,8 @@ class ModelScheduler:
         ]
         return PendingModel(
             model=model,
-            since=first.pulled_at,
-            urgency=URGENCY[first.queue.priority],
+            since=first.received_at,
+            urgency=URGENCY[first.priority],
             served=any(self._grouping.in_memory(each.id, model) and not each.barred for each in fit),
             nodes=[replica.id for replica in fit],
         )

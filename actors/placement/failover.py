@@ -6,13 +6,12 @@ import asyncio
 from collections.abc import Callable
 
 from actors.bus.bus import Bus
-from actors.dispatcher import migration
-from actors.dispatcher.hedger import Hedger
-from actors.dispatcher.job import Job
-from actors.dispatcher.metrics import moved
-from actors.dispatcher.placer import Placer
-from actors.dispatcher.settings import DispatcherSettings
-from actors.streams.handoff import is_superseded
+from actors.placement import migration
+from actors.placement.hedger import Hedger
+from actors.placement.job import Job
+from actors.placement.metrics import moved
+from actors.placement.placer import Placer
+from actors.placement.settings import PlacementSettings
 from orchestration.errors import (
     SERVER_LIMITS,
     BusUnavailable,
@@ -45,7 +44,7 @@ class Failover:
         placer: Placer,
         hedger: Hedger,
         live_nodes: Callable[[str], set[str]],
-        settings: DispatcherSettings,
+        settings: PlacementSettings,
     ) -> None:
         self.bus = bus
         self.placer = placer
@@ -83,13 +82,13 @@ class Failover:
         if not isinstance(error, BusUnavailable | RateLimited | ServerBusy):
             job.moves += 1
             if job.moves >= self.settings.attempts:
-                job.superseded = await is_superseded(self.bus, job.id, job.delivery.attempt)
+                job.superseded = await job.reader.is_superseded(job.attempt)
                 return False
             if not isinstance(error, NodeLost | NoOutput | ShuttingDown) and not self.budget.withdraw():
                 return False
         if not await migration.prepare_move(self.bus, job, self.settings.busy_pause_s):
             return False
-        moved(job.queue.model, error.code).inc()
+        moved(job.model, error.code).inc()
         if job.moves > 1:  # the first move is immediate; repeated failures need time
             await asyncio.sleep(self.settings.busy_pause_s * 2**job.moves)
         return True
@@ -101,7 +100,7 @@ class Failover:
             node = self.placer.choose(job, without=frozenset(tried))
             if node is not None:
                 return node
-            others = self.live_nodes(job.queue.model) - tried
+            others = self.live_nodes(job.model) - tried
             if isinstance(error, _TRANSIENT) or not self.placer.can_run(job, others):
                 return None
             await asyncio.sleep(self.settings.busy_pause_s)

@@ -7,14 +7,14 @@ import logging
 import math
 import time
 from collections.abc import Callable, Container, Sequence
+from typing import Any, TypeVar
 
 from actors.cluster.registry import Registry
-from actors.dispatcher.in_flight import InFlight
-from actors.dispatcher.job import Job
-from actors.dispatcher.job_requirements import needs_of
-from actors.dispatcher.model_scheduler import ModelScheduler
-from actors.dispatcher.pending_queue import PendingQueue
-from actors.dispatcher.settings import DispatcherSettings
+from actors.placement.in_flight import InFlight
+from actors.placement.job import Job
+from actors.placement.model_scheduler import ModelScheduler
+from actors.placement.pending_queue import PendingQueue
+from actors.placement.settings import PlacementSettings
 from orchestration.errors import (
     SERVER_LIMITS,
     BackendFailed,
@@ -41,6 +41,8 @@ from orchestration.placement import (
     explain,
 )
 
+J = TypeVar("J", bound=Job)
+
 log = logging.getLogger(__name__)
 
 
@@ -58,15 +60,15 @@ _NODE_FAILURE = (BackendFailed, Unavailable, InternalError)
 
 
 class Placer:
-    """Chooses nodes for one dispatcher. `place_again` is called with a model when its waiting generations
+    """Chooses nodes for one process. `place_again` is called with a model when its waiting generations
     should be placed again."""
 
     def __init__(
         self,
         registry: Registry,
         in_flight: InFlight,
-        pending: PendingQueue,
-        settings: DispatcherSettings,
+        pending: PendingQueue[Any],
+        settings: PlacementSettings,
         place_again: Callable[[str], None],
     ) -> None:
         self.registry = registry
@@ -130,13 +132,13 @@ class Placer:
         """
         now = time.monotonic()
         self.model_scheduler.decide()
-        choice = self.chooser.choose(needs_of(job), now, without=without, patient=False, sure=sure)
+        choice = self.chooser.choose(job.needs, now, without=without, patient=False, sure=sure)
         if isinstance(choice, Deferral):
-            self._retry_later(job.queue.model, choice, now)
+            self._retry_later(job.model, choice, now)
             return None
         return self._take_slot(job, choice, now)
 
-    def start_one(self, jobs: Sequence[Job], *, hurry: bool) -> tuple[Job, NodeInfo] | None:
+    def start_one(self, jobs: Sequence[J], *, hurry: bool) -> tuple[J, NodeInfo] | None:
         """Choose the job to start now among `jobs`, waiting jobs of one model in their order, and take a slot
         of its node. None when none can start now, in which case `place_again` follows.
 
@@ -144,10 +146,10 @@ class Placer:
         """
         now = time.monotonic()
         self.model_scheduler.decide()
-        pending = [PendingGeneration(needs_of(job), now - job.pulled_at) for job in jobs]
+        pending = [PendingGeneration(job.needs, now - job.received_at) for job in jobs]
         start = self.chooser.start_one(pending, now, hurry=hurry)
         if isinstance(start, Deferral):
-            self._retry_later(jobs[0].queue.model, start, now)
+            self._retry_later(jobs[0].model, start, now)
             return None
         place, choice = start
         return jobs[place], self._take_slot(jobs[place], choice, now)
@@ -156,10 +158,10 @@ class Placer:
         if choice.probe:
             self._probes.add((job.id, choice.node.id))
         if log.isEnabledFor(logging.DEBUG):
-            explanation = explain(self.chooser.index, needs_of(job), now)
+            explanation = explain(self.chooser.index, job.needs, now)
             log.debug("generation %s goes to %s: %s", job.id, choice.node.id, explanation.model_dump_json())
         self.in_flight.take(choice.node.id)
-        self.model_scheduler.started(choice.node.id, job.queue.model)
+        self.model_scheduler.started(choice.node.id, job.model)
         return choice.node
 
     def is_probe(self, job: Job, node: str) -> bool:
@@ -183,19 +185,19 @@ class Placer:
 
     def explain_json(self, job: Job) -> str:
         """The candidates for `job` with their scores, and why others are left out, as JSON."""
-        return explain(self.chooser.index, needs_of(job), time.monotonic()).model_dump_json()
+        return explain(self.chooser.index, job.needs, time.monotonic()).model_dump_json()
 
     def ended(self, job: Job, node: str, error: OrchestraError | None, seconds: float) -> None:
         """A call to `node` has ended after `seconds`: free the slot and learn from the outcome."""
         now = time.monotonic()
         self.in_flight.free(node)
-        self.model_scheduler.ended(node, job.queue.model, failed=error is not None)
+        self.model_scheduler.ended(node, job.model, failed=error is not None)
         probe = (job.id, node) in self._probes
         self._probes.discard((job.id, node))
         if isinstance(error, NodeBusy):
             self.chooser.index.refused(node, now)
-            asyncio.get_running_loop().call_later(REFUSED_S, self._trust_report, node, job.queue.model)
-        needs = needs_of(job)
+            asyncio.get_running_loop().call_later(REFUSED_S, self._trust_report, node, job.model)
+        needs = job.needs
         if isinstance(error, SERVER_LIMITS):
             self.chooser.record_limit(needs.model, node, error, now, probe=probe)
             return
@@ -207,10 +209,10 @@ class Placer:
 
     def refusal(self, job: Job) -> OrchestraError | None:
         """The error for a waiting job when all servers of its model refuse work for too long, else None."""
-        if job.queue.model not in self.chooser.refusals:
+        if job.model not in self.chooser.refusals:
             return None
         left_s = job.envelope.deadline - time.time() if job.envelope.deadline else math.inf
-        return self.chooser.refusal(needs_of(job), time.monotonic(), left_s=left_s, since=job.refusals_before)
+        return self.chooser.refusal(job.needs, time.monotonic(), left_s=left_s, since=job.refusals_before)
 
     def is_limited(self, model: str) -> bool:
         """Whether all servers of `model` refuse work now."""
@@ -227,7 +229,7 @@ class Placer:
     def give_back(self, job: Job, node: str) -> None:
         """Free a slot that was taken but not used."""
         self.in_flight.free(node)
-        self.model_scheduler.ended(node, job.queue.model, failed=True)
+        self.model_scheduler.ended(node, job.model, failed=True)
 
     def _trust_report(self, node: str, model: str) -> None:
         self.chooser.index.trust_report(node, time.monotonic())
@@ -250,9 +252,9 @@ class Placer:
     @staticmethod
     def labels_text(job: Job) -> str:
         """The labels that `job` requires, to be appended to a message."""
-        labels = ", ".join(f"{name}={value}" for name, value in sorted(needs_of(job).labels))
+        labels = ", ".join(f"{name}={value}" for name, value in sorted(job.needs.labels))
         return f" with {labels}" if labels else ""
 
     def can_run(self, job: Job, among: Container[str] | None = None) -> bool:
         """Whether a live node, or one of `among`, may run the job at all, now or later."""
-        return self.chooser.can_run(needs_of(job), among)
+        return self.chooser.can_run(job.needs, among)

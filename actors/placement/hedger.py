@@ -12,13 +12,11 @@ import time
 from dataclasses import dataclass, field
 from typing import Any
 
-from actors.bus.bus import Bus
-from actors.bus.message import Message
-from actors.dispatcher import migration
-from actors.dispatcher.job import Job
-from actors.dispatcher.metrics import hedges
-from actors.dispatcher.node_client import NodeClient
-from actors.dispatcher.placer import HedgeLost, Placer
+from actors.placement import migration
+from actors.placement.job import Job
+from actors.placement.metrics import hedges
+from actors.placement.node_client import NodeClient
+from actors.placement.placer import HedgeLost, Placer
 from orchestration.errors import Cancelled, OrchestraError, from_body
 from orchestration.messages import GenerationEnd, NodeInfo, Priority
 from orchestration.placement import FirstTokens, HedgeSettings
@@ -36,8 +34,7 @@ that ended the stream counts as the winner."""
 class HedgedCall:
     """A generation on its first node and, when that is late, on a second one.
 
-    The reader publishes to `decision_subject` which node began first; `writer` is the name under which the
-    second node writes.
+    The reader decides which node began first; `writer` is the name under which the second node writes.
     """
 
     job: Job
@@ -51,7 +48,6 @@ class HedgedCall:
     second_node: str = ""
     """The second node, once the generation was sent to it."""
     writer: str = ""
-    decision_subject: str = ""
     hedge: asyncio.Task[OrchestraError | None] | None = None
     won: asyncio.Future[bool] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
     """The result is whether the second node began first."""
@@ -65,8 +61,7 @@ class HedgedCall:
 class Hedger:
     """Hedges the interactive generations of one dispatcher."""
 
-    def __init__(self, bus: Bus, placer: Placer, node_client: NodeClient, settings: HedgeSettings) -> None:
-        self.bus = bus
+    def __init__(self, placer: Placer, node_client: NodeClient, settings: HedgeSettings) -> None:
         self.placer = placer
         self.node_client = node_client
         self.settings = settings
@@ -100,20 +95,20 @@ class Hedger:
 
         A generation that tests a failed node can be late without a record of the model's times.
         """
-        if job.queue.priority is not Priority.INTERACTIVE or not self.settings.share:
+        if job.priority is not Priority.INTERACTIVE or not self.settings.share:
             return None
-        if job.body or job.delivery.attempt > 1:
+        if job.body or job.attempt > 1:
             return None
         self.budget.deposit()
-        late_after_s = self.first_tokens.late_after_s(job.queue.model, time.monotonic())
+        late_after_s = self.first_tokens.late_after_s(job.model, time.monotonic())
         return self.settings.probe_late_s if probe and late_after_s is None else late_after_s
 
     async def _call(self, node: NodeInfo, job: Job, body: bytes = b"") -> GenerationEnd | OrchestraError:
         started_at = time.monotonic()
         outcome = await self.node_client.generate(node, job, body)
-        if isinstance(outcome, GenerationEnd) and job.queue.priority is Priority.INTERACTIVE:
+        if isinstance(outcome, GenerationEnd) and job.priority is Priority.INTERACTIVE:
             now = time.monotonic()
-            self.first_tokens.record(job.queue.model, now - started_at - outcome.writing_s, now)
+            self.first_tokens.record(job.model, now - started_at - outcome.writing_s, now)
         return outcome
 
     def _late(self, call: HedgedCall) -> None:
@@ -131,9 +126,10 @@ class Hedger:
         """Run the generation on `second_node`, whose slot is taken, unless its reader has received something
         by now."""
         job = call.job
-        call.decision_subject = self.bus.expect(lambda message: self._on_decision(call, message))
         try:
-            call.writer, body = await migration.prepare_hedge(self.bus, job, call.decision_subject)
+            call.writer, body = await migration.prepare_hedge(
+                job, lambda winner: self._on_decision(call, winner)
+            )
         except OrchestraError as error:
             log.info("generation %s is late, but its reader does not answer: %s", job.id, error)
             body = b""
@@ -158,18 +154,18 @@ class Hedger:
         if call.reserved:
             self._refund(call)
             self.placer.give_back(call.job, call.reserved)
-            self.placer.place_again(call.job.queue.model)
+            self.placer.place_again(call.job.model)
             call.reserved = ""
 
     def _refund(self, call: HedgedCall) -> None:
         if not call.probe:
             self.budget.give_back()
 
-    def _on_decision(self, call: HedgedCall, message: Message) -> None:
+    def _on_decision(self, call: HedgedCall, winner: str) -> None:
         """One of the nodes has begun: stop the other one."""
         if call.won.done() or not call.second_node:
             return
-        call.won.set_result(message.data.decode(errors="replace") == call.writer)
+        call.won.set_result(winner == call.writer)
         if call.won.result():
             lost = HedgeLost(f"node {call.second_node} got the generation later and began first")
             self.node_client.abandon(call.first_node.id, call.job, "", lost)
@@ -185,8 +181,8 @@ class Hedger:
         """The result of both calls, after the call of the first node has ended with `error`."""
         if isinstance(error, HedgeLost):
             now = time.monotonic()
-            self.first_tokens.record(call.job.queue.model, now - call.started_at, now)
-            self.placer.place_again(call.job.queue.model)
+            self.first_tokens.record(call.job.model, now - call.started_at, now)
+            self.placer.place_again(call.job.model)
             return await hedge
         if not call.second_node:
             return error
@@ -198,11 +194,11 @@ class Hedger:
         return error if call.second_won is False else outcome
 
     async def _finish(self, call: HedgedCall, hedge: asyncio.Task[OrchestraError | None]) -> None:
-        self.bus.forget(call.decision_subject)
+        call.job.reader.end_race()
         if call.second_node:
             dead_letter_job = not hedge.done() or isinstance(hedge.result(), Cancelled | None)
             outcome = "won" if call.second_won else "lost" if dead_letter_job else "failed"
-            hedges(call.job.queue.model, outcome).inc()
+            hedges(call.job.model, outcome).inc()
         if not hedge.done():
             if call.second_node:
                 self._abandon_second(call)

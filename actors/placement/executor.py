@@ -1,0 +1,67 @@
+"""Runs generations on nodes: places them, hedges and moves them, and watches the nodes that have some."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine, Mapping
+from typing import Any
+
+from actors.bus.bus import Bus
+from actors.cluster.registry import Registry
+from actors.placement.failover import Failover
+from actors.placement.hedger import Hedger
+from actors.placement.hung_nodes import HungNodes
+from actors.placement.in_flight import InFlight
+from actors.placement.job import Job
+from actors.placement.node_client import NodeClient
+from actors.placement.node_health import NodeHealthMonitor
+from actors.placement.pending_queue import PendingQueue
+from actors.placement.placer import Placer
+from actors.placement.settings import PlacementSettings
+
+
+class Executor:
+    """The parts of one process that work on its `jobs`, of which `pending` wait.
+
+    `place_again` is called with a model when its waiting generations should be placed again.
+    """
+
+    def __init__(
+        self,
+        bus: Bus,
+        registry: Registry,
+        settings: PlacementSettings,
+        jobs: Mapping[str, Job],
+        pending: PendingQueue[Any],
+        place_again: Callable[[str], None],
+    ) -> None:
+        self.registry = registry
+        self.in_flight = InFlight()
+        self.placer = Placer(registry, self.in_flight, pending, settings, place_again)
+        self.node_client = NodeClient(bus, self.in_flight, self.placer, settings.first_output)
+        self.hedger = Hedger(self.placer, self.node_client, settings.hedging)
+        self.failover = Failover(bus, self.placer, self.hedger, self.live_nodes, settings)
+        self.hung_nodes = HungNodes(self.placer, self.node_client, jobs)
+        self.node_health = NodeHealthMonitor(
+            bus, interval_s=settings.ping_interval_s, misses=settings.ping_misses
+        )
+        self.node_health.on_silent = [self.placer.mark_silent, self.in_flight.fail_node]
+        self.node_health.on_reconnect = [self.in_flight.fail_disconnected]
+        self.node_health.on_back = [self.placer.mark_responsive]
+        self._on_gone = (self.in_flight.fail_node, self.node_health.remove)
+
+    def start(self) -> list[Coroutine[Any, Any, None]]:
+        """Follow the registry. Returns the loops that the caller runs until `stop`."""
+        self.placer.start()
+        self.registry.on_gone += self._on_gone
+        return [self.hung_nodes.run(), self.node_health.watch(lambda: self.in_flight.counts)]
+
+    def stop(self) -> None:
+        """Follow the registry no more; the caller has ended the loops."""
+        for callback in self._on_gone:
+            if callback in self.registry.on_gone:
+                self.registry.on_gone.remove(callback)
+        self.placer.stop()
+
+    def live_nodes(self, model: str) -> set[str]:
+        """The nodes that serve `model` and answer pings."""
+        return {node.id for node in self.registry.serving(model)} - self.node_health.silent

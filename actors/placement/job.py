@@ -1,0 +1,66 @@
+"""A generation that is placed on nodes."""
+
+from __future__ import annotations
+
+import logging
+import time
+from dataclasses import dataclass, field
+from functools import lru_cache
+
+from actors.runtime.envelope import Envelope
+from actors.streams.handoff import StreamOwner
+from orchestration.messages import Priority
+from orchestration.placement import Needs
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True, eq=False, kw_only=True)
+class Job:
+    """A generation between whoever accepted it and its node."""
+
+    id: str
+    model: str
+    """The model that answers now: the requested one, or a fallback."""
+    priority: Priority
+    envelope: Envelope
+    needs_text: str
+    """What it needs of its node, as encoded by `Needs.encode`."""
+    message: bytes
+    """The generation as it was requested, in JSON."""
+    reader: StreamOwner
+    """The reader of its stream."""
+    received_at: float = field(default_factory=time.monotonic)
+    attempt: int = 1
+    """The number of its delivery by a queue."""
+    body: bytes = b""
+    """The body for the next node, which continues from a prefix; empty means `message`."""
+    waits: bool = False
+    """Whether it waits for a node in this process."""
+    refusals_before: int = 0
+    """The refusals by servers of its model at the time when it began to wait for that model."""
+    cancelled: bool = False
+    superseded: bool = False
+    """Another process has the generation now, from a later delivery: leave it and its message alone."""
+    moves: int = 0
+    """The number of nodes that died or failed while they had the generation."""
+    tried: set[str] = field(default_factory=set)
+    """Nodes that have or had the generation since it last waited."""
+
+    @property
+    def needs(self) -> Needs:
+        """What it needs of its node; default needs when its sender's text cannot be read."""
+        return _decode(self.model, self.needs_text)
+
+    @property
+    def expired(self) -> bool:
+        return 0 < self.envelope.deadline < time.time()
+
+
+@lru_cache(maxsize=4096)
+def _decode(model: str, text: str) -> Needs:
+    try:
+        return Needs.decode(model, text)
+    except ValueError as error:
+        log.warning("cannot read the needs of a generation of model %r: %s", model, error)
+        return Needs(model=model)
