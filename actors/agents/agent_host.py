@@ -23,6 +23,7 @@ from actors.bus.bus import Bus
 from actors.bus.subjects import AgentAddress
 from actors.cluster.registry import Registry
 from actors.learning.tuner import Tuner
+from actors.placement.direct import DirectPath
 from actors.runtime.actor_host import ActorRef
 from actors.runtime.service import Endpoint, Service, ServiceInfo, decode_model
 from actors.runtime.system import ActorSystem
@@ -52,10 +53,11 @@ class AgentHost:
         self.tools = (
             ToolRegistry(settings.tools) if options.build_tools is None else options.build_tools(embedder)
         )
+        registry = Registry(bus, options.placement.fallbacks)
         self.services = AgentServices(
             bus=bus,
-            streams=StreamClient(bus),
-            registry=Registry(bus, options.fallbacks),
+            streams=StreamClient(bus, direct=DirectPath(bus, registry, options.placement)),
+            registry=registry,
             roles=roles,
             descriptions={name: role.description for name, role in roles.items()},
             settings=settings,

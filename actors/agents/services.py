@@ -7,10 +7,11 @@ from dataclasses import dataclass, field
 
 from actors.agents.settings import AgentsSettings
 from actors.bus.bus import Bus
-from actors.cluster.registry import NO_FALLBACKS, Fallbacks, Registry
+from actors.cluster.registry import Registry
 from actors.embedding.embedder import Embedder
 from actors.jobs.settings import JobsSettings
 from actors.learning.tuner import Tuner
+from actors.placement.settings import DEFAULT_PLACEMENT, PlacementSettings
 from actors.streams.client import StreamClient
 from actors.tools.registry import ToolRegistry
 from orchestration.patterns import BUILT_IN, Catalogue
@@ -19,11 +20,11 @@ from orchestration.roles import Role
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AgentOptions:
-    """What a process of agents may be given. `fallbacks` are the dispatcher's; `embedder` is the embedding
+    """What a process of agents may be given. `placement` is the dispatcher's; `embedder` is the embedding
     model of this process, with which `build_tools` makes the tools of its agents."""
 
     jobs: JobsSettings = field(default_factory=JobsSettings)
-    fallbacks: Fallbacks = field(default_factory=lambda: NO_FALLBACKS)
+    placement: PlacementSettings = DEFAULT_PLACEMENT
     embedder: Embedder | None = None
     build_tools: Callable[[Embedder | None], ToolRegistry] | None = None
     catalogue: Catalogue = field(default_factory=lambda: BUILT_IN)

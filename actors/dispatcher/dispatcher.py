@@ -11,6 +11,8 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
+from pydantic import ValidationError
+
 from actors.bus.bus import Bus
 from actors.bus.jetstream import Delivery
 from actors.cluster.registry import Registry
@@ -26,19 +28,23 @@ from actors.dispatcher.slot_sharing import SlotSharing
 from actors.dispatcher.snapshot import DispatcherSnapshot
 from actors.placement import migration
 from actors.placement.arrival_reporter import ArrivalReporter
+from actors.placement.backlog import BacklogReporter
 from actors.placement.executor import Executor
 from actors.placement.pending_queue import PendingQueue
 from actors.runtime.actor import Actor
 from actors.runtime.envelope import Envelope
+from actors.streams.client import DIRECT_ERROR
 from orchestration.errors import (
+    BackendFailed,
     Cancelled,
     DeadlineExceeded,
     InternalError,
     NoNode,
     OrchestraError,
     ShuttingDown,
+    from_body,
 )
-from orchestration.messages import NodeInfo, StreamPosition
+from orchestration.messages import ErrorBody, NodeInfo, StreamPosition
 
 log = logging.getLogger(__name__)
 
@@ -64,17 +70,16 @@ class Dispatcher(Actor):
         self.queues = Queues(bus, self._accept, max_models=settings.max_models)
         self._jobs = JobTable(bus, self._withdraw, max_cancels=settings.remembered_cancels)
         self._waiting: PendingQueue[PulledJob] = PendingQueue()
-        self.executor = Executor(
-            bus,
-            registry,
-            settings,
-            self._jobs.jobs,
-            self._waiting,
-            self._place,
-        )
+        self.executor = Executor(bus, registry, settings, self._jobs.jobs, self._waiting, self._place)
         self.placer = self.executor.placer
         self._explainer = Explainer(bus, self.placer)
         self._sharing = SlotSharing(bus, self._is_starving, self.placer.set_slot_share)
+        self._backlog = BacklogReporter(
+            bus,
+            self._sharing.name,
+            lambda model: any(self._waiting.counts_of(model)),
+            self.placer.model_scheduler.with_rivals,
+        )
         self._fallbacks = Fallbacks(bus, self.executor.live_nodes, settings.fallbacks, settings.busy_pause_s)
         self._arrival_reporter = ArrivalReporter(bus)
         self.prewarmer = Prewarmer(bus, registry, self._sharing.name, settings.warming)
@@ -100,6 +105,7 @@ class Dispatcher(Actor):
         if self._change_event.set in self.registry.on_change:
             self.registry.on_change.remove(self._change_event.set)
         await self.leave()
+        self._backlog.stop()
         self.executor.stop()
         await self._explainer.stop()
         await self._sharing.stop()
@@ -191,9 +197,13 @@ class Dispatcher(Actor):
         if delivery.attempt > 1:
             self._schedule(RecoverJob(job))
             return
+        job.refusals_before = self.placer.refusals(job.model)
+        direct_error = delivery.message.header(DIRECT_ERROR)
+        if direct_error:  # it is counted already, and its nodes have failed
+            self._schedule(RefuseJob(job, _error_of(direct_error)))
+            return
         self.executor.failover.budget.deposit()
         self._arrival_reporter.count(job.model, job.envelope)
-        job.refusals_before = self.placer.refusals(job.model)
         self._enqueue(job)
 
     async def on_recover_job(self, message: RecoverJob) -> None:
@@ -224,6 +234,7 @@ class Dispatcher(Actor):
             return
         job.cancelled = job.cancelled or not position.open
         if position.continuation.writer:
+            job.writer = position.continuation.writer
             job.body = migration.with_continuation(job.message, position, job.model)
         job.refusals_before = self.placer.refusals(job.model)
         self._enqueue(job)
@@ -289,6 +300,8 @@ class Dispatcher(Actor):
                 break
             else:
                 self._withdraw(jobs[0])
+        if any(self._waiting.counts_of(model)):
+            self._backlog.note(model)
         WAITING.set(len(self._waiting))
 
     def _refuse_limited(self, jobs: list[PulledJob]) -> bool:
@@ -331,7 +344,6 @@ class Dispatcher(Actor):
         try:
             error, waits = await self.executor.failover.run(job, message.node)
         except asyncio.CancelledError:
-            self.executor.node_client.stop(job)
             self._jobs.settle(job, ShuttingDown("the dispatcher was stopped before the answer was complete"))
             return
         if await self._fallbacks.switch(job, error, waits=waits):
@@ -389,3 +401,11 @@ class _JobFailure:
     async def failed(self, error: OrchestraError) -> None:
         if isinstance(error, InternalError):
             self.dispatcher.failed(self.job, error)
+
+
+def _error_of(header: str) -> OrchestraError:
+    """The error of a generation that was on the direct path; a general one if the header cannot be read."""
+    try:
+        return from_body(ErrorBody.model_validate_json(header))
+    except ValidationError:
+        return BackendFailed("the nodes of the generation failed")

@@ -69,9 +69,10 @@ class Fallbacks:
         job.fallbacks += self._remaining(job).index(model) + 1
         log.warning("generation %s continues with model %s: %s", job.id, model, error.message)
         moved(job.model, "fallback").inc()
-        before, job.model = job.model, model
+        before = job.model
+        job.use_model(model)
         if await migration.prepare_move(self.bus, job, self.pause_s):
             job.moves = 0
             return True
-        job.model = before
+        job.use_model(before)
         return False

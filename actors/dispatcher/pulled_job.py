@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import re
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 from actors.bus.bus import Bus
 from actors.bus.jetstream import Delivery
@@ -15,7 +17,9 @@ from actors.streams.client import ID_HEADER
 from actors.streams.handoff import RemoteReader
 from orchestration.errors import OrchestraError
 from orchestration.messages import NodeInfo
-from orchestration.placement import NEEDS_HEADER
+from orchestration.placement import NEEDS_HEADER, Needs
+
+log = logging.getLogger(__name__)
 
 _ID = re.compile(r"[\w-]+\.[\w-]+")
 
@@ -51,7 +55,7 @@ class PulledJob(Job):
             model=queue.model,
             priority=queue.priority,
             envelope=replace(envelope, attempt=attempt) if attempt != envelope.attempt else envelope,
-            needs_text=message.header(NEEDS_HEADER),
+            needs=_decode(queue.model, message.header(NEEDS_HEADER)),
             message=message.data,
             reader=RemoteReader(bus, job_id),
             attempt=attempt,
@@ -103,3 +107,13 @@ class RecoverJob:
     """Find out the state of `job`, which another dispatcher had before."""
 
     job: PulledJob
+
+
+@lru_cache(maxsize=4096)
+def _decode(model: str, text: str) -> Needs:
+    """The needs in a header; default needs when it cannot be read."""
+    try:
+        return Needs.decode(model, text)
+    except ValueError as error:
+        log.warning("cannot read the needs of a generation of model %r: %s", model, error)
+        return Needs(model=model)

@@ -9,7 +9,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
 from actors.bus.bus import Bus
-from actors.cluster.registry import NO_FALLBACKS, Fallbacks, Registry
+from actors.cluster.registry import Registry
 from actors.gateway.chat_service import ChatService, chat_endpoint, service_info
 from actors.gateway.connections import ConnectionTable
 from actors.gateway.feedback import FeedbackApi
@@ -24,6 +24,8 @@ from actors.gateway.run_events import RunEvents
 from actors.gateway.settings import GatewaySettings
 from actors.gateway.status import StatusRoutes
 from actors.jobs.settings import JobsSettings
+from actors.placement.direct import DirectPath
+from actors.placement.settings import DEFAULT_PLACEMENT, PlacementSettings
 from actors.runtime.service import Service
 from actors.runtime.system import ActorSystem
 from actors.streams.client import StreamClient
@@ -48,16 +50,17 @@ async def run_gateway(
     system: ActorSystem,
     http: HttpServer | None = None,
     jobs: JobsSettings | None = None,
-    fallbacks: Fallbacks = NO_FALLBACKS,
+    placement: PlacementSettings = DEFAULT_PLACEMENT,
     catalogue: Catalogue = BUILT_IN,
 ) -> AsyncIterator[RunningGateway]:
     """Serve until the block ends; then refuse new requests and finish those in flight, within `drain_s`.
 
     Raises `HttpPortBusy` before anything else is started. Pass `http` to bind the port earlier, before other
-    parts of the process start. `fallbacks` are those of the dispatchers, `catalogue` that of the agents.
+    parts of the process start. `placement` is that of the dispatchers, `catalogue` that of the agents.
     """
     server = http or HttpServer(settings)
-    registry, streams = Registry(bus, fallbacks), StreamClient(bus)
+    registry = Registry(bus, placement.fallbacks)
+    streams = StreamClient(bus, direct=DirectPath(bus, registry, placement))
     gateway = Gateway(bus, streams, registry, settings, catalogue)
     service = Service(bus, service_info(bus))
     async with AsyncExitStack() as stack:

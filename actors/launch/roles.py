@@ -30,7 +30,7 @@ async def run_agents_role(
 
     options = AgentOptions(
         jobs=settings.jobs,
-        fallbacks=settings.dispatcher.fallbacks,
+        placement=settings.dispatcher,
         embedder=embedder,
         build_tools=partial(build_tools, settings),
         catalogue=catalogue,
@@ -51,6 +51,6 @@ def run_gateway_role(
         system,
         http,
         jobs=settings.jobs,
-        fallbacks=settings.dispatcher.fallbacks,
+        placement=settings.dispatcher,
         catalogue=catalogue,
     )

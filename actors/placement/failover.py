@@ -53,6 +53,8 @@ class Failover:
         self.settings = settings
         self.budget = RetryBudget(share=settings.retry_share, reserve=settings.retry_reserve)
         self.leaving = False
+        self.max_busy: int | None = None
+        """Maximum number of nodes that a generation is sent to while they refuse it as busy; None: all."""
 
     async def run(self, job: Job, first: NodeInfo) -> tuple[OrchestraError | None, bool]:
         """Return the error of the last node, or None when a node ended the stream; and whether the generation
@@ -96,6 +98,8 @@ class Failover:
     async def _next_node(self, job: Job, error: OrchestraError, tried: set[str]) -> NodeInfo | None:
         """Wait for the next node with a free slot and take the slot; None when no node should be waited
         for."""
+        if isinstance(error, NodeBusy) and self.max_busy is not None and len(tried) >= self.max_busy:
+            return None
         while not (job.cancelled or job.expired or self.leaving):
             node = self.placer.choose(job, without=frozenset(tried))
             if node is not None:

@@ -1,7 +1,6 @@
 """Sends a generation whose first event is late to a second node as well; the node that begins first answers.
 
-The reader of the stream receives both and decides which node was first. The dispatcher does not see the
-stream, so it asks the reader about a late generation.
+The reader of the stream receives both and decides which node was first. It is asked about a late generation.
 """
 
 from __future__ import annotations
@@ -59,7 +58,7 @@ class HedgedCall:
 
 
 class Hedger:
-    """Hedges the interactive generations of one dispatcher."""
+    """Hedges the interactive generations of one process."""
 
     def __init__(self, placer: Placer, node_client: NodeClient, settings: HedgeSettings) -> None:
         self.placer = placer
@@ -103,9 +102,11 @@ class Hedger:
         late_after_s = self.first_tokens.late_after_s(job.model, time.monotonic())
         return self.settings.probe_late_s if probe and late_after_s is None else late_after_s
 
-    async def _call(self, node: NodeInfo, job: Job, body: bytes = b"") -> GenerationEnd | OrchestraError:
+    async def _call(
+        self, node: NodeInfo, job: Job, body: bytes = b"", writer: str = ""
+    ) -> GenerationEnd | OrchestraError:
         started_at = time.monotonic()
-        outcome = await self.node_client.generate(node, job, body)
+        outcome = await self.node_client.generate(node, job, body, writer)
         if isinstance(outcome, GenerationEnd) and job.priority is Priority.INTERACTIVE:
             now = time.monotonic()
             self.first_tokens.record(job.model, now - started_at - outcome.writing_s, now)
@@ -144,7 +145,7 @@ class Hedger:
             call.first_node.id,
             second_node.id,
         )
-        outcome = await self._call(second_node, job, body)
+        outcome = await self._call(second_node, job, body, call.writer)
         if isinstance(outcome, GenerationEnd) and outcome.error is not None and outcome.events == 0:
             return from_body(outcome.error)  # the reader ignores a refusal by the second node
         return _error_of(outcome)

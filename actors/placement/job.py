@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import logging
 import time
-from dataclasses import dataclass, field
-from functools import lru_cache
+from dataclasses import dataclass, field, replace
 
 from actors.runtime.envelope import Envelope
 from actors.streams.handoff import StreamOwner
 from orchestration.messages import Priority
 from orchestration.placement import Needs
-
-log = logging.getLogger(__name__)
 
 
 @dataclass(slots=True, eq=False, kw_only=True)
@@ -24,8 +20,8 @@ class Job:
     """The model that answers now: the requested one, or a fallback."""
     priority: Priority
     envelope: Envelope
-    needs_text: str
-    """What it needs of its node, as encoded by `Needs.encode`."""
+    needs: Needs
+    """What it needs of its node."""
     message: bytes
     """The generation as it was requested, in JSON."""
     reader: StreamOwner
@@ -39,6 +35,8 @@ class Job:
     """Whether it waits for a node in this process."""
     refusals_before: int = 0
     """The refusals by servers of its model at the time when it began to wait for that model."""
+    writer: str = ""
+    """The name under which the next node writes; '' for the first one."""
     cancelled: bool = False
     superseded: bool = False
     """Another process has the generation now, from a later delivery: leave it and its message alone."""
@@ -48,19 +46,9 @@ class Job:
     """Nodes that have or had the generation since it last waited."""
 
     @property
-    def needs(self) -> Needs:
-        """What it needs of its node; default needs when its sender's text cannot be read."""
-        return _decode(self.model, self.needs_text)
-
-    @property
     def expired(self) -> bool:
         return 0 < self.envelope.deadline < time.time()
 
-
-@lru_cache(maxsize=4096)
-def _decode(model: str, text: str) -> Needs:
-    try:
-        return Needs.decode(model, text)
-    except ValueError as error:
-        log.warning("cannot read the needs of a generation of model %r: %s", model, error)
-        return Needs(model=model)
+    def use_model(self, model: str) -> None:
+        """Have `model` answer."""
+        self.model, self.needs = model, replace(self.needs, model=model)

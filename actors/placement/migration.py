@@ -63,6 +63,7 @@ async def prepare_move(bus: Bus, job: Job, pause_s: float) -> bool:
     if position.superseded:
         job.superseded = True
         return False
+    job.writer = position.continuation.writer
     job.body = with_continuation(job.message, position, job.model)
     return True
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from actors.placement.pending_queue import PendingQueue
@@ -57,6 +57,14 @@ class ModelScheduler:
 
     def remove_node(self, node: str) -> None:
         self._grouping.remove(node)
+
+    def with_rivals(self, models: Iterable[str]) -> set[str]:
+        """`models`, and those that share the memory of a node with one of them which does not hold all."""
+        found = set(models)
+        for node in self._grouping.nodes.values():
+            if not found.isdisjoint(node.sizes):
+                found.update(node.sizes)
+        return found
 
     def started(self, node: str, model: str) -> None:
         """A generation of `model` was sent to `node`."""

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
 
 from pydantic import ValidationError
 
 from actors.bus.bus import Bus
-from actors.bus.subjects import NodeAddress, StreamAddress
+from actors.bus.subjects import NodeAddress
 from actors.placement.in_flight import InFlight
 from actors.placement.job import Job
 from actors.placement.metrics import placed
@@ -31,7 +32,7 @@ log = logging.getLogger(__name__)
 
 
 class NodeClient:
-    """The calls of one dispatcher to nodes."""
+    """The calls of one process to nodes."""
 
     def __init__(
         self, bus: Bus, in_flight: InFlight, placer: Placer, first_output: FirstOutputSettings
@@ -41,14 +42,17 @@ class NodeClient:
         self.in_flight = in_flight
         self.placer = placer
 
-    async def generate(self, node: NodeInfo, job: Job, body: bytes = b"") -> GenerationEnd | OrchestraError:
+    async def generate(
+        self, node: NodeInfo, job: Job, body: bytes = b"", writer: str = ""
+    ) -> GenerationEnd | OrchestraError:
         """Run `job` on `node`, whose slot is taken, and free the slot. Returns the end of the stream if the
         node wrote it, else the error.
 
-        `body` is for a second node that runs beside the first one.
+        `body` is for a second node that runs beside the first one, and writes as `writer`. When the calling
+        task is cancelled, the node is told to stop.
         """
         started_at = time.monotonic()
-        outcome: GenerationEnd | OrchestraError = Cancelled("the dispatcher was stopped")
+        outcome: GenerationEnd | OrchestraError = Cancelled("the caller left")
         call = None
         if any(
             card.loaded for card in node.models if card.name == job.model
@@ -62,6 +66,9 @@ class NodeClient:
                 outcome = await self._send(node, job, body or job.body or job.message)
                 if recording and isinstance(outcome, OrchestraError):
                     place_span.set_attribute("error.type", outcome.code)
+        except asyncio.CancelledError:
+            self._tell_to_stop(node.id, job, writer or job.writer)
+            raise
         finally:
             if call is not None:
                 self.first_outputs.ended(call)
@@ -72,17 +79,13 @@ class NodeClient:
     def abandon(self, node: str, job: Job, writer: str, error: OrchestraError) -> None:
         """End the call of `node` with `error` and tell the node to stop."""
         self.in_flight.fail(node, job.id, error)
+        self._tell_to_stop(node, job, writer)
+
+    def _tell_to_stop(self, node: str, job: Job, writer: str) -> None:
         try:
             self.bus.post(NodeAddress(node).stop, f"{job.id} {writer}".encode())
         except BusUnavailable as failure:
             log.debug("cannot tell node %s to stop generation %s: %s", node, job.id, failure)
-
-    def stop(self, job: Job) -> None:
-        """Tell the node that works on `job` to stop."""
-        try:
-            self.bus.post(StreamAddress(job.id).cancel)
-        except BusUnavailable as error:
-            log.debug("cannot tell the node of generation %s to stop: %s", job.id, error)
 
     async def _send(self, node: NodeInfo, job: Job, body: bytes) -> GenerationEnd | OrchestraError:
         placed(job.model, node.id).inc()

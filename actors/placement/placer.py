@@ -154,6 +154,14 @@ class Placer:
         place, choice = start
         return jobs[place], self._take_slot(jobs[place], choice, now)
 
+    def start_directly(self, job: Job) -> NodeInfo | None:
+        """Choose a node for `job` that has the model in memory and a free slot, and take the slot; None when
+        the job should wait in its queue."""
+        now = time.monotonic()
+        self.model_scheduler.decide()
+        choice = self.chooser.choose(job.needs, now, loaded=True)
+        return None if isinstance(choice, Deferral) else self._take_slot(job, choice, now)
+
     def _take_slot(self, job: Job, choice: Choice, now: float) -> NodeInfo:
         if choice.probe:
             self._probes.add((job.id, choice.node.id))

@@ -42,3 +42,6 @@ class PlacementSettings(BaseModel):
     """For nodes whose memory does not hold all requested models: how long a model keeps the memory while
     generations of another model wait, at least the load time of that model. Batch work keeps it an eighth as
     long while interactive work waits. 0: models change in the order of arrival."""
+
+
+DEFAULT_PLACEMENT = PlacementSettings()

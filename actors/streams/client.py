@@ -7,17 +7,19 @@ reaches it without a subscription per request.
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 from collections import deque
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from functools import partial
 from itertools import count
 from secrets import token_hex
+from typing import Protocol
 
 from pydantic import ValidationError
 
-from actors.bus.bus import Bus, Message, Subscription
-from actors.bus.jetstream import stored
+from actors.bus.bus import Bus, Headers, Message, Subscription
+from actors.bus.jetstream import enqueue, stored
 from actors.bus.message_deleter import MessageDeleter
 from actors.bus.subjects import GenerationQueue, RunQueue, StreamAddress
 from actors.runtime.envelope import DEFAULT_DEADLINE_S, Envelope
@@ -30,18 +32,45 @@ from orchestration.errors import (
     ShuttingDown,
     from_body,
 )
-from orchestration.messages import HandoffRequest, Run, StreamEnd, StreamEvent, StreamPosition, Work
+from orchestration.messages import (
+    Generation,
+    HandoffRequest,
+    Run,
+    StreamEnd,
+    StreamEvent,
+    StreamPosition,
+    Work,
+)
 from orchestration.placement import NEEDS_HEADER, needs_of
 
 log = logging.getLogger(__name__)
 
 ID_HEADER = "Orchestra-Id"
 """Id of the generation, run or job in the message."""
+DIRECT_ERROR = "Orchestra-Direct-Error"
+"""On a generation that was on the direct path: the error of its nodes, in JSON, for which a fallback model
+should answer."""
+Requeue = Callable[[bytes, OrchestraError | None], Awaitable[None]]
+"""Puts a generation on its queue after all: its body, and the error for which another model should answer."""
 MAX_ORPHANS = 10_000
 """Maximum cancels kept while NATS is away; the oldest are dropped."""
 STREAM_PREFIX = "stream."
 
 REPLAY_DELAY_S = 2.0
+
+
+class DirectPath(Protocol):
+    """Sends generations straight to nodes: see `actors.placement.direct`."""
+
+    async def start(self) -> None: ...
+
+    async def stop(self) -> None: ...
+
+    def begin(self, work: Generation, envelope: Envelope, stream: StreamReader, requeue: Requeue) -> bool: ...
+
+    def queued(self, work: Generation, stream: StreamReader) -> None: ...
+
+    def cancel(self, job_id: str) -> bool: ...
 
 
 class StreamClient:
@@ -51,8 +80,11 @@ class StreamClient:
     another node go on with it, or race the one that is late: see `StreamReader`.
     """
 
-    def __init__(self, bus: Bus, limits: StreamLimits = DEFAULT_LIMITS) -> None:
+    def __init__(
+        self, bus: Bus, limits: StreamLimits = DEFAULT_LIMITS, *, direct: DirectPath | None = None
+    ) -> None:
         self.bus = bus
+        self.direct = direct
         self.limits = limits
         self.name = token_hex(6)
         self.readers: dict[str, StreamReader] = {}
@@ -70,11 +102,15 @@ class StreamClient:
         ]
         self.bus.on_disconnect.append(self._on_disconnect)
         self.bus.on_reconnect.append(self._on_reconnect)
+        if self.direct is not None:
+            await self.direct.start()
         await self.bus.flush()
 
     async def stop(self) -> None:
         """Streams still open get an error."""
         self._fail_all(ShuttingDown("shutting down"))
+        if self.direct is not None:
+            await self.direct.stop()
         if self._on_disconnect in self.bus.on_disconnect:
             self.bus.on_disconnect.remove(self._on_disconnect)
             self.bus.on_reconnect.remove(self._on_reconnect)
@@ -93,8 +129,8 @@ class StreamClient:
         return len(self.readers)
 
     def stream(self, work: Work, envelope: Envelope) -> AsyncGenerator[StreamEvent, None]:
-        """Put `work` on its queue, and `follow` its stream."""
-        return self.follow(work.id, envelope, partial(self._publish, work, envelope))
+        """Send `work` straight to a node with room, or put it on its queue, and `follow` its stream."""
+        return self.follow(work.id, envelope, partial(self._send, work, envelope))
 
     async def follow(
         self, work_id: str, envelope: Envelope, send: Callable[[str], Awaitable[None]]
@@ -130,22 +166,54 @@ class StreamClient:
                 yield event
         finally:
             timer.cancel()
-            opened.close()
+            opened.leave()
             self.bus.forget(accepted)
             self.readers.pop(work_id, None)
-            if not ended and not opened.refused:
+            on_node = not ended and self.direct is not None and self.direct.cancel(work_id)
+            if not ended and not opened.refused and not on_node:
                 self._cancel(work_id)
                 if opened.queued:
                     self.withdrawals.add(opened.receipt)
 
-    async def _publish(self, work: Work, envelope: Envelope, accepted: str) -> None:
+    async def _send(self, work: Work, envelope: Envelope, accepted: str) -> None:
+        opened = self.readers[work.id]
+        if self.direct is not None and not isinstance(work, Run):
+            if self.direct.begin(work, envelope, opened, partial(self._requeue, work, envelope)):
+                return
+            self.direct.queued(work, opened)
+        await self._publish(work, envelope, accepted)
+
+    async def _requeue(
+        self, work: Generation, envelope: Envelope, body: bytes, error: OrchestraError | None
+    ) -> None:
+        """Put a generation that was on the direct path on its queue; `body` continues it. With the `error` of
+        its nodes another model should answer. Raises what the queue answers."""
+        headers = self._headers(work, envelope)
+        if error is not None:
+            headers[DIRECT_ERROR] = json.dumps(error.body().model_dump(mode="json"))
+        subject = GenerationQueue(work.priority, work.model).subject
+        opened = self.readers.get(work.id)
+        while opened is not None and not opened.ended:
+            try:
+                await enqueue(self.bus, subject, body, headers, timeout=self.limits.accept_timeout_s)
+                return
+            except (BusUnavailable, DeadlineExceeded) as failure:
+                log.info("generation %s is put on its queue again: %s", work.id, failure)
+                await self.bus.wait_connected(self.limits.max_outage_s)
+
+    def _headers(self, work: Work, envelope: Envelope) -> Headers:
         headers = envelope.headers()
         headers[ID_HEADER] = work.id
+        if not isinstance(work, Run):
+            headers[NEEDS_HEADER] = needs_of(work).encode()
+        return headers
+
+    async def _publish(self, work: Work, envelope: Envelope, accepted: str) -> None:
+        headers = self._headers(work, envelope)
         if isinstance(work, Run):
             subject = RunQueue(work.priority, work.pattern).subject
         else:
             subject = GenerationQueue(work.priority, work.model).subject
-            headers[NEEDS_HEADER] = needs_of(work).encode()
         body = work.model_dump_json(exclude_defaults=True).encode()
         await self.bus.publish(subject, body, reply=accepted, headers=headers)
         opened = self.readers[work.id]

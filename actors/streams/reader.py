@@ -101,6 +101,16 @@ class StreamReader:
         self._replay_requested_at = 0.0
 
     @property
+    def ended(self) -> bool:
+        """Whether the end was read, or the stream has failed."""
+        return self._ended
+
+    @property
+    def begun(self) -> bool:
+        """Whether a writer has begun, or the stream has ended."""
+        return self._writer is not None or self._ended
+
+    @property
     def queued(self) -> bool:
         """Whether the work may still be in its queue: no writer has begun."""
         return bool(self.receipt) and self._writer is None
@@ -243,7 +253,13 @@ class StreamReader:
         self._second_writer, self._on_winner = token_hex(4), on_winner
         return StreamPosition(continuation=Continuation(writer=self._second_writer))
 
+    def leave(self) -> None:
+        """The caller reads no more."""
+        self._ended = True
+        self.close()
+
     def close(self) -> None:
+        """Stop all timers."""
         if self.acceptance is not None:
             self.acceptance.cancel()
             self.acceptance = None

@@ -84,18 +84,22 @@ class Chooser:
         waited_s: float = 0.0,
         patient: bool = True,
         sure: bool = False,
+        loaded: bool = False,
     ) -> Choice | Deferral:
         """Choose the node to start on. The caller counts the slot with `index.set_own_count`.
 
         `ahead` generations wait before this one, which has waited for `waited_s`. One that is not `patient`
-        takes any free slot. With `sure`, nodes that failed recently or have to load the model are left out.
+        takes any free slot. With `loaded`, nodes that have to load the model are left out; with `sure`, those
+        that failed recently too.
         """
         self.index.wake(now)
         pool = self.index.pool(needs, now)
         best: Replica | None = None
         best_score: Score | None = None
         for replica in pool.two(pool.ready, self.random, without):
-            if sure and (replica.breaker.until or not replica.card.loaded):
+            if (sure or loaded) and not replica.card.loaded:
+                continue
+            if sure and replica.breaker.until:
                 continue
             found = score(replica, needs, now)
             if best_score is None or self._is_better(replica, found, best, best_score):

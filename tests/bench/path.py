@@ -23,11 +23,13 @@ from actors.backends.echo import EchoBackend, EchoSettings
 from actors.bus.bus import Bus, BusSettings
 from actors.bus.declarations import shipped_declaration
 from actors.bus.provision import apply
+from actors.cluster.registry import Registry
 from actors.dispatcher import DispatcherSettings
 from actors.dispatcher.process import run_dispatcher
 from actors.launch.process import freeze_garbage_collector
 from actors.node.process import run_node
 from actors.node.settings import NodeSettings
+from actors.placement.direct import DirectPath
 from actors.runtime.envelope import Envelope
 from actors.runtime.system import ActorSystem
 from actors.streams.client import StreamClient
@@ -55,7 +57,7 @@ class Figures:
 
 
 @asynccontextmanager
-async def path(url: str) -> AsyncIterator[StreamClient]:
+async def path(url: str, *, direct: bool) -> AsyncIterator[StreamClient]:
     """A node and a dispatcher on one bus, and an asker on it, ready to be used."""
     async with AsyncExitStack() as stack:
         bus = await Bus.connect(BusSettings(url=url), name="bench")
@@ -64,8 +66,12 @@ async def path(url: str) -> AsyncIterator[StreamClient]:
         system = ActorSystem()
         backend = EchoBackend(EchoSettings(slots=128))
         await stack.enter_async_context(run_node(bus, backend, NodeSettings(id="bench"), system))
-        await stack.enter_async_context(run_dispatcher(bus, DispatcherSettings(), system))
-        streams = StreamClient(bus)
+        registry = Registry(bus)
+        await registry.start()
+        stack.push_async_callback(registry.stop)
+        settings = DispatcherSettings(direct=direct)
+        await stack.enter_async_context(run_dispatcher(bus, settings, system, registry))
+        streams = StreamClient(bus, direct=DirectPath(bus, registry, settings))
         await streams.start()
         stack.push_async_callback(streams.stop)
         yield streams
@@ -104,9 +110,9 @@ async def many(streams: StreamClient, at_once: int, total: int, words: str) -> F
     )
 
 
-async def measure(url: str, profile: Path | None, words: str) -> list[Figures]:
+async def measure(url: str, profile: Path | None, words: str, *, direct: bool) -> list[Figures]:
     """Figures for each width, after a warm-up."""
-    async with path(url) as streams:
+    async with path(url, direct=direct) as streams:
         freeze_garbage_collector()
         await many(streams, 16, 200, words)
         figures = [await many(streams, width, 500 if width == 1 else 4000, words) for width in WIDTHS]
@@ -124,12 +130,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--profile", type=Path)
     parser.add_argument("--words", default="four words go around")
+    parser.add_argument("--queued", action="store_true", help="send everything through the queue")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="orchestra-bench-") as folder:
         server = start_nats(Path(folder))
         try:
             with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-                figures = runner.run(measure(server.url, arguments.profile, arguments.words))
+                figures = runner.run(
+                    measure(server.url, arguments.profile, arguments.words, direct=not arguments.queued)
+                )
         finally:
             server.stop()
     print(f"{'at once':>8} {'answers/s':>12} {'p50 ms':>9} {'p99 ms':>9} {'CPU ms / answer':>16}")

@@ -67,6 +67,7 @@ class Rival(Chooser):
         waited_s: float = 0.0,
         patient: bool = True,
         sure: bool = False,
+        loaded: bool = False,
     ) -> Choice | Deferral:
         loads = self.index.nodes
         free = sorted(name for name, load in loads.items() if load.free and name not in without)

@@ -17,6 +17,7 @@ from actors.agents.settings import AgentsSettings
 from actors.cluster.registry import NO_FALLBACKS, Fallbacks
 from actors.gateway.process import RunningGateway, run_gateway
 from actors.gateway.settings import GatewaySettings
+from actors.placement.settings import PlacementSettings
 from actors.runtime.system import ActorSystem
 from tests.fixtures.eventually import eventually
 from tests.fixtures.local_cluster import SETTINGS, LocalCluster, local_cluster
@@ -37,7 +38,8 @@ async def gateway(
     cluster: LocalCluster, *, fallbacks: Fallbacks = NO_FALLBACKS, **settings: Any
 ) -> AsyncIterator[RunningGateway]:
     said = GatewaySettings(http="127.0.0.1:0", drain_s=1, **settings)
-    async with run_gateway(cluster.bus, said, ActorSystem(), fallbacks=fallbacks) as running:
+    placement = PlacementSettings.model_validate({"fallbacks": fallbacks})
+    async with run_gateway(cluster.bus, said, ActorSystem(), placement=placement) as running:
         yield running
 
 

@@ -1,0 +1,160 @@
+"""The direct path: a generation goes straight from its caller to a node with room, past the queue.
+
+The caller watches over it as a dispatcher does over queued work, with the same code. A generation that finds
+no room, or that no node can take in the end, goes to the queue.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from dataclasses import dataclass
+
+from actors.bus.bus import Bus
+from actors.cluster.registry import Registry
+from actors.placement.arrival_reporter import ArrivalReporter
+from actors.placement.backlog import BacklogMonitor
+from actors.placement.executor import Executor
+from actors.placement.job import Job
+from actors.placement.metrics import direct, ended
+from actors.placement.pending_queue import PendingQueue
+from actors.placement.settings import PlacementSettings
+from actors.runtime.envelope import Envelope
+from actors.runtime.failures import internal_error
+from actors.streams.client import Requeue
+from actors.streams.handoff import LocalReader
+from actors.streams.reader import StreamReader
+from orchestration.errors import OrchestraError
+from orchestration.messages import Generation, NodeInfo
+from orchestration.placement import needs_of
+
+log = logging.getLogger(__name__)
+
+MAX_BUSY = 2
+"""Number of nodes that may refuse a generation as busy; then it goes to the queue."""
+
+
+@dataclass(slots=True, eq=False, kw_only=True)
+class DirectJob(Job):
+    """A generation on its way past the queue. `requeue` puts it on its queue after all."""
+
+    stream: StreamReader
+    requeue: Requeue
+    task: asyncio.Task[None] | None = None
+    running: bool = False
+    """Whether its task has begun."""
+
+
+class DirectPath:
+    """Places the generations of one process. Call `start` after that of the registry."""
+
+    def __init__(self, bus: Bus, registry: Registry, settings: PlacementSettings) -> None:
+        self.bus = bus
+        self.settings = settings
+        self.jobs: dict[str, DirectJob] = {}
+        self.executor = Executor(bus, registry, settings, self.jobs, PendingQueue(), lambda model: None)
+        self.executor.failover.max_busy = MAX_BUSY
+        self.backlog = BacklogMonitor(bus)
+        self._arrivals = ArrivalReporter(bus)
+        self._queued: dict[str, dict[str, StreamReader]] = {}
+        """The streams of this process whose generations are in a queue, by model and id, oldest first."""
+        self._loops: list[asyncio.Task[None]] = []
+
+    async def start(self) -> None:
+        await self.backlog.start()
+        self._arrivals.start()
+        loop = asyncio.get_running_loop()
+        self._loops = [loop.create_task(each) for each in self.executor.start()]
+
+    async def stop(self) -> None:
+        """Nodes stop what they still have of this process."""
+        for job in list(self.jobs.values()):
+            self.cancel(job.id)
+        tasks = [job.task for job in self.jobs.values() if job.task is not None]
+        for task in self._loops:
+            task.cancel()
+        if tasks or self._loops:
+            await asyncio.wait([*tasks, *self._loops])
+        self.executor.stop()
+        self._arrivals.stop()
+        await self.backlog.stop()
+
+    def begin(self, work: Generation, envelope: Envelope, stream: StreamReader, requeue: Requeue) -> bool:
+        """Send `work` to a node with room. Returns False when it must go to its queue: nodes are full, or
+        others wait for them."""
+        if not self.settings.direct or not self.bus.connected or self._waits(work.model):
+            direct(work.model, "queued").inc()
+            return False
+        job = DirectJob(
+            id=work.id,
+            model=work.model,
+            priority=work.priority,
+            envelope=envelope,
+            needs=needs_of(work),
+            message=work.model_dump_json(exclude_defaults=True).encode(),
+            reader=LocalReader(stream),
+            stream=stream,
+            requeue=requeue,
+        )
+        node = self.executor.placer.start_directly(job)
+        if node is None:
+            direct(work.model, "queued").inc()
+            return False
+        direct(work.model, "placed").inc()
+        stream.accepted = True  # this process sends it again if NATS loses it
+        self.executor.failover.budget.deposit()
+        self._arrivals.count(work.model, envelope)
+        self.jobs[job.id] = job
+        job.task = asyncio.get_running_loop().create_task(self._run(job, node))
+        return True
+
+    def queued(self, work: Generation, stream: StreamReader) -> None:
+        """`work` was put on its queue: later generations of its model wait until it has begun."""
+        self._queued.setdefault(work.model, {})[work.id] = stream
+
+    def cancel(self, job_id: str) -> bool:
+        """Stop a generation whose stream was closed; False when it is not on the direct path."""
+        job = self.jobs.get(job_id)
+        if job is None or job.task is None:
+            return False
+        job.cancelled = True
+        if job.running:
+            job.task.cancel()
+        return True
+
+    def _waits(self, model: str) -> bool:
+        """Whether generations of `model` wait in a queue."""
+        own = self._queued.get(model)
+        if own is not None:
+            for work_id, stream in list(own.items()):
+                if not stream.begun:
+                    return True
+                del own[work_id]
+            del self._queued[model]
+        return self.backlog.waits(model)
+
+    async def _run(self, job: DirectJob, node: NodeInfo) -> None:
+        """Send the generation to its node, to the next one when that fails or dies, and to the queue when no
+        node is left that could take it now."""
+        error: OrchestraError | None = None
+        try:
+            if job.cancelled:  # before this task began
+                self.executor.placer.give_back(job, node.id)
+                return
+            job.running = True
+            error, waits = await self.executor.failover.run(job, node)
+            if error is None or job.cancelled:
+                return
+            if waits or (error.retryable and self.settings.fallbacks.get(job.model)):
+                direct(job.model, "moved").inc()
+                await job.requeue(job.body or job.message, None if waits else error)
+            else:
+                job.stream.fail(error)
+        except OrchestraError as failure:
+            error = failure
+            job.stream.fail(failure)
+        except Exception as failure:  # noqa: BLE001 - a defect ends one stream, which would wait otherwise
+            job.stream.fail(internal_error(f"generation {job.id}", failure, "placement"))
+        finally:
+            del self.jobs[job.id]
+            ended(job.model, error.code if error else "cancelled" if job.cancelled else "ok").inc()
