@@ -78,6 +78,7 @@ class Dispatcher(Actor):
             bus,
             self._sharing.name,
             lambda model: any(self._waiting.counts_of(model)),
+            self._other_ended,
             self.placer.model_scheduler.with_rivals,
         )
         self._fallbacks = Fallbacks(bus, self.executor.live_nodes, settings.fallbacks, settings.busy_pause_s)
@@ -93,6 +94,7 @@ class Dispatcher(Actor):
         self.executor.node_health.on_back.append(lambda _: self._change_event.set())
         await self._explainer.start()
         await self._sharing.start()
+        await self._backlog.start()
         self._arrival_reporter.start()
         await self.prewarmer.start()
         self.registry.on_change.append(self._change_event.set)
@@ -105,7 +107,7 @@ class Dispatcher(Actor):
         if self._change_event.set in self.registry.on_change:
             self.registry.on_change.remove(self._change_event.set)
         await self.leave()
-        self._backlog.stop()
+        await self._backlog.stop()
         self.executor.stop()
         await self._explainer.stop()
         await self._sharing.stop()
@@ -255,6 +257,12 @@ class Dispatcher(Actor):
         if job.waits and job.envelope.deadline:
             left = max(0.0, job.envelope.deadline - time.time())
             job.timer = asyncio.get_running_loop().call_later(left, self._withdraw, job)
+
+    def _other_ended(self, node: str) -> None:
+        """A direct call has ended on `node`."""
+        for model in self.placer.other_ended(node):
+            if any(self._waiting.counts_of(model)):
+                self._refill(model)
 
     def _withdraw(self, job: PulledJob) -> None:
         """Settle a job that is on no node and was cancelled, has expired or cannot run; pull another one

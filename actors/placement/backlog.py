@@ -19,6 +19,9 @@ from orchestration.messages import Wire
 log = logging.getLogger(__name__)
 
 SUBJECT = "placement.backlog"
+FREED_SUBJECT = "placement.freed"
+"""Gets the id of a node on which a direct call has ended while generations of its model wait: the node itself
+reports its load a quarter of a second later."""
 REPEAT_S = 1.0
 """Time between two reports of an unchanged backlog."""
 EXPIRY_S = 3.5
@@ -43,8 +46,9 @@ class BacklogReport(Wire):
 class BacklogReporter:
     """Reports the backlog of one dispatcher.
 
-    `waits` returns whether generations of a model wait, and `with_rivals` adds the models that share a node's
-    memory with one of the given models: they would keep it from being loaded.
+    `waits` returns whether generations of a model wait. `on_freed` is called with a node on which a direct
+    call has ended. `with_rivals` adds the models that share a node's memory with one of the given models:
+    they would keep it from being loaded.
     """
 
     def __init__(
@@ -52,17 +56,23 @@ class BacklogReporter:
         bus: Bus,
         name: str,
         waits: Callable[[str], bool],
+        on_freed: Callable[[str], None],
         with_rivals: Callable[[Iterable[str]], Iterable[str]],
     ) -> None:
         self.bus = bus
         self.name = name
         self._waits = waits
+        self._on_freed = on_freed
         self._with_rivals = with_rivals
+        self._subscription: Subscription | None = None
         self._seen_at: dict[str, float] = {}
         """When a generation of each reported model was last seen waiting."""
         self._timer: asyncio.TimerHandle | None = None
         self._reported: tuple[str, ...] = ()
         self._reported_at = 0.0
+
+    async def start(self) -> None:
+        self._subscription = await self.bus.subscribe(FREED_SUBJECT, self._freed)
 
     def note(self, model: str) -> None:
         """A generation of `model` waits for a node."""
@@ -72,10 +82,18 @@ class BacklogReporter:
         if new:
             self._schedule(self._reported_at + INTERVAL_S - now)
 
-    def stop(self) -> None:
+    async def stop(self) -> None:
         """Clear this dispatcher's backlog."""
         self._seen_at.clear()
+        if self._timer is not None:
+            self._timer.cancel()
         self._report()
+        if self._subscription is not None:
+            await self._subscription.unsubscribe()
+
+    def _freed(self, message: Message) -> None:
+        if self._seen_at:
+            self._on_freed(message.data.decode(errors="replace"))
 
     def _schedule(self, seconds: float) -> None:
         loop = asyncio.get_running_loop()
@@ -139,6 +157,13 @@ class BacklogMonitor:
             elif model in models:
                 return True
         return False
+
+    def freed(self, node: str) -> None:
+        """Tell the dispatchers that a slot of `node` is free."""
+        try:
+            self.bus.post(FREED_SUBJECT, node.encode())
+        except OrchestraError as error:
+            log.debug("cannot report a free slot: %s", error)
 
     def _received(self, message: Message) -> None:
         try:

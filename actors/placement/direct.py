@@ -157,4 +157,7 @@ class DirectPath:
             job.stream.fail(internal_error(f"generation {job.id}", failure, "placement"))
         finally:
             del self.jobs[job.id]
+            if self._waits(job.model):
+                for used in job.tried or (node.id,):
+                    self.backlog.freed(used)
             ended(job.model, error.code if error else "cancelled" if job.cancelled else "ok").inc()

@@ -126,6 +126,14 @@ class ReplicaIndex:
             for card in load.info.models:
                 self._changed(self.replicas[card.name][node], now)
 
+    def other_ended(self, node: str, now: float) -> None:
+        """A generation of another process on the node has ended since its last report."""
+        load = self.nodes.get(node)
+        if load is not None and load.others:
+            load.others -= 1
+            for card in load.info.models:
+                self._changed(self.replicas[card.name][node], now)
+
     def bar(self, node: str, models: Collection[str], now: float) -> None:
         """`models` of the node may not start there for now; its other models may."""
         load = self.nodes.get(node)

@@ -21,7 +21,7 @@ from orchestration.errors import (
     OrchestraError,
 )
 from orchestration.messages import GenerationEnd, Priority, StreamEvent, WriterAlive, decode_event
-from orchestration.placement import NEEDS_HEADER, needs_of
+from orchestration.placement import NEEDS_HEADER, BreakerSettings, needs_of
 from tests.fixtures.eventually import eventually
 from tests.fixtures.local_cluster import SETTINGS, LocalCluster
 
@@ -527,3 +527,66 @@ async def test_models_beyond_the_limit_are_served_once_others_have_left(cluster:
     await first.leave()
     text, _ = await waiting
     assert text == "at last"
+
+
+async def test_of_two_dispatchers_with_one_generation_the_earlier_leaves_it_to_the_later(
+    cluster: LocalCluster,
+) -> None:
+    """As after NATS was away: it gave the generation out again, and the first one has it still."""
+    for name in "ab":
+        await cluster.node(name, speed=10)
+    impatient = SETTINGS.model_copy(update={"takeover_quiet_s": 0.02})
+    first = await cluster.dispatcher(impatient)
+    deliveries: list[Delivery] = []
+    deliver = first.queues.deliver
+
+    def keep_and_deliver(delivery: Delivery) -> None:
+        deliveries.append(delivery)
+        deliver(delivery)
+
+    first.queues.deliver = keep_and_deliver
+    asked = asyncio.ensure_future(cluster.ask(cluster.generation("one two three", tokens=48)))
+    await eventually(lambda: sum(cluster.running().values()) == 1)
+    await first.queues.stop()
+    second = await cluster.dispatcher(impatient)
+    deliveries[0].settle(b"-NAK")
+    await eventually(lambda: second.snapshot().generations and not first.snapshot().generations)
+    assert not asked.done()
+    text, _ = await asked
+    assert text == " ".join(["one two three"] * 16)
+    await cluster.settled(first, second)
+
+
+async def test_work_waits_for_the_only_node_while_it_recovers_instead_of_failing_on(
+    cluster: LocalCluster,
+) -> None:
+    await cluster.node(fail_first=3)
+    breaker = BreakerSettings(min_calls=3, dwell_s=0.3)
+    dispatcher = await cluster.dispatcher(SETTINGS.model_copy(update={"breaker": breaker}))
+    for _ in range(3):
+        with pytest.raises(BackendFailed):
+            await cluster.ask(cluster.generation())
+    assert dispatcher.placer.room(cluster.model) == (0, 0)
+    answers = await asyncio.gather(*(cluster.ask(cluster.generation(f"n {n}")) for n in range(8)))
+    assert [text for text, _ in answers] == [f"n {n}" for n in range(8)]
+    assert dispatcher.placer.room(cluster.model) == (4, 4)
+    await cluster.settled(dispatcher)
+
+
+async def test_only_a_dispatcher_without_its_share_of_the_slots_starves_however_long_work_waits(
+    cluster: LocalCluster,
+) -> None:
+    await cluster.node(slots=2, speed=5)
+    settings = SETTINGS.model_copy(update={"starving_s": 0.05})
+    rich = await cluster.dispatcher(settings)
+    asked = [asyncio.ensure_future(cluster.ask(cluster.generation(tokens=100))) for _ in range(2)]
+    await eventually(lambda: sum(rich.snapshot().running.values()) == 2)
+    poor = await cluster.dispatcher(settings)
+    await eventually(lambda: poor.snapshot().peers and rich.snapshot().peers)
+    asked += [asyncio.ensure_future(cluster.ask(cluster.generation(tokens=100))) for _ in range(4)]
+    await eventually(lambda: poor.snapshot().starving)
+    await eventually(lambda: rich.snapshot().longest_wait_s > 0.1)
+    assert not rich.snapshot().starving
+    for each in asked:
+        each.cancel()
+    await asyncio.wait(asked)

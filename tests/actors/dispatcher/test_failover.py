@@ -10,17 +10,23 @@ import pytest
 
 from actors.backends.echo import EchoBackend, EchoSettings
 from actors.bus.bus import Bus, BusSettings
-from actors.bus.jetstream import Delivery
 from actors.cluster.registry import Registry
 from actors.node.process import run_node
 from actors.node.settings import NodeSettings
 from actors.runtime.system import ActorSystem
 from orchestration.errors import BackendFailed
+from tests.actors.dispatcher.conftest import DIRECT, QUEUED
 from tests.fixtures.eventually import eventually
 from tests.fixtures.local_cluster import SETTINGS, LocalCluster, local_cluster
 from tests.fixtures.nats import RunningNats
 
 WORDS = "one two three four five six seven eight"
+
+
+@pytest.fixture(params=[QUEUED, DIRECT])
+def way(request: pytest.FixtureRequest) -> str:
+    way: str = request.param
+    return way
 
 
 async def test_a_generation_continues_on_another_node_when_its_own_fails_in_the_middle(
@@ -36,34 +42,6 @@ async def test_a_generation_continues_on_another_node_when_its_own_fails_in_the_
     await cluster.settled(dispatcher)
 
 
-async def test_of_two_dispatchers_with_one_generation_the_earlier_leaves_it_to_the_later(
-    cluster: LocalCluster,
-) -> None:
-    """As after NATS was away: it gave the generation out again, and the first one has it still."""
-    for name in "ab":
-        await cluster.node(name, speed=10)
-    impatient = SETTINGS.model_copy(update={"takeover_quiet_s": 0.02})
-    first = await cluster.dispatcher(impatient)
-    deliveries: list[Delivery] = []
-    deliver = first.queues.deliver
-
-    def keep_and_deliver(delivery: Delivery) -> None:
-        deliveries.append(delivery)
-        deliver(delivery)
-
-    first.queues.deliver = keep_and_deliver
-    asked = asyncio.ensure_future(cluster.ask(cluster.generation(WORDS, tokens=48)))
-    await eventually(lambda: sum(cluster.running().values()) == 1)
-    await first.queues.stop()
-    second = await cluster.dispatcher(impatient)
-    deliveries[0].settle(b"-NAK")
-    await eventually(lambda: second.snapshot().generations and not first.snapshot().generations)
-    assert not asked.done()
-    text, _ = await asked
-    assert text == " ".join([WORDS] * 6)
-    await cluster.settled(first, second)
-
-
 async def test_no_node_counts_as_silent_while_nats_stands_still(
     own_nats: RunningNats,
 ) -> None:
@@ -77,9 +55,9 @@ async def test_no_node_counts_as_silent_while_nats_stands_still(
         await eventually(lambda: sum(cluster.running().values()) == 1)
         (opened,) = cluster.streams.readers.values()
         own_nats.process.send_signal(signal.SIGSTOP)
-        frozen = dispatcher.executor.node_health.rounds
+        frozen = cluster.executor(dispatcher).node_health.rounds
         await eventually(
-            lambda: dispatcher.executor.node_health.rounds > frozen + 200
+            lambda: cluster.executor(dispatcher).node_health.rounds > frozen + 200
         )  # well beyond the lease
         own_nats.process.send_signal(signal.SIGCONT)
         text, _ = await asked
@@ -175,7 +153,7 @@ async def test_generations_of_a_node_that_lost_its_connection_continue(
     await cluster.node("cut", bus=bus, speed=20)
     dispatcher = await cluster.dispatcher()
     asked = asyncio.ensure_future(cluster.ask(cluster.generation(WORDS, tokens=40)))
-    await eventually(lambda: any(dispatcher.executor.node_health.connections.values()))
+    await eventually(lambda: any(cluster.executor(dispatcher).node_health.connections.values()))
     before = bus.connection_id
     bus.nats.abort()
     await eventually(lambda: bus.connected and bus.connection_id != before)

@@ -6,14 +6,20 @@ import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
+import pytest
 from prometheus_client import REGISTRY
 
-from actors.cli.placement import explanations
 from actors.dispatcher import Dispatcher
-from orchestration.placement import Needs
+from tests.actors.dispatcher.conftest import DIRECT, QUEUED
 from tests.fixtures.eventually import eventually
 from tests.fixtures.local_cluster import SETTINGS, LocalCluster
 from tests.fixtures.small_memory import loaded, models_of, of, small_node
+
+
+@pytest.fixture(params=[QUEUED, DIRECT])
+def way(request: pytest.FixtureRequest) -> str:
+    way: str = request.param
+    return way
 
 
 async def dispatcher_of(cluster: LocalCluster, models: Sequence[str], *, hold_s: float = 0.3) -> Dispatcher:
@@ -124,22 +130,6 @@ async def test_loaded_models_are_used_where_they_are_and_nothing_is_swapped(
         )
         assert [ended.finish.node for _, ended in answers] == [first.id] * 3 + [second.id] * 3
     assert (loaded(first), loaded(second)) == ([a], [b])
-    await cluster.settled(dispatcher)
-
-
-async def test_a_model_that_waits_for_its_turn_is_explained(cluster: LocalCluster) -> None:
-    a, b = models_of(cluster, 2)
-    node = await small_node(cluster, (a, b), speed=50)
-    dispatcher = await dispatcher_of(cluster, (a, b), hold_s=60)
-    running = asyncio.ensure_future(cluster.ask(of(cluster, a, tokens=60)))
-    await eventually(lambda: node.describe().running == 1)
-    waiting = asyncio.ensure_future(cluster.ask(of(cluster, b)))
-    await eventually(lambda: dispatcher.snapshot().total_waiting == 1)
-    (found,) = await explanations(cluster.bus, Needs(model=b), [])
-    (candidate,) = found.candidates
-    assert candidate.left_out == "its memory is kept for other models for now"
-    assert (await running)[1].finish.model == a
-    assert (await waiting)[1].finish.model == b
     await cluster.settled(dispatcher)
 
 

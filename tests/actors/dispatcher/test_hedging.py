@@ -13,9 +13,11 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from prometheus_client import REGISTRY
 
 from actors.dispatcher import Dispatcher, DispatcherSettings
+from actors.telemetry.telemetry import span
 from orchestration.errors import BackendFailed
 from orchestration.messages import Generation, GenerationEnd, Priority
 from orchestration.placement import BreakerSettings, HedgeSettings, Outcome
+from tests.actors.dispatcher.conftest import DIRECT, QUEUED
 from tests.fixtures.eventually import eventually
 from tests.fixtures.local_cluster import SETTINGS, LocalCluster
 from tests.fixtures.nats import RunningNats
@@ -26,6 +28,12 @@ FIRST, SECOND = "a-first", "b-second"
 NEVER_S = 30.0
 """To a first token that no test waits for."""
 LATE_S = 0.05
+
+
+@pytest.fixture(params=[QUEUED, DIRECT])
+def way(request: pytest.FixtureRequest) -> str:
+    way: str = request.param
+    return way
 
 
 def hedging(**changes: float) -> DispatcherSettings:
@@ -39,7 +47,8 @@ async def dispatching(cluster: LocalCluster, settings: DispatcherSettings | None
     gets what comes first."""
     dispatcher = await cluster.dispatcher(settings or hedging())
     for _ in range(3):
-        dispatcher.executor.hedger.first_tokens.record(cluster.model, LATE_S, time.monotonic())
+        for executor in {dispatcher.executor, cluster.executor(dispatcher)}:
+            executor.hedger.first_tokens.record(cluster.model, LATE_S, time.monotonic())
     return dispatcher
 
 
@@ -80,7 +89,7 @@ async def test_a_late_generation_is_answered_by_the_second_node_and_stops_on_the
     await eventually(lambda: cluster.running()[SECOND] == 1)
     await eventually(lambda: cluster.running()[FIRST] == 0, within_s=5)
     assert not asked.done()
-    assert dispatcher.snapshot().running == {SECOND: 1}
+    assert cluster.executor(dispatcher).in_flight.counts == {SECOND: 1}
     text, ended = await asked
     assert text.split() == (WORDS.split() * 8)[:60]
     assert (ended.finish.node, ended.finish.usage.completion_tokens) == (SECOND, 60)
@@ -265,7 +274,8 @@ async def test_no_more_are_sent_twice_than_the_budget_allows(cluster: LocalClust
 async def test_the_trace_shows_both_attempts(cluster: LocalCluster, spans: InMemorySpanExporter) -> None:
     await nodes(cluster, first={"first_token_s": NEVER_S}, second={})
     dispatcher = await dispatching(cluster)
-    await cluster.ask(cluster.generation(WORDS))
+    with span("the caller"):
+        await cluster.ask(cluster.generation(WORDS))
     await cluster.settled(dispatcher)
     attempts = {
         (span.attributes or {})["orchestra.node"]: span
@@ -295,13 +305,13 @@ async def test_a_node_frozen_before_its_first_token_is_overtaken_and_does_no_har
         # So that it is the hedge that finds the frozen node, and not its silence.
         dispatcher = await cluster.dispatcher(hedging().model_copy(update={"ping_misses": 1000}), sees=2)
         for _ in range(3):
-            dispatcher.executor.hedger.first_tokens.record(cluster.model, 0.3, time.monotonic())
+            cluster.executor(dispatcher).hedger.first_tokens.record(cluster.model, 0.3, time.monotonic())
         asked = asyncio.ensure_future(cluster.ask(cluster.generation(WORDS, tokens=16)))
         await eventually(lambda: registry.nodes[FIRST].running == 1)
         process.send(signal.SIGSTOP)
         try:
             await eventually(lambda: cluster.running()[SECOND] == 1)
-            await eventually(lambda: dispatcher.snapshot().running == {SECOND: 1})
+            await eventually(lambda: cluster.executor(dispatcher).in_flight.counts == {SECOND: 1})
         finally:
             process.send(signal.SIGCONT)
         text, ended = await asked
@@ -319,7 +329,7 @@ async def test_a_generation_that_tries_out_a_hung_node_is_answered_by_another_me
     breaker = BreakerSettings(dwell_s=0.001, max_dwell_s=60, hung_s=0.001)
     changes = {"breaker": breaker, "hedging": HedgeSettings(probe_late_s=LATE_S)}
     dispatcher = await cluster.dispatcher(SETTINGS.model_copy(update=changes))
-    chooser = dispatcher.placer.chooser
+    chooser = cluster.executor(dispatcher).placer.chooser
     chooser.ended(cluster.model, FIRST, Outcome.HUNG, time.monotonic())
     tried = chooser.index.replicas[cluster.model][FIRST].breaker
     await eventually(lambda: tried.allows(time.monotonic()))

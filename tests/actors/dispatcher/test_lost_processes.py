@@ -16,11 +16,18 @@ from actors.bus.subjects import GenerationQueue
 from actors.cluster.registry import LEASE_S
 from orchestration.errors import NodeLost
 from orchestration.messages import Priority
+from tests.actors.dispatcher.conftest import DIRECT, QUEUED
 from tests.fixtures.eventually import eventually
 from tests.fixtures.jetstream import api
 from tests.fixtures.local_cluster import SETTINGS, LocalCluster
 from tests.fixtures.nats import RunningNats
 from tests.fixtures.process import Process, orchestra
+
+
+@pytest.fixture(params=[QUEUED, DIRECT])
+def way(request: pytest.FixtureRequest) -> str:
+    way: str = request.param
+    return way
 
 
 @pytest.fixture

@@ -9,11 +9,18 @@ from actors.cli.placement import explanations
 from actors.node.process import run_node
 from actors.node.settings import NodeSettings
 from actors.runtime.system import ActorSystem
-from orchestration.errors import BackendFailed, NoNode
+from orchestration.errors import NoNode
 from orchestration.messages import Generation
-from orchestration.placement import BreakerSettings, Needs
+from orchestration.placement import Needs
+from tests.actors.dispatcher.conftest import DIRECT, QUEUED
 from tests.fixtures.eventually import eventually
-from tests.fixtures.local_cluster import SETTINGS, LocalCluster
+from tests.fixtures.local_cluster import LocalCluster
+
+
+@pytest.fixture(params=[QUEUED, DIRECT])
+def way(request: pytest.FixtureRequest) -> str:
+    way: str = request.param
+    return way
 
 
 async def labelled(cluster: LocalCluster, name: str, **labels: str) -> None:
@@ -55,22 +62,6 @@ async def test_a_node_of_tenants_serves_them_alone(cluster: LocalCluster) -> Non
         await cluster.ask(cluster.generation())
 
 
-async def test_work_waits_for_the_only_node_while_it_recovers_instead_of_failing_on(
-    cluster: LocalCluster,
-) -> None:
-    await cluster.node(fail_first=3)
-    breaker = BreakerSettings(min_calls=3, dwell_s=0.3)
-    dispatcher = await cluster.dispatcher(SETTINGS.model_copy(update={"breaker": breaker}))
-    for _ in range(3):
-        with pytest.raises(BackendFailed):
-            await cluster.ask(cluster.generation())
-    assert dispatcher.placer.room(cluster.model) == (0, 0)
-    answers = await asyncio.gather(*(cluster.ask(cluster.generation(f"n {n}")) for n in range(8)))
-    assert [text for text, _ in answers] == [f"n {n}" for n in range(8)]
-    assert dispatcher.placer.room(cluster.model) == (4, 4)
-    await cluster.settled(dispatcher)
-
-
 async def test_the_node_that_proved_faster_is_preferred(cluster: LocalCluster) -> None:
     await cluster.node("slow", speed=20, slots=2)
     await cluster.node("fast", speed=400, slots=2)
@@ -108,22 +99,3 @@ async def test_dispatchers_count_each_other(cluster: LocalCluster) -> None:
     await cluster.node()
     dispatchers = [await cluster.dispatcher() for _ in range(3)]
     await eventually(lambda: [each.snapshot().peers for each in dispatchers] == [2, 2, 2])
-
-
-async def test_only_a_dispatcher_without_its_share_of_the_slots_starves_however_long_work_waits(
-    cluster: LocalCluster,
-) -> None:
-    await cluster.node(slots=2, speed=5)
-    settings = SETTINGS.model_copy(update={"starving_s": 0.05})
-    rich = await cluster.dispatcher(settings)
-    asked = [asyncio.ensure_future(cluster.ask(cluster.generation(tokens=100))) for _ in range(2)]
-    await eventually(lambda: sum(rich.snapshot().running.values()) == 2)
-    poor = await cluster.dispatcher(settings)
-    await eventually(lambda: poor.snapshot().peers and rich.snapshot().peers)
-    asked += [asyncio.ensure_future(cluster.ask(cluster.generation(tokens=100))) for _ in range(4)]
-    await eventually(lambda: poor.snapshot().starving)
-    await eventually(lambda: rich.snapshot().longest_wait_s > 0.1)
-    assert not rich.snapshot().starving
-    for each in asked:
-        each.cancel()
-    await asyncio.wait(asked)
