@@ -9,6 +9,7 @@ from prometheus_client import REGISTRY
 from actors.bus.bus import Message
 from actors.bus.jetstream import Delivery, enqueue
 from actors.bus.subjects import GenerationQueue
+from actors.cli.placement import explanations
 from actors.dispatcher import Dispatcher, DispatcherSettings
 from actors.placement.node_client import NodeClient
 from actors.runtime.envelope import Envelope
@@ -21,9 +22,10 @@ from orchestration.errors import (
     OrchestraError,
 )
 from orchestration.messages import GenerationEnd, Priority, StreamEvent, WriterAlive, decode_event
-from orchestration.placement import NEEDS_HEADER, BreakerSettings, needs_of
+from orchestration.placement import NEEDS_HEADER, BreakerSettings, Needs, needs_of
 from tests.fixtures.eventually import eventually
 from tests.fixtures.local_cluster import SETTINGS, LocalCluster
+from tests.fixtures.small_memory import models_of, of, small_node
 
 
 async def test_a_generation_comes_back_as_a_stream(cluster: LocalCluster) -> None:
@@ -590,3 +592,20 @@ async def test_only_a_dispatcher_without_its_share_of_the_slots_starves_however_
     for each in asked:
         each.cancel()
     await asyncio.wait(asked)
+
+
+async def test_a_model_that_waits_for_its_turn_is_explained(cluster: LocalCluster) -> None:
+    a, b = models_of(cluster, 2)
+    node = await small_node(cluster, (a, b), speed=50)
+    dispatcher = await cluster.dispatcher(SETTINGS.model_copy(update={"group_hold_s": 60.0}), sees=0)
+    await eventually(lambda: all(dispatcher.registry.serving(model) for model in (a, b)))
+    running = asyncio.ensure_future(cluster.ask(of(cluster, a, tokens=60)))
+    await eventually(lambda: node.describe().running == 1)
+    waiting = asyncio.ensure_future(cluster.ask(of(cluster, b)))
+    await eventually(lambda: dispatcher.snapshot().total_waiting == 1)
+    (found,) = await explanations(cluster.bus, Needs(model=b), [])
+    (candidate,) = found.candidates
+    assert candidate.left_out == "its memory is kept for other models for now"
+    assert (await running)[1].finish.model == a
+    assert (await waiting)[1].finish.model == b
+    await cluster.settled(dispatcher)
