@@ -97,7 +97,7 @@ class StreamClient:
 
     async def start(self) -> None:
         self._subscriptions = [
-            await self.bus.subscribe(StreamAddress.of_client(self.name), self._on_event),
+            await self.bus.subscribe(StreamAddress.of_client(self.name), self._on_event, exclusive=True),
             await self.bus.subscribe(StreamAddress(f"{self.name}.*").handoff, self._on_handoff_request),
         ]
         self.bus.on_disconnect.append(self._on_disconnect)
