@@ -22,6 +22,7 @@ from actors.bus.replay_buffer import ReplayBuffer
 from actors.bus.reply_inbox import ReplyInbox
 from actors.bus.settings import BusSettings
 from actors.bus.subjects import StreamAddress
+from actors.telemetry.loop_monitor import LoopMonitor
 from actors.telemetry.telemetry import BUS_RECONNECTS
 from orchestration.errors import BusUnavailable, NoResponders
 
@@ -56,6 +57,8 @@ class Bus:
     """The events of the streams that this process writes."""
     local_handlers: dict[str, Callback] = field(default_factory=dict)
     """Handlers by subject, or `prefix.*`, to which only this process listens."""
+    loop_monitor: LoopMonitor = field(default_factory=LoopMonitor)
+    """Whether this process is behind with its work."""
     ready: bool = False
     """Whether the server has every subscription; after a reconnect that takes a moment."""
 

@@ -14,7 +14,7 @@ from actors.bus.subjects import StreamAddress
 from actors.jobs.records import JobStatus, event_subject
 from actors.runtime.service_client import jobs_call
 from orchestration.errors import DeadlineExceeded, Unavailable
-from orchestration.messages import Progress, decode_event
+from orchestration.messages import Progress, decode_events
 
 POLL_S = 2.0
 """How often the record is read while no event arrives: events may be lost."""
@@ -35,7 +35,7 @@ async def wait_for_job(bus: Bus, job_id: str, on_progress: Callable[[str], None]
 
     def on_event(message: Message) -> None:
         try:
-            event = decode_event(message.data).event
+            event = decode_events(message.data)[-1].event
         except ValidationError:
             return
         if isinstance(event, Progress):

@@ -182,7 +182,9 @@ class Node(Actor):
         assert task is not None
         name = continuation.writer or (token_hex(4) if current_envelope.get().attempt > 1 else "")
         address = StreamAddress(message.id)
-        writer = StreamWriter(self.bus, address, task.cancel, name, continuation.first_seq)
+        writer = StreamWriter(
+            self.bus, address, task.cancel, name, continuation.first_seq, streamed=message.streamed
+        )
         self._active[message.id] = task
         self._stalls.begin(message.id, task)
         self._load_changed()

@@ -8,14 +8,14 @@ import time
 
 from pydantic import ValidationError
 
-from actors.bus.bus import Bus
+from actors.bus.bus import Bus, Message
 from actors.bus.subjects import NodeAddress
 from actors.placement.in_flight import InFlight
 from actors.placement.job import Job
 from actors.placement.metrics import placed
 from actors.placement.placer import Placer
 from actors.runtime.envelope import DEFAULT_DEADLINE_S
-from actors.runtime.service import ERROR
+from actors.runtime.service import ERROR, NO_RESULT
 from actors.telemetry.telemetry import span, traceparent
 from orchestration.errors import (
     BackendFailed,
@@ -25,10 +25,13 @@ from orchestration.errors import (
     OrchestraError,
     from_body,
 )
-from orchestration.messages import ErrorBody, GenerationEnd, NodeInfo
+from orchestration.messages import ErrorBody, GenerationEnd, NodeInfo, StreamEnd
 from orchestration.placement import FirstOutputs, FirstOutputSettings
 
 log = logging.getLogger(__name__)
+
+NO_MESSAGE = Message("", "", b"", None)
+"""Ends the wait for the answer of a node whose stream has ended."""
 
 
 class NodeClient:
@@ -63,7 +66,7 @@ class NodeClient:
                 recording = place_span.is_recording()
                 if recording:
                     place_span.set_attribute("orchestra.placement", self.placer.explain_json(job))
-                outcome = await self._send(node, job, body or job.body or job.message)
+                outcome = await self._send(node, job, body or job.body or job.message, hedge=bool(body))
                 if recording and isinstance(outcome, OrchestraError):
                     place_span.set_attribute("error.type", outcome.code)
         except asyncio.CancelledError:
@@ -87,23 +90,43 @@ class NodeClient:
         except BusUnavailable as failure:
             log.debug("cannot tell node %s to stop generation %s: %s", node, job.id, failure)
 
-    async def _send(self, node: NodeInfo, job: Job, body: bytes) -> GenerationEnd | OrchestraError:
+    async def _send(
+        self, node: NodeInfo, job: Job, body: bytes, *, hedge: bool
+    ) -> GenerationEnd | OrchestraError:
         placed(job.model, node.id).inc()
         envelope = job.envelope.with_trace(traceparent(job.envelope.trace))
         answers = self.in_flight.expect_answer(node.id, job.id)
+        headers = envelope.headers()
+        ends: list[GenerationEnd] = []
+
+        def on_end(end: StreamEnd, writer: str) -> None:
+            if writer == job.writer and isinstance(end, GenerationEnd):
+                ends.append(end)
+                for answer in answers:
+                    if not answer.done():
+                        answer.set_result(NO_MESSAGE)
+
+        # The reader ignores a refusal by a second node, so that one has to answer.
+        reads_end = not hedge and job.reader.expect_end(on_end)
+        if reads_end:
+            headers[NO_RESULT] = "1"
         try:
             message = await self.bus.request(
                 NodeAddress(node.id).generate,
                 body,
                 timeout=envelope.remaining(DEFAULT_DEADLINE_S),
-                headers=envelope.headers(),
+                headers=headers,
                 within=answers,
             )
+            if ends:
+                return ends[0]
         except NoResponders:
             return NoResponders(f"node {node.id} does not answer")
         except OrchestraError as error:
             return error
         finally:
+            if reads_end:
+                job.reader.expect_end(None)
             self.in_flight.forget_answer(node.id, job.id, answers)
         try:
             if not message.header(ERROR):

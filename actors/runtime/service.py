@@ -41,6 +41,8 @@ log = logging.getLogger(__name__)
 
 CALLER_LEFT = b"caller left"
 """What a caller sends to the reply subject of a stream's message, when it wants no more of the stream."""
+NO_RESULT = "Orchestra-No-Result"
+"""A header of a request whose caller learns of its success in another way: only an error is answered."""
 RETRY_AFTER = "Retry-After"
 """Seconds, as in HTTP."""
 
@@ -159,6 +161,7 @@ class Service:
         def on_message(message: Message) -> None:
             if message.reply:
                 sink = _ReplySink(self.bus, endpoint, message.reply, stats, streams=streams)
+                sink.wants_result = not message.headers or NO_RESULT not in message.headers
                 try:
                     decoded = endpoint.decode(message)
                     if endpoint.streams is None and streams and not endpoint.ref.host.spec(decoded).streams:
@@ -251,6 +254,8 @@ class _ReplySink:
         self.reply = reply
         self.stats = stats
         self.streams = streams
+        self.wants_result = True
+        """Whether a result is sent; an error is in any case."""
         self.work: Invocation | None = None
         self.began = time.perf_counter_ns()
         self.probe = bus.expect(self._caller_gone) if streams else ""
@@ -275,6 +280,9 @@ class _ReplySink:
         await self.bus.publish(self.reply, self.endpoint.encode(value), reply=self.probe)
 
     async def done(self, value: Any) -> None:
+        if not self.wants_result:
+            self._count(None)
+            return
         try:
             data = b"" if self.streams else self.endpoint.encode(value)
         except UNEXPECTED_ERRORS as error:

@@ -16,7 +16,7 @@ from pydantic import ValidationError
 from actors.bus.bus import Bus
 from actors.bus.message import Message
 from actors.bus.subjects import StreamAddress
-from actors.streams.reader import DEFAULT_LIMITS, StreamReader
+from actors.streams.reader import DEFAULT_LIMITS, OnEnd, StreamReader
 from orchestration.errors import DeadlineExceeded, InternalError, NoResponders, OrchestraError
 from orchestration.messages import HandoffRequest, StreamPosition
 
@@ -61,6 +61,10 @@ class StreamOwner(Protocol):
     def end_race(self) -> None:
         """Call `on_winner` no more."""
 
+    def expect_end(self, on_end: OnEnd | None) -> bool:
+        """Have `on_end` called with the end of the stream and the name of its writer. False if the stream is
+        read in another process: then it is not called."""
+
 
 class LocalReader:
     """The owner of a stream that this process reads."""
@@ -86,6 +90,10 @@ class LocalReader:
 
     def end_race(self) -> None:
         self._on_winner = None
+
+    def expect_end(self, on_end: OnEnd | None) -> bool:
+        self.reader.on_end = on_end
+        return True
 
     def _decided(self, winner: str) -> None:
         if self._on_winner is not None:
@@ -140,6 +148,9 @@ class RemoteReader:
 
     def end_race(self) -> None:
         self.bus.forget(self._winner_subject)
+
+    def expect_end(self, on_end: OnEnd | None) -> bool:
+        return False
 
     async def _peek(self, request: HandoffRequest) -> StreamPosition | None:
         try:

@@ -21,8 +21,10 @@ from orchestration.messages import (
     StreamPosition,
     TextDelta,
     WriterAlive,
-    decode_event,
+    decode_events,
 )
+
+OnEnd = Callable[[StreamEnd, str], None]
 
 REPLAY_INTERVAL_S = 0.2
 """Minimum time between two requests for missing events."""
@@ -78,6 +80,8 @@ class StreamReader:
         """The queue's acknowledgement."""
         self.acceptance: asyncio.TimerHandle | None = None
         """Fails the stream if nothing has accepted the work by then."""
+        self.on_end: OnEnd | None = None
+        """Called with the end of the stream and the name of its writer."""
         self._expected = 0
         self._handed_off_at = 0
         """The number of the first event of the present writer."""
@@ -116,16 +120,22 @@ class StreamReader:
         return bool(self.receipt) and self._writer is None
 
     def put(self, message: Message) -> bool:
-        """Take an event; False if its writer was replaced, and should stop."""
+        """Take the events of a message; False if their writer was replaced, and should stop."""
         try:
-            frame = decode_event(message.data)
+            frames = decode_events(message.data)
         except ValidationError as error:
             defect = InternalError(f"an event on {message.subject} cannot be read")
             defect.__cause__ = error
             self.fail(defect)
             return True
-        seq, event = frame.seq, frame.event
         writer = message.header(WRITER_HEADER)
+        current = True
+        for frame in frames:
+            current = self.take(frame.seq, frame.event, writer)
+        return current
+
+    def take(self, seq: int, event: StreamEvent | WriterAlive, writer: str) -> bool:
+        """Take one event; False if its writer was replaced, and should stop."""
         if (
             self._second_writer
             and writer == self._second_writer
@@ -149,6 +159,8 @@ class StreamReader:
         if isinstance(event, StreamEnd):
             self._ended = True
             self.events.put_nowait(event)
+            if self.on_end is not None:
+                self.on_end(event, writer)
         elif self.events.qsize() >= self.limits.max_buffered:
             self.fail(
                 Unavailable(f"{self.limits.max_buffered} events wait to be read: the reader is too slow")

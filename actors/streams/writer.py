@@ -1,4 +1,4 @@
-"""The writing end of `stream.<id>`: numbered events, coalesced when they come fast, ended exactly once.
+"""The writing end of `stream.<id>`: numbered events, joined when they come fast, ended exactly once.
 
 The reading end is `actors.streams.client`.
 """
@@ -18,6 +18,7 @@ from actors.streams.characters import whole_characters
 from orchestration.errors import BusUnavailable, OrchestraError
 from orchestration.fitting import shortened_step
 from orchestration.messages import (
+    FRAME_SEPARATOR,
     GenerationEnd,
     Progress,
     Step,
@@ -33,8 +34,15 @@ E = TypeVar("E", bound=StreamEnd)
 
 log = logging.getLogger(__name__)
 
-MIN_DELTA_INTERVAL_S = 0.020
-"""Deltas closer together than this are joined: more than 50 messages a second cost more than they help."""
+SLOW_INTERVAL_S = 0.005
+"""A delta that comes this long after the one before it goes out at once, unless the event loop is behind."""
+JOINED_INTERVAL_S = 0.020
+"""Faster deltas are joined and go out this long after the last message: more than 50 messages a second of one
+stream cost more than they help."""
+UNREAD_HOLD_S = 0.020
+"""How long the first text is held back when nobody reads it before the end: a short answer is one message."""
+UNREAD_INTERVAL_S = 1.0
+"""Time between two messages of such a stream. Another node that continues it loses no more than that."""
 MAX_EVENT_CHARACTERS = 128 * 1024
 """Maximum characters of one event; longer text goes out in several. A character takes up to six bytes as
 JSON, and NATS' default limit for a message is 1 MB."""
@@ -57,7 +65,8 @@ class StreamWriter:
     reader has gone, or when another writer has taken over.
 
     Give `writer` when the work was delivered before: a reader can then tell the new events from those of a
-    first writer that may still be alive.
+    first writer that may still be alive. With `streamed` False the caller reads no text before the end, so
+    more of it is joined.
     """
 
     def __init__(
@@ -69,14 +78,17 @@ class StreamWriter:
         first_seq: int = 0,
         *,
         keep_alive_s: float = KEEP_ALIVE_S,
+        streamed: bool = True,
     ) -> None:
         self.keep_alive_s = keep_alive_s
+        self.streamed = streamed
         self.bus = bus
         self.subject = address.subject
         self.seq = first_seq
         self._on_gone = on_gone
         self._liveness_reply = bus.expect(self._on_liveness_reply)
         self._headers = {WRITER_HEADER: writer} if writer else None
+        bus.loop_monitor.begin()
         self._tail = bus.replay_buffer.open(address, first_seq, self._liveness_reply, self._headers)
         self._text: list[str] = []
         self._reasoning: list[str] = []
@@ -85,6 +97,7 @@ class StreamWriter:
         self._held = 0
         self._logprobs: list[TokenLogprob] = []
         self._sent_at = 0.0
+        self._written_at = 0.0
         self._alive_at = time.monotonic()
         self._sent_again_at = -math.inf
         self._absence_timer: asyncio.TimerHandle | None = None
@@ -114,8 +127,8 @@ class StreamWriter:
         self.bus.replay_buffer.resend(self._tail, self._tail.events[-1])
 
     async def write(self, delta: TextDelta) -> None:
-        """Add text or reasoning. The first delta goes out at once; later ones are joined, and go out at most
-        every 20 ms."""
+        """Add text or reasoning. It goes out at once, unless deltas come fast or the event loop is behind:
+        then they are joined for `JOINED_INTERVAL_S`."""
         if self._failure is not None:
             raise self._failure
         text, reasoning = delta.text, delta.reasoning
@@ -141,11 +154,24 @@ class StreamWriter:
         if delta.logprobs:
             self._logprobs.extend(delta.logprobs)
         now = time.monotonic()
-        if now - self._sent_at >= MIN_DELTA_INTERVAL_S:
+        self._started_at = self._started_at or now
+        slow = now - self._written_at >= SLOW_INTERVAL_S
+        self._written_at = now
+        if self._flusher is not None:
+            return
+        wait_s = self._wait_s(now, slow)
+        if wait_s <= 0:
             await self.flush()
-        elif self._flusher is None:
-            loop = asyncio.get_running_loop()
-            self._flusher = loop.call_later(self._sent_at + MIN_DELTA_INTERVAL_S - now, self._flush_late)
+        else:
+            self._flusher = asyncio.get_running_loop().call_later(wait_s, self._flush_late)
+
+    def _wait_s(self, now: float, slow: bool) -> float:
+        """Seconds for which the text is held back, to be joined with more."""
+        if not self.streamed:
+            return self._sent_at + UNREAD_INTERVAL_S - now if self._sent_at else UNREAD_HOLD_S
+        if slow and not self.bus.loop_monitor.is_behind(now):
+            return 0.0
+        return self._sent_at + JOINED_INTERVAL_S - now
 
     async def _write_split(self, delta: TextDelta) -> None:
         text, reasoning = delta.text, delta.reasoning
@@ -232,14 +258,13 @@ class StreamWriter:
             raise self._failure
         if self._closed:
             raise BusUnavailable(f"the stream {self.subject} has ended")
-        if delta is not None:
-            self.bus.post(self.subject, self._encode(delta), headers=self._headers)
+        last = b"" if delta is None else self._encode(delta) + FRAME_SEPARATOR
         writing_s = time.monotonic() - self._started_at if self._started_at else 0.0
         measured: dict[str, object] = {"writing_s": writing_s}
         if isinstance(end, GenerationEnd):
             measured["events"] = self.seq
         final = end.model_copy(update=measured)
-        self.bus.post(self.subject, self._encode(final), headers=self._headers)
+        self.bus.post(self.subject, last + self._encode(final), headers=self._headers)
         self.bus.replay_buffer.end(self._tail)
         self._stop()
         return final
@@ -252,6 +277,7 @@ class StreamWriter:
 
     def _stop(self) -> None:
         self._closed = True
+        self.bus.loop_monitor.end()
         for timer in (self._flusher, self._absence_timer):
             if timer is not None:
                 timer.cancel()

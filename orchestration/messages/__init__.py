@@ -6,6 +6,7 @@ travels in the headers instead: see `actors.runtime.envelope`.
 
 from orchestration.messages.chat import ChatMessage, GuidedDecoding, LogitBias, Sampling, TokenId
 from orchestration.messages.events import (
+    FRAME_SEPARATOR,
     Accounts,
     End,
     EventFrame,
@@ -25,6 +26,7 @@ from orchestration.messages.events import (
     Vectors,
     WriterAlive,
     decode_event,
+    decode_events,
     encode_event,
 )
 from orchestration.messages.handoff import HandoffRequest, StreamPosition
@@ -55,6 +57,7 @@ from orchestration.priority import Priority
 from orchestration.wire import ErrorBody, Wire
 
 __all__ = [
+    "FRAME_SEPARATOR",
     "Accounts",
     "Budget",
     "ChatGeneration",
@@ -105,6 +108,7 @@ __all__ = [
     "Work",
     "WriterAlive",
     "decode_event",
+    "decode_events",
     "decode_generation",
     "encode_event",
 ]

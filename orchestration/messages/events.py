@@ -1,6 +1,7 @@
 """The events of a stream: deltas of text, vectors, progress, and one end, which says how it finished.
 
-A stream carries `EventFrame`s, `{"seq": 3, "event": {"type": "text_delta", …}}` as JSON. There is one object
+A stream carries `EventFrame`s, `{"seq": 3, "event": {"type": "text_delta", …}}` as JSON, one or more in a
+message. There is one object
 per token on this way, so a delta is a dataclass, which is built faster than a pydantic model.
 """
 
@@ -237,6 +238,8 @@ class EventFrame:
     event: Annotated[StreamEvent | WriterAlive, Field(discriminator="type")]
 
 
+FRAME_SEPARATOR = b"\n"
+"""Between two frames of one message. JSON has none inside."""
 _FRAME = TypeAdapter(EventFrame).validator
 _TEXT = TypeAdapter(TextDelta).serializer
 
@@ -255,3 +258,10 @@ def encode_event(seq: int, event: TextDelta | Vectors | Progress | WriterAlive |
 def decode_event(data: bytes) -> EventFrame:
     """Raises pydantic's `ValidationError`."""
     return cast(EventFrame, _FRAME.validate_json(data))
+
+
+def decode_events(data: bytes) -> list[EventFrame]:
+    """The frames of one message. Raises pydantic's `ValidationError`."""
+    if FRAME_SEPARATOR not in data:
+        return [decode_event(data)]
+    return [decode_event(frame) for frame in data.split(FRAME_SEPARATOR)]

@@ -37,6 +37,8 @@ class BaseGeneration(Wire):
     guide: GuidedDecoding | None = None
     priority: Priority = Priority.INTERACTIVE
     continuation: Continuation | None = None
+    streamed: bool = True
+    """Whether the caller reads the text while it is written. Otherwise it comes in fewer messages."""
     labels: dict[str, str] = Field(default_factory=dict)
     """Labels that the node must have: see `orchestration.placement.needs`."""
     extra: dict[str, Any] = Field(default_factory=dict)

@@ -17,7 +17,7 @@ from actors.bus.subjects import RunQueue, StreamAddress
 from actors.runtime.envelope import Envelope
 from actors.streams.client import ID_HEADER, StreamClient
 from orchestration.errors import OrchestraError
-from orchestration.messages import Run, RunEnd, Step, Usage, Work, decode_event
+from orchestration.messages import Run, RunEnd, Step, Usage, Work, decode_events
 from orchestration.patterns import StepRecord
 from tests.actors.agents.clusters import cluster, connection, until_queued
 from tests.actors.agents.test_runs import Planned, echo, make_run, perform
@@ -142,7 +142,7 @@ async def test_a_run_that_fails_half_way_ends_with_its_finished_steps(nats: Runn
         with pytest.raises(OrchestraError, match="no agent 'research'"):
             await perform(running.streams, run)
         await listening.unsubscribe()
-        ended = decode_event(heard[-1]).event
+        ended = decode_events(heard[-1])[-1].event
         assert isinstance(ended, RunEnd)
         assert ended.error is not None
         *done, last = ended.steps

@@ -17,7 +17,7 @@ from actors.node.settings import NodeSettings
 from actors.runtime.service import ERROR_CODE
 from actors.runtime.system import ActorSystem
 from actors.streams.writer import SUPERSEDED, WRITER_HEADER
-from orchestration.messages import Continuation, Generation, GenerationEnd, TextDelta, decode_event
+from orchestration.messages import Continuation, Generation, GenerationEnd, TextDelta, decode_events
 from tests.fixtures.eventually import eventually
 from tests.fixtures.local_cluster import LocalCluster, local_cluster
 from tests.fixtures.nats import RunningNats
@@ -39,11 +39,11 @@ class Listener:
         self.writers: list[str] = []
 
     def heard(self, message: Message) -> None:
-        frame = decode_event(message.data)
-        assert isinstance(frame.event, TextDelta | GenerationEnd)
-        self.events.append(frame.event)
-        self.seqs.append(frame.seq)
-        self.writers.append(message.header(WRITER_HEADER))
+        for frame in decode_events(message.data):
+            assert isinstance(frame.event, TextDelta | GenerationEnd)
+            self.events.append(frame.event)
+            self.seqs.append(frame.seq)
+            self.writers.append(message.header(WRITER_HEADER))
 
 
 async def send(

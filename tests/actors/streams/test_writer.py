@@ -7,7 +7,7 @@ import pytest
 
 from actors.bus.bus import Bus, BusSettings, Message
 from actors.bus.subjects import StreamAddress
-from actors.streams.writer import MIN_DELTA_INTERVAL_S, WRITER_HEADER, StreamWriter
+from actors.streams.writer import JOINED_INTERVAL_S, WRITER_HEADER, StreamWriter
 from orchestration.errors import BusUnavailable
 from orchestration.messages import (
     Finish,
@@ -17,7 +17,7 @@ from orchestration.messages import (
     TokenLogprob,
     Vectors,
     WriterAlive,
-    decode_event,
+    decode_events,
 )
 from tests.fixtures.eventually import eventually
 from tests.fixtures.nats import RunningNats
@@ -32,12 +32,14 @@ class Heard:
         self.events: list[StreamEvent | WriterAlive] = []
         self.seqs: list[int] = []
         self.headers: list[str] = []
+        self.messages = 0
 
     def __call__(self, message: Message) -> None:
-        frame = decode_event(message.data)
-        self.events.append(frame.event)
-        self.seqs.append(frame.seq)
-        self.headers.append(message.header(WRITER_HEADER))
+        self.messages += 1
+        for frame in decode_events(message.data):
+            self.events.append(frame.event)
+            self.seqs.append(frame.seq)
+            self.headers.append(message.header(WRITER_HEADER))
 
     @property
     def text(self) -> str:
@@ -60,7 +62,7 @@ async def stream(bus: Bus, writer: str = "") -> tuple[StreamWriter, Heard, list[
 async def test_the_first_delta_goes_out_at_once_and_fast_ones_are_joined(bus: Bus) -> None:
     writer, heard, _ = await stream(bus)
     await writer.write(TextDelta(text="first"))
-    await eventually(lambda: heard.text == "first", within_s=MIN_DELTA_INTERVAL_S * 50)
+    await eventually(lambda: heard.text == "first", within_s=JOINED_INTERVAL_S * 50)
     for number in range(100):
         await writer.write(TextDelta(text=f" {number}"))
     await writer.end(END)
