@@ -16,7 +16,7 @@ from actors.gateway.response_cache import ResponseCache
 from actors.gateway.settings import GatewaySettings
 from actors.openai_api.encoder import ChoiceEvent
 from actors.runtime.envelope import Envelope
-from orchestration.messages import StreamEvent, Work
+from orchestration.messages import Run, StreamEvent, Work
 from orchestration.response_cache import fingerprint, is_deterministic
 
 _COUNTERS = {origin: CACHE.labels(origin) for origin in ("hit", "shared", "miss")}
@@ -130,6 +130,7 @@ class CachedResponses:
         settings = self.settings
         ttl_s = settings.cache.ttl_s if options.ttl is None else min(options.ttl, settings.cache.max_ttl_s)
         reservation = self.client.reserve_here(work, envelope.caller)
+        shared_work = work if isinstance(work, Run) else work.model_copy(update={"streamed": True})
         longest = Envelope.within(settings.request_timeout_s, trace=envelope.trace, caller=envelope.caller)
 
         async def source(shared: SharedStream) -> AsyncGenerator[StreamEvent, None]:
@@ -139,7 +140,7 @@ class CachedResponses:
                 for event in cached:
                     yield event
                 return
-            async with aclosing(self.client.client.stream(work, longest)) as events:
+            async with aclosing(self.client.client.stream(shared_work, longest)) as events:
                 async for event in events:
                     reservation.observe(event)
                     yield event

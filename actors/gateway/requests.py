@@ -117,6 +117,7 @@ def admit_chat(body: ChatBody, work_id: str, resolver: ModelResolver) -> Admitte
             messages=messages,
             prefill=prefill,
             offer=offer,
+            streamed=bool(body.stream),
             **_common_params(body, fields),
         )
         return _admit([work], ChatEncoder, body, fields)
@@ -200,17 +201,20 @@ def admit_completion(raw: bytes, work_id: str, resolver: ModelResolver) -> Admit
     resolver.need_model(body.model, "chat")
     fields = _fields(body, body.model, resolver)
     params = _common_params(body, fields)
-    works = [_completion(work_id, prompt, body.model, params) for prompt in body.prompt]
+    works = [_completion(work_id, prompt, body, params) for prompt in body.prompt]
     request = _admit(works, CompletionEncoder, body, fields)
     if "echo" in fields.options:
         _echo(request.encoder, body, params["sampling"])
     return request
 
 
-def _completion(work_id: str, prompt: str | tuple[int, ...], model: str, params: _CommonParams) -> Generation:
+def _completion(
+    work_id: str, prompt: str | tuple[int, ...], body: CompletionBody, params: _CommonParams
+) -> Generation:
+    model, streamed = body.model, bool(body.stream)
     if isinstance(prompt, str):
-        return CompletionGeneration(id=work_id, model=model, prompt=prompt, **params)
-    return CompletionGeneration(id=work_id, model=model, prompt_ids=prompt, **params)
+        return CompletionGeneration(id=work_id, model=model, prompt=prompt, streamed=streamed, **params)
+    return CompletionGeneration(id=work_id, model=model, prompt_ids=prompt, streamed=streamed, **params)
 
 
 def _echo(encoder: ResponseEncoder, body: CompletionBody, sampling: Sampling) -> None:

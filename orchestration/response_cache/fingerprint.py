@@ -15,12 +15,12 @@ _VERSION = 1
 def fingerprint(work: Work, namespace: str) -> str:
     """Return the SHA-256, in hexadecimal, of everything that changes the response, and of the namespace.
 
-    The id and the priority change nothing. A parameter that is not set differs from one that is set to the
-    default, because the node decides which default that is. Keys of a JSON schema keep their order: a guided
-    answer has its fields in that order.
+    The id, the priority and whether the caller streams change nothing. A parameter that is not set differs
+    from one that is set to the default, because the node decides which default that is. Keys of a JSON schema
+    keep their order: a guided answer has its fields in that order.
     """
     head = to_json([_VERSION, namespace])
-    fields = work.model_dump_json(exclude={"id", "priority"}, exclude_defaults=True)
+    fields = work.model_dump_json(exclude={"id", "priority", "streamed"}, exclude_defaults=True)
     return hashlib.sha256(head + fields.encode()).hexdigest()
 
 

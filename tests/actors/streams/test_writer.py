@@ -50,13 +50,16 @@ class Heard:
         return bool(self.events) and isinstance(self.events[-1], GenerationEnd)
 
 
-async def stream(bus: Bus, writer: str = "") -> tuple[StreamWriter, Heard, list[str]]:
+async def stream(
+    bus: Bus, writer: str = "", *, streamed: bool = True
+) -> tuple[StreamWriter, Heard, list[str]]:
     address = StreamAddress(f"t.{uuid4().hex[:8]}")
     heard = Heard()
     gone: list[str] = []
     await bus.subscribe(address.subject, heard)
     await bus.flush()
-    return StreamWriter(bus, address, lambda: gone.append("gone"), writer), heard, gone
+    made = StreamWriter(bus, address, lambda: gone.append("gone"), writer, streamed=streamed)
+    return made, heard, gone
 
 
 async def test_the_first_delta_goes_out_at_once_and_fast_ones_are_joined(bus: Bus) -> None:
@@ -163,3 +166,45 @@ async def test_a_delta_lost_in_the_background_fails_the_next(own_nats: RunningNa
         await writer.end(END)
     writer.close()
     await bus.close()
+
+
+async def test_a_short_answer_that_nobody_reads_before_its_end_is_one_message(bus: Bus) -> None:
+    writer, heard, _ = await stream(bus, streamed=False)
+    for number in range(10):
+        await writer.write(TextDelta(text=f" {number}"))
+    await writer.end(END)
+    await eventually(lambda: heard.ended)
+    assert heard.messages == 1
+    assert heard.text == "".join(f" {number}" for number in range(10))
+    assert heard.seqs == [0, 1]
+
+
+async def test_a_long_answer_that_nobody_reads_before_its_end_shows_that_it_has_begun(bus: Bus) -> None:
+    writer, heard, _ = await stream(bus, streamed=False)
+    await writer.write(TextDelta(text="first"))
+    await eventually(lambda: heard.text == "first")
+    for number in range(100):
+        await writer.write(TextDelta(text=f" {number}"))
+        await asyncio.sleep(0)
+    assert heard.messages == 1
+    await writer.end(END)
+    await eventually(lambda: heard.ended)
+    assert heard.messages == 2
+    assert heard.text == "first" + "".join(f" {number}" for number in range(100))
+
+
+async def test_slow_deltas_go_out_one_by_one_until_the_loop_is_behind(
+    bus: Bus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("actors.streams.writer.SLOW_INTERVAL_S", 0.0)
+    writer, heard, _ = await stream(bus)
+    for number in range(5):
+        await writer.write(TextDelta(text=f" {number}"))
+        await eventually(lambda number=number: heard.messages == number + 1)  # type: ignore[misc]
+    monkeypatch.setattr(bus.loop_monitor, "is_behind", lambda now: True)
+    for number in range(5, 50):
+        await writer.write(TextDelta(text=f" {number}"))
+    await writer.end(END)
+    await eventually(lambda: heard.ended)
+    assert heard.messages < 5 + 10
+    assert heard.text == "".join(f" {number}" for number in range(50))
