@@ -41,6 +41,7 @@ from orchestration.errors import (
     CannotContinue,
     ContextTooLong,
     InvalidRequest,
+    OrchestraError,
     UnknownModel,
 )
 from orchestration.messages import (
@@ -48,6 +49,7 @@ from orchestration.messages import (
     Finish,
     Generation,
     Hardware,
+    JoinedText,
     ModelCard,
     TextDelta,
     TextGeneration,
@@ -236,19 +238,27 @@ class OpenAIBackend(Backend):
                 return
             done = False
             while True:
-                shown = False
+                pieces: list[TextDelta] = []
+                error: OrchestraError | None = None
                 for data in parser.feed(block) if block else parser.flush():
                     if data.strip() == _DONE:
                         done = True
                         break
-                    piece = reader.take(data)
+                    try:
+                        piece = reader.take(data)
+                    except OrchestraError as failure:
+                        error = failure
+                        break
                     if piece is not None:
-                        shown = True
-                        yield piece
+                        pieces.append(piece)
+                for delta in joined(pieces):
+                    yield delta
+                if error is not None:
+                    raise error
                 if done or not block:
                     break
                 answer.flows = reader.started
-                if not shown:
+                if not pieces:
                     yield KEEP_ALIVE
                 block = await answer.block(ended=reader.ended)
             await answer.drain()
@@ -287,6 +297,19 @@ class OpenAIBackend(Backend):
             raise UnknownModel.of(generation.model, list(self._served))
         self._backoff.check(generation.model)
         return self._connection, served[0]
+
+
+def joined(pieces: list[TextDelta]) -> list[TextDelta]:
+    """The pieces of one block, which arrived together, as few deltas as possible. In a delta the reasoning
+    comes before the text."""
+    if len(pieces) < 2:
+        return pieces
+    deltas: list[JoinedText] = []
+    for piece in pieces:
+        if not deltas or (piece.reasoning and deltas[-1].text):
+            deltas.append(JoinedText())
+        deltas[-1].add(piece)
+    return [delta.delta for delta in deltas]
 
 
 def _key(variable: str | None) -> str | None:

@@ -8,6 +8,7 @@ import pytest
 from actors.bus.bus import Bus, BusSettings, Message
 from actors.bus.subjects import StreamAddress
 from actors.streams.writer import JOINED_INTERVAL_S, WRITER_HEADER, StreamWriter
+from actors.telemetry.loop_monitor import LoopMonitor
 from orchestration.errors import BusUnavailable
 from orchestration.messages import (
     Finish,
@@ -201,7 +202,7 @@ async def test_slow_deltas_go_out_one_by_one_until_the_loop_is_behind(
     for number in range(5):
         await writer.write(TextDelta(text=f" {number}"))
         await eventually(lambda number=number: heard.messages == number + 1)  # type: ignore[misc]
-    monkeypatch.setattr(bus.loop_monitor, "is_behind", lambda now: True)
+    monkeypatch.setattr(LoopMonitor, "is_behind", lambda monitor, now: True)
     for number in range(5, 50):
         await writer.write(TextDelta(text=f" {number}"))
     await writer.end(END)

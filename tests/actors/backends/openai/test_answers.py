@@ -178,8 +178,7 @@ async def test_reasoning_is_read_under_each_of_its_names(thought: dict[str, obje
     async with backend_before(script) as (backend, _):
         outputs = [output async for output in backend.generate(CHAT)]
     assert outputs == [
-        TextDelta(text="", reasoning="6 times"),
-        TextDelta(text="42"),
+        TextDelta(text="42", reasoning="6 times", tokens=2),
         Finish(reason="stop", usage=Usage(prompt_tokens=2, completion_tokens=2, reasoning_tokens=1)),
     ]
 
@@ -197,7 +196,34 @@ async def test_empty_choices_comments_and_thoughts_add_no_text() -> None:
     script = stream(b": ping\n\n", event({"choices": []}), event(thought), event(other), *WHOLE, DONE)
     async with backend_before(script) as (backend, _):
         pieces = [o async for o in backend.generate(CHAT) if isinstance(o, TextDelta)]
-    assert [piece.text for piece in pieces] == ["", "Hello", " there"]
+    assert "".join(piece.text for piece in pieces) == "Hello there"
+    assert "".join(piece.reasoning for piece in pieces) == "hm"
+
+
+async def test_events_that_arrive_together_are_few_deltas_in_their_order() -> None:
+    thought, word = _delta(reasoning_content="hm"), _delta(content="a")
+    script = stream(b"".join([thought, thought, word, word, thought, word]), DONE)
+    async with backend_before(script) as (backend, _):
+        pieces = [o async for o in backend.generate(CHAT) if isinstance(o, TextDelta)]
+    assert [(piece.reasoning, piece.text, piece.tokens) for piece in pieces] == [
+        ("hmhm", "aa", 4),
+        ("hm", "a", 2),
+    ]
+
+
+async def test_text_that_arrives_with_an_error_after_it_is_given_first() -> None:
+    broken = event({"error": {"message": "out of memory", "code": 500}})
+    pieces: list[str] = []
+    async with backend_before(stream(_delta(content="a") + _delta(content="b") + broken)) as (backend, _):
+
+        async def read() -> None:
+            async for output in backend.generate(CHAT):
+                assert isinstance(output, TextDelta)
+                pieces.append(output.text)
+
+        with pytest.raises(BackendFailed, match="out of memory"):
+            await read()
+    assert "".join(pieces) == "ab"
 
 
 async def test_a_server_that_cannot_stream_is_understood() -> None:
