@@ -19,8 +19,8 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
 from actors.gateway.coalescing_transport import CoalescingTransport
-from actors.gateway.connections import ConnectionTable, address_of
-from actors.gateway.errors import HeaderTimeout, HeadTooLarge, RequestLineTooLong
+from actors.gateway.connections import ConnectionMonitor, ConnectionTable, address_of
+from actors.gateway.errors import ClientDisconnected, HeaderTimeout, HeadTooLarge, RequestLineTooLong
 from actors.gateway.http_context import new_request_id
 from actors.gateway.metrics import REFUSED
 from actors.openai_api.encoder import error_json
@@ -88,6 +88,9 @@ class HttpConnection(HttpToolsProtocol):
         self._last = False
         """Whether the connection closes after the current response."""
         self._refusal: OrchestraError | None = None
+        self._monitor: ConnectionMonitor | None = None
+        """Of the current request, while its response is generated."""
+        self._lost = False
         self._taken = 0
         self._taken_at = self.loop.time()
 
@@ -112,6 +115,9 @@ class HttpConnection(HttpToolsProtocol):
         self._held = b""
         # With an error, uvicorn would not cancel its timer, which references the connection for a minute.
         super().connection_lost(None)
+        self._lost = True
+        if self._monitor is not None:
+            self._monitor.disconnected()
 
     def data_received(self, data: bytes) -> None:
         if self._refusal is not None:
@@ -152,9 +158,15 @@ class HttpConnection(HttpToolsProtocol):
     # What uvicorn calls
 
     def on_response_complete(self) -> None:
+        """Start the next request. Uvicorn's method starts a timer for idle connections as well; the table
+        checks them without one."""
         if self._last:
             self.transport.close()
-        super().on_response_complete()
+        self.server_state.total_requests += 1
+        if not self.transport.is_closing():
+            self.flow.resume_reading()
+            if self.pipeline:
+                self._start_asgi_task(*self.pipeline.pop())
         self._owed -= 1
         if self._held:
             held, self._held = self._held, b""
@@ -171,8 +183,26 @@ class HttpConnection(HttpToolsProtocol):
 
     # What the table and a context call
 
+    @property
+    def body_complete(self) -> bool:
+        """Whether the body of each request that was read so far is complete."""
+        return self._phase != BODY
+
+    def start_monitor(self, monitor: ConnectionMonitor) -> None:
+        """Tell `monitor` about the client. Raises `ClientDisconnected` if it has disconnected already."""
+        if self._lost:
+            raise ClientDisconnected("the client disconnected before its response was complete")
+        self._monitor = monitor
+        self.flow.resume_reading()  # else the end of the connection would not be seen
+
+    def stop_monitor(self) -> None:
+        """Tell the monitor nothing more."""
+        self._monitor = None
+
     def check(self, now: float) -> None:
         """Close the connection if the client does not read, or sends too slowly."""
+        if self._monitor is not None:
+            self._monitor.check(now)
         sent_bytes = self.transport.sent_bytes
         if sent_bytes != self._taken or not self.transport.unsent_bytes:
             self._taken, self._taken_at = sent_bytes, now

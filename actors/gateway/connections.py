@@ -30,6 +30,33 @@ class TrackedConnection(Protocol):
         """Close it; it has no request."""
 
 
+class ConnectionMonitor(Protocol):
+    """What a connection tells about its client while a response is generated."""
+
+    def disconnected(self) -> None:
+        """The client disconnected."""
+
+    def check(self, now: float) -> None:
+        """Called every `SWEEP_S`."""
+
+
+class ClientConnection(Protocol):
+    """The interface of a connection for the request that it serves."""
+
+    @property
+    def body_complete(self) -> bool:
+        """Whether the body of each request that was read so far is complete."""
+
+    def start_monitor(self, monitor: ConnectionMonitor) -> None:
+        """Tell `monitor` about the client. Raises `ClientDisconnected` if it has disconnected already."""
+
+    def stop_monitor(self) -> None:
+        """Tell the monitor nothing more."""
+
+    def finish_unread(self) -> None:
+        """Accept the rest of the response although the client does not read, and close after it."""
+
+
 class ConnectionTable:
     """A table of connections, checked every `SWEEP_S` between `start` and `stop`."""
 

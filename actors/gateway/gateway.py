@@ -60,6 +60,9 @@ class Gateway:
 
     async def start(self) -> None:
         """Join the gateways that share limits, and start to monitor the disk."""
+        limits = self.limits
+        IN_FLIGHT.set_function(lambda: limits.in_flight)
+        WAITING.set_function(lambda: limits.waiting)
         await self.storage.start()
         await self.shared_limits.start()
 
@@ -108,7 +111,6 @@ class Gateway:
                 except DeadlineExceeded as error:
                     raise self.resolver.missed_deadline(request.work, error) from error
                 permit.mark_started()
-                WAITING.set(self.limits.waiting)
                 FIRST_EVENT_SECONDS.observe(time.perf_counter() - started)
                 request.encoder.describe(recorded_trace_id(envelope.trace), response.origin)
                 yield response
@@ -116,8 +118,6 @@ class Gateway:
         finally:
             self.runs.pop(request.work.id, None)
             permit.release()
-            IN_FLIGHT.set(self.limits.in_flight)
-            WAITING.set(self.limits.waiting)
 
     async def full(self, request: AdmittedRequest, envelope: Envelope) -> tuple[str, bytes]:
         """The origin of the response, and the complete response as one JSON object. Cancelling the call
@@ -133,12 +133,9 @@ class Gateway:
 
     async def _acquire(self, envelope: Envelope) -> Permit:
         self.check_available()
-        permit = await self.shared_limits.acquire(
+        return await self.shared_limits.acquire(
             lambda: self.limits.acquire(envelope.caller, time.monotonic())
         )
-        IN_FLIGHT.set(self.limits.in_flight)
-        WAITING.set(self.limits.waiting)
-        return permit
 
 
 def limits_of(settings: GatewaySettings) -> RateLimiter:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
-from actors.gateway.disconnect_monitor import DisconnectMonitor
+from actors.gateway.disconnect_monitor import DisconnectMonitor, StreamMonitor
 from actors.gateway.gateway import Gateway
 from actors.gateway.http_context import HttpContext
 from actors.gateway.model_resolver import ModelResolver
@@ -63,18 +63,15 @@ class GenerationRoutes:
             seconds = min(seconds, requested)
         return Envelope.within(seconds, trace=context.trace, caller=context.caller)
 
-    def _monitor(self, context: HttpContext, envelope: Envelope, *, stream: bool) -> DisconnectMonitor:
-        return DisconnectMonitor(context, self.gateway.settings, stream=stream, limit_s=envelope.remaining(0))
-
     async def _full(self, context: HttpContext, request: AdmittedRequest, envelope: Envelope) -> None:
         origin, body = "", b""
-        async with self._monitor(context, envelope, stream=False):
+        with DisconnectMonitor(context):
             origin, body = await self.gateway.full(request, envelope)
         _add_cache_header(context, origin)
         await context.answer(200, body)
 
     async def _stream(self, context: HttpContext, request: AdmittedRequest, envelope: Envelope) -> None:
-        async with self._monitor(context, envelope, stream=True):
+        with StreamMonitor(context, self.gateway.settings, limit_s=envelope.remaining(0)):
             async with self.gateway.respond(request, envelope) as response:
                 if not context.status:
                     _add_cache_header(context, response.origin)

@@ -32,12 +32,15 @@ class HttpApi:
         by_path: dict[str, list[Operation[Services]]] = {}
         for operation in OPERATIONS:
             by_path.setdefault(operation.path, []).append(operation)
-        routes = [Route(path, PathApp(self, each[0].route, each)) for path, each in by_path.items()]
+        apps = {path: PathApp(self, each[0].route, each) for path, each in by_path.items()}
+        self.exact = {path: app for path, app in apps.items() if "{" not in path}
+        """The paths without parameters, for which the router need not match patterns."""
+        routes = [Route(path, app) for path, app in apps.items() if path not in self.exact]
         self.router = Router(routes, redirect_slashes=False, default=PathApp(self, OTHER, []))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
-            await self.router(scope, receive, send)
+            await self.exact.get(scope["path"], self.router)(scope, receive, send)
 
 
 class PathApp:

@@ -45,6 +45,7 @@ from orchestration.messages import (
 
 B = TypeVar("B", bound=WorkBody)
 DEFAULT_CACHE = CacheOptions()
+NO_OPTIONS = OrchestraOptions()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,7 +123,7 @@ def admit_chat(body: ChatBody, work_id: str, resolver: ModelResolver) -> Admitte
         )
         return _admit([work], ChatEncoder, body, fields)
     resolver.need_node()
-    extension = body.orchestra or OrchestraOptions()
+    extension = body.orchestra or NO_OPTIONS
     if extension.model is not None:
         resolver.need_model(extension.model, "chat", param="orchestra.model")
     with wrap_unexpected_errors(f"the settings of {work_id}", "pattern"):  # a plug-in checks its own
@@ -151,9 +152,11 @@ def admit_chat(body: ChatBody, work_id: str, resolver: ModelResolver) -> Admitte
 
 def _refuse_of_patterns(body: ChatBody) -> None:
     """Raise `InvalidRequest` for options that only patterns have."""
-    extension = body.orchestra or OrchestraOptions()
+    extension = body.orchestra
+    if extension is None:
+        return
     for name in ("settings", "budget"):
-        if getattr(extension, name) != getattr(OrchestraOptions(), name):
+        if getattr(extension, name) != getattr(NO_OPTIONS, name):
             field = f"orchestra.{name}"
             raise InvalidRequest(
                 f"{field}: only patterns have it, and {body.model!r} is a model", param=field

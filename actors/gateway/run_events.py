@@ -7,7 +7,7 @@ from contextlib import aclosing
 
 from actors.bus.bus import Message, Subscription
 from actors.bus.subjects import RunAddress
-from actors.gateway.disconnect_monitor import DisconnectMonitor
+from actors.gateway.disconnect_monitor import StreamMonitor
 from actors.gateway.http_context import HttpContext
 from actors.gateway.jobs_api import JobsApi
 from actors.gateway.metrics import RUN_EVENT_STREAMS
@@ -94,7 +94,7 @@ class RunEvents:
         return not JobStatus(job["status"]).final
 
     async def _stream(self, context: HttpContext, watch: RunEventReader, run_id: str) -> None:
-        async with DisconnectMonitor(context, self.gateway.settings, stream=True, limit_s=LIMIT_S):
+        with StreamMonitor(context, self.gateway.settings, limit_s=LIMIT_S):
             async with aclosing(watch.events(lambda: self._waits(run_id))) as events:
                 async for event in events:
                     type_ = event.type if event.type.isprintable() else "event"

@@ -25,16 +25,17 @@ class ChatEncoder(TextEncoder):
         self, work_id: str, model: str, created: int, *, include_usage: bool, logprobs: bool
     ) -> None:
         super().__init__(work_id, model, created, include_usage=include_usage, logprobs=logprobs)
-        head = to_json(
-            {
-                "id": f"chatcmpl-{work_id}",
-                "object": "chat.completion.chunk",
-                "created": created,
-                "model": model,
-            }
-        )
-        self._head = head[:-1]
         self._role = b'"role":"assistant",'
+
+    @cached_property
+    def _head(self) -> bytes:
+        fields = {
+            "id": f"chatcmpl-{self.work_id}",
+            "object": "chat.completion.chunk",
+            "created": self.created,
+            "model": self.model,
+        }
+        return to_json(fields)[:-1]
 
     @cached_property
     def _open(self) -> bytes:

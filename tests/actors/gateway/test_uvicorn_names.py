@@ -35,6 +35,7 @@ def parameters(function: object) -> list[str]:
         ("on_body", ["self", "body"]),
         ("on_message_complete", ["self"]),
         ("on_response_complete", ["self"]),
+        ("_start_asgi_task", ["self", "cycle", "app"]),
         ("send_400_response", ["self", "msg"]),
     ],
 )
@@ -45,7 +46,20 @@ def test_a_method_that_the_connection_overrides_or_calls_has_its_parameters(
 
 
 @pytest.mark.parametrize(
-    "name", ["parser", "url", "headers", "scope", "flow", "loop", "client", "transport", "config"]
+    "name",
+    [
+        "parser",
+        "url",
+        "headers",
+        "scope",
+        "flow",
+        "loop",
+        "client",
+        "transport",
+        "config",
+        "pipeline",
+        "server_state",
+    ],
 )
 def test_an_attribute_that_the_connection_reads_or_sets_is_set_by_uvicorn(name: str) -> None:
     source = inspect.getsource(HttpToolsProtocol)
@@ -54,6 +68,19 @@ def test_an_attribute_that_the_connection_reads_or_sets_is_set_by_uvicorn(name: 
 
 def test_a_paused_client_is_seen_in_the_flow_control() -> None:
     assert FlowControl(asyncio.Transport()).write_paused is False
+    assert parameters(FlowControl.resume_reading) == ["self"]
+
+
+def test_the_end_of_a_response_does_what_the_connection_does_in_its_place() -> None:
+    source = inspect.getsource(HttpToolsProtocol.on_response_complete)
+    done = [
+        "total_requests += 1",
+        "flow.resume_reading()",
+        "pipeline.pop()",
+        "_start_asgi_task",
+        "call_later",
+    ]
+    assert all(each in source for each in done), f"uvicorn {uvicorn.__version__}"
 
 
 def test_a_response_reports_its_end_to_the_connection() -> None:
