@@ -1,6 +1,6 @@
 """`make bench`: every figure, each against a peer or a limit in the same run.
 
-`make bench ARGS="startup path"` runs some of them; without names all run, about half an hour on two cores.
+`make bench ARGS="startup path"` runs some of them; without names all run, about 40 minutes on two cores.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ FIGURES = {
     "clone": "clean clone to the first streamed token, nothing cached",
     "onnx_vs_llamacpp": "the ONNX node against llama.cpp on the same GGUF at 1, 8 and 16 at once",
     "processors": "the error of products on this and on emulated processors (needs qemu-user)",
+    "engines": "tokens a second of engines on the same GGUF at 1 to 32 at once",
     "triton_llm": "the chat model in Triton, by torch and onnxruntime: batched against one at a time",
     "triton_partitioned": "the chat model in Triton in two stages against the whole: speed, and equal tokens",
     "triton_embedding": "the embedding ensemble in Triton with dynamic batching against none, to 32 at once",
@@ -39,7 +40,7 @@ FIGURES = {
     "decompose": "eight subtasks against their critical path; that first against what is ready first",
     "jobs": "10,000 jobs at once: accepted and ended a second, memory of each process over time",
     "knowledge": "10,000 passages added and searched: rate, p99, and recall against an exact search",
-    "litellm_vs_orchestra": "requests a second and p50 against the LiteLLM proxy before the same upstream",
+    "peers": "gateways before the same upstream, and engines on the same GGUF (needs wrk; npm for Portkey)",
 }
 
 

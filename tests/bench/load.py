@@ -17,6 +17,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import cast
 from urllib.parse import urlsplit
 
@@ -101,19 +102,28 @@ def answered(data: bytes) -> int | None:
     return int(head.split(b" ", 2)[1]) if whole else None
 
 
-def request_bytes(url: str, body: bytes, key: str = "bench") -> bytes:
-    """A POST of `body` as it goes over the wire."""
+def request_bytes(
+    url: str, body: bytes, key: str = "bench", headers: Mapping[str, str] = MappingProxyType({})
+) -> bytes:
+    """A POST of `body` as it goes over the wire, with more `headers`."""
     parts = urlsplit(url)
+    more = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
     head = (
         f"POST {parts.path} HTTP/1.1\r\nHost: {parts.netloc}\r\nContent-Type: application/json\r\n"
-        f"Authorization: Bearer {key}\r\nContent-Length: {len(body)}\r\n\r\n"
+        f"Authorization: Bearer {key}\r\n{more}Content-Length: {len(body)}\r\n\r\n"
     )
     return head.encode() + body
 
 
-def chat_body(model: str, *, stream: bool = False, more: Mapping[str, object] | None = None) -> bytes:
+def chat_body(
+    model: str,
+    *,
+    stream: bool = False,
+    more: Mapping[str, object] | None = None,
+    text: str = "hello there",
+) -> bytes:
     """The chat that every side of a comparison is asked, with the fields `more`."""
-    body = {"model": model, "messages": [{"role": "user", "content": "hello there"}], "max_tokens": 16}
+    body = {"model": model, "messages": [{"role": "user", "content": text}], "max_tokens": 16}
     return json.dumps(body | ({"stream": True} if stream else {}) | dict(more or {})).encode()
 
 

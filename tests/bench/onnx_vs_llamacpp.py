@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import os
 import subprocess
 import sys
 import time
@@ -26,6 +27,7 @@ from typing import Any, Protocol, cast
 import aiohttp
 import psutil
 
+from actors.backends.base import Backend
 from actors.engine.onnx_backend import OnnxBackend
 from actors.engine.settings import OnnxSettings
 from orchestration.messages import ChatGeneration, ChatMessage, Sampling, TextDelta
@@ -45,6 +47,9 @@ LATE = (
 class Client(Protocol):
     """An engine under measurement."""
 
+    pid: int
+    """The serving process."""
+
     def stream(self, text: str, *, max_tokens: int, system: str = "") -> AsyncIterator[int]:
         """Tokens of a greedy answer as they come, as counts."""
 
@@ -63,10 +68,11 @@ class Figures:
 
 
 class Onnx:
-    """Our backend in this process."""
+    """A backend of ours in this process."""
 
-    def __init__(self, backend: OnnxBackend) -> None:
+    def __init__(self, backend: Backend) -> None:
         self._backend = backend
+        self.pid = os.getpid()
 
     def cpu_s(self) -> float:
         return sum(psutil.Process().cpu_times()[:2])
@@ -90,6 +96,7 @@ class Llama:
 
     def __init__(self, server: LlamaServer, http: aiohttp.ClientSession) -> None:
         self._server = server
+        self.pid = server.pid
         self._http = http
 
     def cpu_s(self) -> float:
@@ -214,8 +221,8 @@ def child(options: argparse.Namespace, *more: str) -> dict[str, Any]:
     return cast(dict[str, Any], json.loads(done.stdout))
 
 
-async def run_llama(gguf: Path, options: argparse.Namespace, job: Callable[[Client], Any]) -> Any:
-    with serve_llamacpp(gguf, slots=options.slots, context_tokens=2048, threads=2) as server:
+async def run_llama(gguf: Path, slots: int, job: Callable[[Client], Any], context_tokens: int = 2048) -> Any:
+    with serve_llamacpp(gguf, slots=slots, context_tokens=context_tokens, threads=2) as server:
         timeout = aiohttp.ClientTimeout(total=600, sock_read=60)
         async with aiohttp.ClientSession(
             timeout=timeout, connector=aiohttp.TCPConnector(limit=0, force_close=True)
@@ -237,7 +244,7 @@ def rounds(options: argparse.Namespace, gguf: Path) -> Iterator[str]:
             async def job(client: Client, n: int = at_once, salt: str = salt) -> Figures:
                 return await measure(client, n, options.tokens, salt)
 
-            theirs.append(asyncio.run(run_llama(gguf, options, job)))
+            theirs.append(asyncio.run(run_llama(gguf, options.slots, job)))
         for name, runs in (("onnx", ours), ("llama.cpp", theirs)):
             lag = f"{1e3 * median(each.lag_p99_s for each in runs):10.1f} ms" if name == "onnx" else ""
             yield (
@@ -267,7 +274,7 @@ def main() -> None:
     for name, more in (("onnx", []), ("onnx, no reuse", ["--no-prefix"])):
         first, again = child(options, "--child", "prefix", *more)["times"]
         print(f"{name:<15} {1e3 * first:6.0f} ms {1e3 * again:6.0f} ms", flush=True)
-    first, again = asyncio.run(run_llama(gguf, options, prefix_s))
+    first, again = asyncio.run(run_llama(gguf, options.slots, prefix_s))
     print(f"{'llama.cpp':<15} {1e3 * first:6.0f} ms {1e3 * again:6.0f} ms")
 
 

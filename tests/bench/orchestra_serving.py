@@ -38,6 +38,20 @@ def serve_orchestra(
         yield Serving(name="Orchestra", url=url, roots=(up.process.pid, joined.process.pid))
 
 
+@contextmanager
+def serve_orchestra_with_node(upstream: str) -> Iterator[Serving]:
+    """`orchestra up` whose own node hands `bench` to `upstream` (a base URL)."""
+    port = free_port()
+    url = f"http://127.0.0.1:{port}"
+    with ExitStack() as stack:
+        data = stack.enter_context(tempfile.TemporaryDirectory(prefix="orchestra-bench-"))
+        command = [sys.executable, "-m", "tests.bench.up_with_node"]
+        options = ["--data", data, "--http", f"127.0.0.1:{port}", "--upstream", upstream]
+        up = stack.enter_context(started([*command, *options]))
+        up.wait_for_model(url, "bench")
+        yield Serving(name="Orchestra, node in `up`", url=url, roots=(up.process.pid,))
+
+
 def openai_node(upstream: str) -> list[str]:
     """Options of a node that hands `bench` to `upstream` (a base URL)."""
     return ["--backend", "openai", "--base-url", upstream, "--serve", "bench=bench", "--slots", "64"]

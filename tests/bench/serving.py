@@ -14,7 +14,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import psutil
@@ -37,10 +37,16 @@ class Serving:
     url: str
     roots: tuple[int, ...]
     """The processes that were started; their descendants belong to the server too."""
+    prefix: str = "/v1"
+    """What comes before `/chat/completions`."""
+    model: str = "bench"
+    """The name under which it serves the model of the benchmark."""
+    headers: Mapping[str, str] = field(default_factory=dict)
+    """What its requests need besides a key."""
 
     @property
     def chat_url(self) -> str:
-        return f"{self.url}/v1/chat/completions"
+        return f"{self.url}{self.prefix}/chat/completions"
 
     def rss_mb(self) -> float:
         """Resident memory of all its processes, in MB (10^6 bytes)."""
