@@ -11,9 +11,10 @@ import asyncio
 import inspect
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from secrets import token_hex
+from typing import Any, Protocol
 
 from actors.bus.handlers import Callback, Handler, Handlers, Subscription
 from actors.bus.message import Headers, Message
@@ -33,6 +34,19 @@ log = logging.getLogger(__name__)
 CLOSE_TIMEOUT_S = 2.0
 CONNECTED_POLL_S = 0.1
 """Pause between two looks at the connection in `wait_connected`."""
+
+
+class LocalStream(Protocol):
+    """The reader of a stream in this process."""
+
+    def take(self, seq: int, event: Any, writer: str) -> bool:
+        """Take one event; False if its writer was replaced, and should stop."""
+
+
+class LocalNode(Protocol):
+    """A node of this process: see `ActorRef.deliver`."""
+
+    def deliver(self, message: Any, sink: Any, envelope: Any) -> Any: ...
 
 
 @dataclass(slots=True, eq=False)
@@ -57,6 +71,10 @@ class Bus:
     """The events of the streams that this process writes."""
     local_handlers: dict[str, Callback] = field(default_factory=dict)
     """Handlers by subject, or `prefix.*`, to which only this process listens."""
+    local_nodes: dict[str, LocalNode] = field(default_factory=dict)
+    """The nodes of this process, by id."""
+    local_streams: dict[str, Mapping[str, LocalStream]] = field(default_factory=dict)
+    """The open streams of each client of this process, by id."""
     loop_monitor: LoopMonitor = field(default_factory=LoopMonitor)
     """Whether this process is behind with its work."""
     ready: bool = False

@@ -237,7 +237,7 @@ class Dispatcher(Actor):
         job.cancelled = job.cancelled or not position.open
         if position.continuation.writer:
             job.writer = position.continuation.writer
-            job.body = migration.with_continuation(job.message, position, job.model)
+            job.continued = migration.with_continuation(job.work, position, job.model)
         job.refusals_before = self.placer.refusals(job.model)
         self._enqueue(job)
 

@@ -13,7 +13,7 @@ from actors.bus.subjects import StreamAddress
 from actors.dispatcher.pulled_job import PulledJob
 from actors.jobs.dead_letters import dead_letter_delivery
 from actors.placement.metrics import ended
-from actors.streams.writer import OUT_OF_BAND
+from actors.streams.channel import OUT_OF_BAND
 from orchestration.errors import BusUnavailable, Cancelled, InternalError, OrchestraError
 from orchestration.messages import Finish, GenerationEnd, encode_event
 

@@ -56,7 +56,7 @@ class PulledJob(Job):
             priority=queue.priority,
             envelope=replace(envelope, attempt=attempt) if attempt != envelope.attempt else envelope,
             needs=_decode(queue.model, message.header(NEEDS_HEADER)),
-            message=message.data,
+            work=message.data,
             reader=RemoteReader(bus, job_id),
             attempt=attempt,
             delivery=delivery,

@@ -43,6 +43,7 @@ async def run_node(
             decode = decode_model(kind)
             await service.add(Endpoint(name=name, subject=subject, ref=ref, decode=decode, exclusive=True))
         await service.start()
+        bus.local_nodes[node.id] = ref
         await node.join()
         draining = asyncio.ensure_future(_drain_on_request(node, ref, service))
         try:
@@ -63,6 +64,7 @@ async def _drain_on_request(node: Node, ref: ActorRef, service: Service) -> None
 async def _leave(node: Node, ref: ActorRef, service: Service) -> None:
     if not node.drained.is_set():
         await node.leave()
+        node.bus.local_nodes.pop(node.id, None)
         await service.leave()
         await ref.host.drain(node.settings.drain_timeout_s)
         node.drained.set()

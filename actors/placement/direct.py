@@ -15,7 +15,7 @@ from actors.cluster.registry import Registry
 from actors.placement.arrival_reporter import ArrivalReporter
 from actors.placement.backlog import BacklogMonitor
 from actors.placement.executor import Executor
-from actors.placement.job import Job
+from actors.placement.job import Job, encoded
 from actors.placement.metrics import direct, ended
 from actors.placement.pending_queue import PendingQueue
 from actors.placement.settings import PlacementSettings
@@ -91,7 +91,7 @@ class DirectPath:
             priority=work.priority,
             envelope=envelope,
             needs=needs_of(work),
-            message=work.model_dump_json(exclude_defaults=True).encode(),
+            work=work,
             reader=LocalReader(stream),
             stream=stream,
             requeue=requeue,
@@ -147,7 +147,7 @@ class DirectPath:
                 return
             if waits or (error.retryable and self.settings.fallbacks.get(job.model)):
                 direct(job.model, "moved").inc()
-                await job.requeue(job.body or job.message, None if waits else error)
+                await job.requeue(encoded(job.next_work), None if waits else error)
             else:
                 job.stream.fail(error)
         except OrchestraError as failure:

@@ -34,6 +34,7 @@ class Executor:
         pending: PendingQueue[Any],
         place_again: Callable[[str], None],
     ) -> None:
+        self.bus = bus
         self.registry = registry
         self.in_flight = InFlight()
         self.placer = Placer(registry, self.in_flight, pending, settings, place_again)
@@ -45,7 +46,7 @@ class Executor:
             bus, interval_s=settings.ping_interval_s, misses=settings.ping_misses
         )
         self.node_health.on_silent = [self.placer.mark_silent, self.in_flight.fail_node]
-        self.node_health.on_reconnect = [self.in_flight.fail_disconnected]
+        self.node_health.on_reconnect = [self._on_reconnect]
         self.node_health.on_back = [self.placer.mark_responsive]
         self._on_gone = (self.in_flight.fail_node, self.node_health.remove)
 
@@ -61,6 +62,11 @@ class Executor:
             if callback in self.registry.on_gone:
                 self.registry.on_gone.remove(callback)
         self.placer.stop()
+
+    def _on_reconnect(self, node: str) -> None:
+        """Answers of `node` may be lost, unless it is in this process."""
+        if node not in self.bus.local_nodes:
+            self.in_flight.fail_disconnected(node)
 
     def live_nodes(self, model: str) -> set[str]:
         """The nodes that serve `model` and answer pings."""

@@ -17,7 +17,7 @@ from actors.placement.metrics import hedges
 from actors.placement.node_client import NodeClient
 from actors.placement.placer import HedgeLost, Placer
 from orchestration.errors import Cancelled, OrchestraError, from_body
-from orchestration.messages import GenerationEnd, NodeInfo, Priority
+from orchestration.messages import Generation, GenerationEnd, NodeInfo, Priority
 from orchestration.placement import FirstTokens, HedgeSettings
 from orchestration.placement.retry_budget import RetryBudget
 
@@ -96,17 +96,17 @@ class Hedger:
         """
         if job.priority is not Priority.INTERACTIVE or not self.settings.share:
             return None
-        if job.body or job.attempt > 1:
+        if job.continued is not None or job.attempt > 1:
             return None
         self.budget.deposit()
         late_after_s = self.first_tokens.late_after_s(job.model, time.monotonic())
         return self.settings.probe_late_s if probe and late_after_s is None else late_after_s
 
     async def _call(
-        self, node: NodeInfo, job: Job, body: bytes = b"", writer: str = ""
+        self, node: NodeInfo, job: Job, hedge: Generation | None = None
     ) -> GenerationEnd | OrchestraError:
         started_at = time.monotonic()
-        outcome = await self.node_client.generate(node, job, body, writer)
+        outcome = await self.node_client.generate(node, job, hedge)
         if isinstance(outcome, GenerationEnd) and job.priority is Priority.INTERACTIVE:
             now = time.monotonic()
             self.first_tokens.record(job.model, now - started_at - outcome.writing_s, now)
@@ -127,16 +127,15 @@ class Hedger:
         """Run the generation on `second_node`, whose slot is taken, unless its reader has received something
         by now."""
         job = call.job
+        second: Generation | None = None
         try:
-            call.writer, body = await migration.prepare_hedge(
-                job, lambda winner: self._on_decision(call, winner)
-            )
+            second = await migration.prepare_hedge(job, lambda winner: self._on_decision(call, winner))
         except OrchestraError as error:
             log.info("generation %s is late, but its reader does not answer: %s", job.id, error)
-            body = b""
-        if not body or job.cancelled:
+        if second is None or second.continuation is None or job.cancelled:
             self._release(call)
             return None
+        call.writer = second.continuation.writer
         call.reserved, call.second_node = "", second_node.id
         call.tried_nodes.add(second_node.id)
         log.info(
@@ -145,7 +144,7 @@ class Hedger:
             call.first_node.id,
             second_node.id,
         )
-        outcome = await self._call(second_node, job, body, call.writer)
+        outcome = await self._call(second_node, job, second)
         if isinstance(outcome, GenerationEnd) and outcome.error is not None and outcome.events == 0:
             return from_body(outcome.error)  # the reader ignores a refusal by the second node
         return _error_of(outcome)

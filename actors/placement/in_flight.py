@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from typing import Any
 
-from actors.bus.bus import Message
 from orchestration.errors import BusUnavailable, NodeLost, OrchestraError
+
+Answers = set[asyncio.Future[Any]]
+"""The futures of one awaited answer, where others may fail it."""
 
 
 class InFlight:
@@ -16,7 +19,7 @@ class InFlight:
         self.counts: dict[str, int] = {}
         self.on_count: list[Callable[[str, int], None]] = []
         """Called with a node and its new count after each change."""
-        self._answers: dict[str, dict[str, set[asyncio.Future[Message]]]] = {}
+        self._answers: dict[str, dict[str, Answers]] = {}
         """The awaited answers by node and generation."""
 
     def take(self, node: str) -> None:
@@ -36,14 +39,14 @@ class InFlight:
         for call in self.on_count:
             call(node, self.counts.get(node, 0))
 
-    def expect_answer(self, node: str, generation: str) -> set[asyncio.Future[Message]]:
+    def expect_answer(self, node: str, generation: str) -> Answers:
         """A set for the future of the answer of `node`, until `forget_answer`; `fail_node` and `fail` set its
         exception."""
-        answers: set[asyncio.Future[Message]] = set()
+        answers: Answers = set()
         self._answers.setdefault(node, {})[generation] = answers
         return answers
 
-    def forget_answer(self, node: str, generation: str, answers: set[asyncio.Future[Message]]) -> None:
+    def forget_answer(self, node: str, generation: str, answers: Answers) -> None:
         """Stop tracking an answer."""
         of_node = self._answers.get(node, {})
         if of_node.get(generation) is answers:

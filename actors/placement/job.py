@@ -7,8 +7,16 @@ from dataclasses import dataclass, field, replace
 
 from actors.runtime.envelope import Envelope
 from actors.streams.handoff import StreamOwner
-from orchestration.messages import Priority
+from orchestration.messages import Generation, Priority
 from orchestration.placement import Needs
+
+Work = bytes | Generation
+"""A generation, in JSON where it came from a queue and was not changed."""
+
+
+def encoded(work: Work) -> bytes:
+    """The JSON of a generation."""
+    return work if isinstance(work, bytes) else work.model_dump_json(exclude_defaults=True).encode()
 
 
 @dataclass(slots=True, eq=False, kw_only=True)
@@ -22,15 +30,15 @@ class Job:
     envelope: Envelope
     needs: Needs
     """What it needs of its node."""
-    message: bytes
-    """The generation as it was requested, in JSON."""
+    work: Work
+    """The generation as it was requested."""
     reader: StreamOwner
     """The reader of its stream."""
     received_at: float = field(default_factory=time.monotonic)
     attempt: int = 1
     """The number of its delivery by a queue."""
-    body: bytes = b""
-    """The body for the next node, which continues from a prefix; empty means `message`."""
+    continued: Generation | None = None
+    """The generation for the next node, which continues from a prefix; None means `work`."""
     waits: bool = False
     """Whether it waits for a node in this process."""
     refusals_before: int = 0
@@ -48,6 +56,11 @@ class Job:
     @property
     def expired(self) -> bool:
         return 0 < self.envelope.deadline < time.time()
+
+    @property
+    def next_work(self) -> Work:
+        """The generation for the next node."""
+        return self.work if self.continued is None else self.continued
 
     def use_model(self, model: str) -> None:
         """Have `model` answer."""

@@ -13,25 +13,24 @@ import logging
 from pydantic import ValidationError
 
 from actors.bus.bus import Bus
-from actors.placement.job import Job
+from actors.placement.job import Job, Work
 from actors.streams.handoff import OnWinner
 from orchestration.errors import BusUnavailable, DeadlineExceeded, InternalError
-from orchestration.messages import StreamPosition, decode_generation
+from orchestration.messages import Generation, StreamPosition, decode_generation
 
 log = logging.getLogger(__name__)
 
 
-async def prepare_hedge(job: Job, on_winner: OnWinner) -> tuple[str, bytes]:
-    """The writer's name and the body for a second node; both empty when no second node is needed, because the
-    reader has received something or has left.
+async def prepare_hedge(job: Job, on_winner: OnWinner) -> Generation | None:
+    """The generation for a second node, with the name of its writer; None when no second node is needed,
+    because the reader has received something or has left.
 
     `on_winner` gets the name of the writer that began first. Raises the errors of the reader.
     """
     position = await job.reader.race(on_winner)
     if not position.open or position.alive:
-        return "", b""
-    body = with_continuation(job.message, position, job.model)
-    return position.continuation.writer, body
+        return None
+    return with_continuation(job.work, position, job.model)
 
 
 async def wait_for_bus(bus: Bus, job: Job, pause_s: float) -> bool:
@@ -64,24 +63,16 @@ async def prepare_move(bus: Bus, job: Job, pause_s: float) -> bool:
         job.superseded = True
         return False
     job.writer = position.continuation.writer
-    job.body = with_continuation(job.message, position, job.model)
+    job.continued = with_continuation(job.work, position, job.model)
     return True
 
 
-def with_continuation(body: bytes, position: StreamPosition, model: str) -> bytes:
-    """The generation in `body` for `model`, to be continued at `position`. A body that cannot be read is
-    returned unchanged; the node reports what is wrong with it."""
-    try:
-        generation = decode_generation(body)
-    except ValidationError:
-        return body
-    return (
-        generation.model_copy(
-            update={
-                "model": model,
-                "continuation": position.continuation,
-            }
-        )
-        .model_dump_json(exclude_defaults=True)
-        .encode()
-    )
+def with_continuation(work: Work, position: StreamPosition, model: str) -> Generation | None:
+    """The generation for `model`, to be continued at `position`. None for JSON that cannot be read; the node
+    reports what is wrong with it."""
+    if isinstance(work, bytes):
+        try:
+            work = decode_generation(work)
+        except ValidationError:
+            return None
+    return work.model_copy(update={"model": model, "continuation": position.continuation})

@@ -5,16 +5,17 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from typing import Any
 
 from pydantic import ValidationError
 
-from actors.bus.bus import Bus, Message
+from actors.bus.bus import Bus, LocalNode, Message
 from actors.bus.subjects import NodeAddress
-from actors.placement.in_flight import InFlight
-from actors.placement.job import Job
+from actors.placement.in_flight import Answers, InFlight
+from actors.placement.job import Job, Work, encoded
 from actors.placement.metrics import placed
 from actors.placement.placer import Placer
-from actors.runtime.envelope import DEFAULT_DEADLINE_S
+from actors.runtime.envelope import DEFAULT_DEADLINE_S, Envelope
 from actors.runtime.service import ERROR, NO_RESULT
 from actors.telemetry.telemetry import span, traceparent
 from orchestration.errors import (
@@ -25,7 +26,14 @@ from orchestration.errors import (
     OrchestraError,
     from_body,
 )
-from orchestration.messages import ErrorBody, GenerationEnd, NodeInfo, StreamEnd
+from orchestration.messages import (
+    ErrorBody,
+    Generation,
+    GenerationEnd,
+    NodeInfo,
+    StreamEnd,
+    decode_generation,
+)
 from orchestration.placement import FirstOutputs, FirstOutputSettings
 
 log = logging.getLogger(__name__)
@@ -46,13 +54,13 @@ class NodeClient:
         self.placer = placer
 
     async def generate(
-        self, node: NodeInfo, job: Job, body: bytes = b"", writer: str = ""
+        self, node: NodeInfo, job: Job, hedge: Generation | None = None
     ) -> GenerationEnd | OrchestraError:
         """Run `job` on `node`, whose slot is taken, and free the slot. Returns the end of the stream if the
         node wrote it, else the error.
 
-        `body` is for a second node that runs beside the first one, and writes as `writer`. When the calling
-        task is cancelled, the node is told to stop.
+        `hedge` is the generation for a second node that runs beside the first one. When the calling task is
+        cancelled, the node is told to stop.
         """
         started_at = time.monotonic()
         outcome: GenerationEnd | OrchestraError = Cancelled("the caller left")
@@ -62,15 +70,15 @@ class NodeClient:
         ):  # loading takes longer than a first output
             call = self.first_outputs.sent(job.id, node.id, job.needs, started_at)
         try:
-            with span("place", orchestra__node=node.id, orchestra__hedge=bool(body)) as place_span:
+            with span("place", orchestra__node=node.id, orchestra__hedge=hedge is not None) as place_span:
                 recording = place_span.is_recording()
                 if recording:
                     place_span.set_attribute("orchestra.placement", self.placer.explain_json(job))
-                outcome = await self._send(node, job, body or job.body or job.message, hedge=bool(body))
+                outcome = await self._call(node, job, hedge)
                 if recording and isinstance(outcome, OrchestraError):
                     place_span.set_attribute("error.type", outcome.code)
         except asyncio.CancelledError:
-            self._tell_to_stop(node.id, job, writer or job.writer)
+            self._tell_to_stop(node.id, job, job.writer if hedge is None else _writer_of(hedge))
             raise
         finally:
             if call is not None:
@@ -90,12 +98,41 @@ class NodeClient:
         except BusUnavailable as failure:
             log.debug("cannot tell node %s to stop generation %s: %s", node, job.id, failure)
 
-    async def _send(
-        self, node: NodeInfo, job: Job, body: bytes, *, hedge: bool
+    async def _call(
+        self, node: NodeInfo, job: Job, hedge: Generation | None
     ) -> GenerationEnd | OrchestraError:
         placed(job.model, node.id).inc()
         envelope = job.envelope.with_trace(traceparent(job.envelope.trace))
+        local = self.bus.local_nodes.get(node.id) if self.bus.settings.local_delivery else None
+        work = job.next_work if hedge is None else hedge
         answers = self.in_flight.expect_answer(node.id, job.id)
+        try:
+            generation = None if local is None else _decoded(work)
+            if local is not None and generation is not None:
+                return await self._call_here(local, generation, envelope, answers)
+            return await self._send(node, job, work, envelope, answers, hedge=hedge is not None)
+        except NoResponders:
+            return NoResponders(f"node {node.id} does not answer")
+        except OrchestraError as error:
+            return error
+        finally:
+            self.in_flight.forget_answer(node.id, job.id, answers)
+
+    @staticmethod
+    async def _call_here(
+        node: LocalNode, work: Generation, envelope: Envelope, answers: Answers
+    ) -> GenerationEnd:
+        """Run `work` on a node of this process, without a message. The node ends it at its deadline.
+        Raises the error of the node."""
+        answer: asyncio.Future[GenerationEnd] = asyncio.get_running_loop().create_future()
+        answers.add(answer)
+        node.deliver(work, _LocalSink(answer), envelope)
+        return await answer
+
+    async def _send(
+        self, node: NodeInfo, job: Job, work: Work, envelope: Envelope, answers: Answers, *, hedge: bool
+    ) -> GenerationEnd | OrchestraError:
+        """Run `work` on a node by a message."""
         headers = envelope.headers()
         ends: list[GenerationEnd] = []
 
@@ -113,24 +150,51 @@ class NodeClient:
         try:
             message = await self.bus.request(
                 NodeAddress(node.id).generate,
-                body,
+                encoded(work),
                 timeout=envelope.remaining(DEFAULT_DEADLINE_S),
                 headers=headers,
                 within=answers,
             )
-            if ends:
-                return ends[0]
-        except NoResponders:
-            return NoResponders(f"node {node.id} does not answer")
-        except OrchestraError as error:
-            return error
         finally:
             if reads_end:
                 job.reader.expect_end(None)
-            self.in_flight.forget_answer(node.id, job.id, answers)
+        if ends:
+            return ends[0]
         try:
             if not message.header(ERROR):
                 return GenerationEnd.model_validate_json(message.data)
             return from_body(ErrorBody.model_validate_json(message.data))
         except ValidationError:
             return BackendFailed(f"node {node.id} sent an invalid answer")
+
+
+def _decoded(work: Work) -> Generation | None:
+    """None for JSON that cannot be read: the node reports what is wrong with it."""
+    try:
+        return decode_generation(work) if isinstance(work, bytes) else work
+    except ValidationError:
+        return None
+
+
+def _writer_of(work: Generation) -> str:
+    return "" if work.continuation is None else work.continuation.writer
+
+
+class _LocalSink:
+    """Receives the answer of a node of this process."""
+
+    __slots__ = ("_answer",)
+
+    def __init__(self, answer: asyncio.Future[GenerationEnd]) -> None:
+        self._answer = answer
+
+    async def item(self, value: Any) -> None:
+        """A node answers with one value."""
+
+    async def done(self, value: Any) -> None:
+        if not self._answer.done():
+            self._answer.set_result(value)
+
+    async def failed(self, error: OrchestraError) -> None:
+        if not self._answer.done():
+            self._answer.set_exception(error)

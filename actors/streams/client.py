@@ -23,8 +23,8 @@ from actors.bus.jetstream import enqueue, stored
 from actors.bus.message_deleter import MessageDeleter
 from actors.bus.subjects import GenerationQueue, RunQueue, StreamAddress
 from actors.runtime.envelope import DEFAULT_DEADLINE_S, Envelope
+from actors.streams.channel import SUPERSEDED
 from actors.streams.reader import DEFAULT_LIMITS, StreamLimits, StreamReader
-from actors.streams.writer import SUPERSEDED
 from orchestration.errors import (
     BusUnavailable,
     DeadlineExceeded,
@@ -100,6 +100,7 @@ class StreamClient:
             await self.bus.subscribe(StreamAddress.of_client(self.name), self._on_event, exclusive=True),
             await self.bus.subscribe(StreamAddress(f"{self.name}.*").handoff, self._on_handoff_request),
         ]
+        self.bus.local_streams[self.name] = self.readers
         self.bus.on_disconnect.append(self._on_disconnect)
         self.bus.on_reconnect.append(self._on_reconnect)
         if self.direct is not None:
@@ -111,6 +112,7 @@ class StreamClient:
         self._fail_all(ShuttingDown("shutting down"))
         if self.direct is not None:
             await self.direct.stop()
+        self.bus.local_streams.pop(self.name, None)
         if self._on_disconnect in self.bus.on_disconnect:
             self.bus.on_disconnect.remove(self._on_disconnect)
             self.bus.on_reconnect.remove(self._on_reconnect)

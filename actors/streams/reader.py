@@ -12,7 +12,7 @@ from secrets import token_hex
 from pydantic import ValidationError
 
 from actors.bus.message import Message
-from actors.streams.writer import OUT_OF_BAND, WRITER_HEADER
+from actors.streams.channel import OUT_OF_BAND, WRITER_HEADER
 from orchestration.errors import InternalError, NodeLost, OrchestraError, Unavailable
 from orchestration.messages import (
     Continuation,

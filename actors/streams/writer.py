@@ -7,18 +7,17 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import math
 import time
 from collections.abc import Callable
 from typing import TypeVar
 
-from actors.bus.bus import Bus, Message
+from actors.bus.bus import Bus
 from actors.bus.subjects import StreamAddress
+from actors.streams.channel import NumberedEvent, open_channel
 from actors.streams.characters import whole_characters
 from orchestration.errors import BusUnavailable, OrchestraError
 from orchestration.fitting import shortened_step
 from orchestration.messages import (
-    FRAME_SEPARATOR,
     GenerationEnd,
     Progress,
     Step,
@@ -26,8 +25,6 @@ from orchestration.messages import (
     TextDelta,
     TokenLogprob,
     Vectors,
-    WriterAlive,
-    encode_event,
 )
 
 E = TypeVar("E", bound=StreamEnd)
@@ -46,18 +43,8 @@ UNREAD_INTERVAL_S = 1.0
 MAX_EVENT_CHARACTERS = 128 * 1024
 """Maximum characters of one event; longer text goes out in several. A character takes up to six bytes as
 JSON, and NATS' default limit for a message is 1 MB."""
-READER_ABSENT_S = 1.0
-"""How long a reader may be away, as after the death of the server that it was connected to."""
 KEEP_ALIVE_S = 1.0
 """How often a writer without text tells its reader that it is alive."""
-OUT_OF_BAND = -1
-"""The `seq` of messages outside the numbered events: a writer's keep-alive, or an end that the dispatcher
-sends for a writer that died."""
-_ALIVE = encode_event(OUT_OF_BAND, WriterAlive())
-WRITER_HEADER = "Orchestra-Writer"
-"""Name of the writer, on streams that a second writer continues."""
-SUPERSEDED = b"superseded"
-"""The reader's reply to a writer that another one has replaced."""
 
 
 class StreamWriter:
@@ -84,12 +71,8 @@ class StreamWriter:
         self.streamed = streamed
         self.bus = bus
         self.subject = address.subject
-        self.seq = first_seq
-        self._on_gone = on_gone
-        self._liveness_reply = bus.expect(self._on_liveness_reply)
-        self._headers = {WRITER_HEADER: writer} if writer else None
+        self._channel = open_channel(bus, address, on_gone, writer, first_seq)
         bus.loop_monitor.begin()
-        self._tail = bus.replay_buffer.open(address, first_seq, self._liveness_reply, self._headers)
         self._text: list[str] = []
         self._reasoning: list[str] = []
         self._replaces = 0
@@ -99,32 +82,15 @@ class StreamWriter:
         self._sent_at = 0.0
         self._written_at = 0.0
         self._alive_at = time.monotonic()
-        self._sent_again_at = -math.inf
-        self._absence_timer: asyncio.TimerHandle | None = None
         self._started_at = 0.0
         self._flusher: asyncio.TimerHandle | None = None
         self._failure: OrchestraError | None = None
         self._closed = False
-        self.superseded = False
+
+    @property
+    def superseded(self) -> bool:
         """Whether the reader ignores this writer: another one continues, or the stream has ended."""
-
-    def _on_liveness_reply(self, message: Message) -> None:
-        if message.data == SUPERSEDED:
-            self.superseded = True
-            self._on_gone()
-        elif message.status == "503":
-            if time.monotonic() - self._sent_again_at < READER_ABSENT_S:
-                self._on_gone()
-            elif self._absence_timer is None:
-                self._absence_timer = asyncio.get_running_loop().call_later(
-                    READER_ABSENT_S, self._send_last_again
-                )
-
-    def _send_last_again(self) -> None:
-        """Whether the reader is back: it reads an event that comes twice only once."""
-        self._absence_timer = None
-        self._sent_again_at = time.monotonic()
-        self.bus.replay_buffer.resend(self._tail, self._tail.events[-1])
+        return self._channel.superseded
 
     async def write(self, delta: TextDelta) -> None:
         """Add text or reasoning. It goes out at once, unless deltas come fast or the event loop is behind:
@@ -187,9 +153,7 @@ class StreamWriter:
         delta = self._take_joined()
         if delta is not None:
             try:
-                self.bus.post(
-                    self.subject, self._encode(delta), reply=self._liveness_reply, headers=self._headers
-                )
+                self._channel.post(delta)
             except OrchestraError as error:
                 self._failure = error  # the next `write`, or the end, raises it
 
@@ -230,10 +194,7 @@ class StreamWriter:
         if now - self._alive_at < self.keep_alive_s or self._closed:
             return
         self._alive_at = now
-        try:
-            self.bus.post(self.subject, _ALIVE, reply=self._liveness_reply, headers=self._headers)
-        except OrchestraError as error:
-            log.debug("the reader of %s cannot hear that its writer is alive: %s", self.subject, error)
+        self._channel.alive()
 
     async def vectors(self, vectors: Vectors) -> None:
         await self._send(vectors)
@@ -258,45 +219,30 @@ class StreamWriter:
             raise self._failure
         if self._closed:
             raise BusUnavailable(f"the stream {self.subject} has ended")
-        last = b"" if delta is None else self._encode(delta) + FRAME_SEPARATOR
         writing_s = time.monotonic() - self._started_at if self._started_at else 0.0
         measured: dict[str, object] = {"writing_s": writing_s}
         if isinstance(end, GenerationEnd):
-            measured["events"] = self.seq
+            measured["events"] = self._channel.seq + (delta is not None)
         final = end.model_copy(update=measured)
-        self.bus.post(self.subject, last + self._encode(final), headers=self._headers)
-        self.bus.replay_buffer.end(self._tail)
+        self._channel.end(delta, final)
         self._stop()
         return final
 
     def close(self) -> None:
         """Drop the stream without an end, when NATS is away. Does nothing after `end`."""
         if not self._closed:
-            self.bus.replay_buffer.drop(self._tail)
+            self._channel.drop()
             self._stop()
 
     def _stop(self) -> None:
         self._closed = True
         self.bus.loop_monitor.end()
-        for timer in (self._flusher, self._absence_timer):
-            if timer is not None:
-                timer.cancel()
-        self._flusher = self._absence_timer = None
-        self.bus.forget(self._liveness_reply)
+        if self._flusher is not None:
+            self._flusher.cancel()
+            self._flusher = None
 
-    async def _send(self, event: TextDelta | Vectors | Progress) -> None:
+    async def _send(self, event: NumberedEvent) -> None:
         if self._failure is not None:
             raise self._failure
-        await self.bus.publish(
-            self.subject, self._encode(event), reply=self._liveness_reply, headers=self._headers
-        )
-
-    def _encode(self, event: TextDelta | Vectors | Progress | StreamEnd) -> bytes:
-        """The event as it is sent, now or again. One that cannot be encoded leaves no gap before the next:
-        it raises pydantic's `PydanticSerializationError`."""
-        data = encode_event(self.seq, event)
-        self.seq += 1
-        if not self._started_at:
-            self._started_at = time.monotonic()
-        self._tail.events.append(data)
-        return data
+        self._started_at = self._started_at or time.monotonic()
+        await self._channel.send(event)

@@ -62,7 +62,7 @@ async def cold_and_warmed(url: str, times: int) -> None:
         backend = OnnxBackend([smollm2_folder(), minilm_folder()])
         settings = NodeSettings(id=NODE, memory_mb=MEMORY_MB)
         node = await cluster.stack.enter_async_context(
-            run_node(cluster.bus, backend, settings, ActorSystem())
+            run_node(cluster.node_bus, backend, settings, ActorSystem())
         )
         dispatcher = await cluster.dispatcher(sees=0)
         await eventually(lambda: dispatcher.registry.serving(CHAT))

@@ -7,7 +7,7 @@ import pytest
 from tests.fixtures.local_cluster import LocalCluster, local_cluster
 from tests.fixtures.nats import RunningNats
 
-QUEUED, DIRECT = "queued", "direct"
+QUEUED, DIRECT, TOGETHER = "queued", "direct", "together"
 
 
 @pytest.fixture
@@ -18,5 +18,5 @@ def way() -> str:
 
 @pytest.fixture
 async def cluster(nats_server: RunningNats, way: str) -> AsyncIterator[LocalCluster]:
-    async with local_cluster(nats_server.url, direct=way == DIRECT) as cluster:
+    async with local_cluster(nats_server.url, direct=way != QUEUED, together=way == TOGETHER) as cluster:
         yield cluster

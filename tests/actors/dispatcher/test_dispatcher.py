@@ -224,7 +224,7 @@ async def test_a_defect_met_by_one_generation_ends_that_one_alone(
         raise KeyError("a defect")
 
     if attempt == 1:
-        monkeypatch.setattr(NodeClient, "_send", defect)
+        monkeypatch.setattr(NodeClient, "_call", defect)
     else:
         monkeypatch.setattr("actors.streams.handoff.RemoteReader.position", defect)
         give_back_once(dispatcher)
@@ -521,7 +521,7 @@ async def test_a_message_that_is_no_generation_is_thrown_out(cluster: LocalClust
 
 
 async def test_models_beyond_the_limit_are_served_once_others_have_left(cluster: LocalCluster) -> None:
-    other = LocalCluster(cluster.bus, cluster.streams, cluster.stack)
+    other = LocalCluster(cluster.bus, cluster.node_bus, cluster.streams, cluster.stack)
     first = await cluster.node()
     await cluster.dispatcher(DispatcherSettings(max_models=1))
     await cluster.ask(cluster.generation())

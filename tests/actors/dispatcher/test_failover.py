@@ -15,7 +15,7 @@ from actors.node.process import run_node
 from actors.node.settings import NodeSettings
 from actors.runtime.system import ActorSystem
 from orchestration.errors import BackendFailed
-from tests.actors.dispatcher.conftest import DIRECT, QUEUED
+from tests.actors.dispatcher.conftest import DIRECT, QUEUED, TOGETHER
 from tests.fixtures.eventually import eventually
 from tests.fixtures.local_cluster import SETTINGS, LocalCluster, local_cluster
 from tests.fixtures.nats import RunningNats
@@ -23,7 +23,7 @@ from tests.fixtures.nats import RunningNats
 WORDS = "one two three four five six seven eight"
 
 
-@pytest.fixture(params=[QUEUED, DIRECT])
+@pytest.fixture(params=[QUEUED, DIRECT, TOGETHER])
 def way(request: pytest.FixtureRequest) -> str:
     way: str = request.param
     return way
@@ -123,7 +123,7 @@ async def test_a_generation_whose_backend_falls_silent_or_never_answers_moves_to
 ) -> None:
     backend = EchoBackend(EchoSettings(models=(cluster.model,), slots=16, **silent))
     settings = NodeSettings.model_validate({"id": f"silent-{cluster.model[-8:]}", limit: 0.3})
-    async with run_node(cluster.bus, backend, settings, ActorSystem()):
+    async with run_node(cluster.node_bus, backend, settings, ActorSystem()):
         await cluster.node("fine", slots=4)
         dispatcher = await cluster.dispatcher(sees=2)
         answers = await asyncio.gather(*(cluster.ask(cluster.generation(WORDS)) for _ in range(12)))
@@ -133,7 +133,7 @@ async def test_a_generation_whose_backend_falls_silent_or_never_answers_moves_to
 
 
 async def test_when_all_nodes_of_a_model_fail_the_next_declared_model_answers(cluster: LocalCluster) -> None:
-    other = LocalCluster(cluster.bus, cluster.streams, cluster.stack)
+    other = LocalCluster(cluster.bus, cluster.node_bus, cluster.streams, cluster.stack)
     await cluster.node("bad", fail_every=1, fail_after=3)
     await other.node("good")
     declared = {cluster.model: ("not-served", other.model)}

@@ -17,7 +17,7 @@ from actors.telemetry.telemetry import span
 from orchestration.errors import BackendFailed
 from orchestration.messages import Generation, GenerationEnd, Priority
 from orchestration.placement import BreakerSettings, HedgeSettings, Outcome
-from tests.actors.dispatcher.conftest import DIRECT, QUEUED
+from tests.actors.dispatcher.conftest import DIRECT, QUEUED, TOGETHER
 from tests.fixtures.eventually import eventually
 from tests.fixtures.local_cluster import SETTINGS, LocalCluster
 from tests.fixtures.nats import RunningNats
@@ -30,7 +30,7 @@ NEVER_S = 30.0
 LATE_S = 0.05
 
 
-@pytest.fixture(params=[QUEUED, DIRECT])
+@pytest.fixture(params=[QUEUED, DIRECT, TOGETHER])
 def way(request: pytest.FixtureRequest) -> str:
     way: str = request.param
     return way
@@ -111,7 +111,7 @@ async def test_the_second_node_stops_when_the_first_begins_after_all(cluster: Lo
 
 
 async def test_hundreds_with_slow_ones_among_them_are_each_one_stream(cluster: LocalCluster) -> None:
-    slow = {"slow_every": 7, "slow_s": 0.3, "speed": 400, "slots": 32}
+    slow = {"slow_every": 7, "slow_s": 1.0, "speed": 400, "slots": 32}
     await nodes(cluster, first=slow, second=slow)
     dispatcher = await dispatching(cluster, hedging(share=1.0, reserve=1000))
     answers = await asyncio.gather(*(cluster.ask(cluster.generation(f"{n} {WORDS}")) for n in range(300)))

@@ -28,7 +28,7 @@ async def labelled(cluster: LocalCluster, name: str, **labels: str) -> None:
     settings = NodeSettings(id=name, labels=labels, drain_timeout_s=1)
     backend = EchoBackend(EchoSettings(models=(cluster.model,), slots=4))
     cluster.nodes[name] = await cluster.stack.enter_async_context(
-        run_node(cluster.bus, backend, settings, ActorSystem())
+        run_node(cluster.node_bus, backend, settings, ActorSystem())
     )
 
 

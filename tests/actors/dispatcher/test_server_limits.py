@@ -30,7 +30,7 @@ async def limited(cluster: LocalCluster, script: Script) -> AsyncIterator[Faulty
         models = {cluster.model: "limited", f"{cluster.model}-well": "well"}
         backend = OpenAIBackend(OpenAISettings(base_url=upstream.base_url, models=models))
         settings = NodeSettings(id=f"limited-{cluster.model[-8:]}")
-        async with run_node(cluster.bus, backend, settings, ActorSystem()):
+        async with run_node(cluster.node_bus, backend, settings, ActorSystem()):
             yield upstream
 
 

@@ -133,7 +133,7 @@ async def test_a_request_waits_for_its_fallback_too(cluster: LocalCluster) -> No
     await cluster.node()
     declared = {"large": (cluster.model,)}
     dispatcher = await cluster.dispatcher(SETTINGS.model_copy(update={"fallbacks": declared}))
-    other = LocalCluster(cluster.bus, cluster.streams, cluster.stack, model="large")
+    other = LocalCluster(cluster.bus, cluster.node_bus, cluster.streams, cluster.stack, model="large")
     large = await other.node()
     async with gateway(cluster, fallbacks=declared) as running:
         await eventually(lambda: len(running.gateway.registry.nodes) == 2)

@@ -160,7 +160,7 @@ async def test_a_model_larger_than_the_memory_ends_the_start_with_both_sizes(clu
     backend = EchoBackend(EchoSettings(models=("big",), model_mb=30))
     settings = NodeSettings(id="too-small", memory_mb=20)
     with pytest.raises(InvalidRequest, match=r"'big' takes 30 MB, more than .* 20 MB"):
-        async with run_node(cluster.bus, backend, settings, ActorSystem()):
+        async with run_node(cluster.node_bus, backend, settings, ActorSystem()):
             pass
 
 

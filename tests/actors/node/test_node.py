@@ -16,7 +16,7 @@ from actors.node.process import run_node
 from actors.node.settings import NodeSettings
 from actors.runtime.service import ERROR_CODE
 from actors.runtime.system import ActorSystem
-from actors.streams.writer import SUPERSEDED, WRITER_HEADER
+from actors.streams.channel import SUPERSEDED, WRITER_HEADER
 from orchestration.messages import Continuation, Generation, GenerationEnd, TextDelta, decode_events
 from tests.fixtures.eventually import eventually
 from tests.fixtures.local_cluster import LocalCluster, local_cluster
@@ -118,7 +118,7 @@ async def test_the_backends_own_defect_ends_one_generation_and_not_the_node(clus
 
     backend = Broken(EchoSettings(models=(cluster.model,)))
     async with run_node(
-        cluster.bus, backend, NodeSettings(id=f"broken-{cluster.model[-8:]}"), ActorSystem()
+        cluster.node_bus, backend, NodeSettings(id=f"broken-{cluster.model[-8:]}"), ActorSystem()
     ) as node:
         for _ in range(10):
             reply, listener = await send(cluster, node, cluster.generation())

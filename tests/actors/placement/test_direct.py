@@ -25,9 +25,10 @@ from tests.fixtures.small_memory import models_of, of, small_node
 WORDS = "one two three four five six seven eight"
 
 
-@pytest.fixture
-async def cluster(nats_server: RunningNats) -> AsyncIterator[LocalCluster]:
-    async with local_cluster(nats_server.url, direct=True) as cluster:
+@pytest.fixture(params=["apart", "together"])
+async def cluster(nats_server: RunningNats, request: pytest.FixtureRequest) -> AsyncIterator[LocalCluster]:
+    """The nodes are on another connection, as in another process, or on that of the caller."""
+    async with local_cluster(nats_server.url, direct=True, together=request.param == "together") as cluster:
         yield cluster
 
 
@@ -40,7 +41,9 @@ async def another_caller(cluster: LocalCluster, url: str) -> AsyncIterator[Local
     streams = StreamClient(bus, direct=path)
     await streams.start()
     try:
-        yield LocalCluster(bus, streams, cluster.stack, True, cluster.model, cluster.nodes, path)
+        yield LocalCluster(
+            bus, cluster.node_bus, streams, cluster.stack, True, cluster.model, cluster.nodes, path
+        )
     finally:
         await streams.stop()
         await bus.close()
@@ -259,7 +262,7 @@ async def test_a_defect_ends_one_call_with_an_error(
     async def defect(*_: object, **__: object) -> None:
         raise KeyError("a defect")
 
-    monkeypatch.setattr("actors.placement.node_client.NodeClient._send", defect)
+    monkeypatch.setattr("actors.placement.node_client.NodeClient._call", defect)
     with pytest.raises(Exception, match="KeyError: 'a defect'"):
         await cluster.ask(cluster.generation())
     monkeypatch.undo()

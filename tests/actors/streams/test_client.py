@@ -12,9 +12,10 @@ from actors.bus.declarations import shipped_declaration
 from actors.bus.provision import apply
 from actors.bus.subjects import StreamAddress
 from actors.runtime.envelope import Envelope
+from actors.streams.channel import OUT_OF_BAND
 from actors.streams.client import StreamClient
 from actors.streams.reader import StreamLimits
-from actors.streams.writer import OUT_OF_BAND, StreamWriter
+from actors.streams.writer import StreamWriter
 from orchestration.errors import (
     BackendFailed,
     BusUnavailable,

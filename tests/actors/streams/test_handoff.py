@@ -10,9 +10,10 @@ from actors.bus.message import Message
 from actors.bus.subjects import StreamAddress
 from actors.runtime.envelope import Envelope
 from actors.streams import handoff
+from actors.streams.channel import SUPERSEDED
 from actors.streams.client import StreamClient
 from actors.streams.handoff import RemoteReader
-from actors.streams.writer import SUPERSEDED, StreamWriter
+from actors.streams.writer import StreamWriter
 from orchestration.errors import DeadlineExceeded
 from orchestration.messages import HandoffRequest, StreamPosition, TextDelta, encode_event
 from tests.fixtures.eventually import eventually

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from actors.bus.message import Message
+from actors.streams.channel import WRITER_HEADER
 from actors.streams.reader import StreamReader
-from actors.streams.writer import WRITER_HEADER
 from orchestration.messages import TextDelta, encode_event
 
 

@@ -7,7 +7,8 @@ import pytest
 
 from actors.bus.bus import Bus, BusSettings, Message
 from actors.bus.subjects import StreamAddress
-from actors.streams.writer import JOINED_INTERVAL_S, WRITER_HEADER, StreamWriter
+from actors.streams.channel import WRITER_HEADER
+from actors.streams.writer import JOINED_INTERVAL_S, StreamWriter
 from actors.telemetry.loop_monitor import LoopMonitor
 from orchestration.errors import BusUnavailable
 from orchestration.messages import (

@@ -72,7 +72,7 @@ async def test_every_request_is_answered_though_one_backend(cluster: LocalCluste
             chunk_timeout_s=0.5,
         )
         backend = OpenAIBackend(settings)
-        async with run_node(cluster.bus, backend, NodeSettings(id="bad"), ActorSystem()):
+        async with run_node(cluster.node_bus, backend, NodeSettings(id="bad"), ActorSystem()):
             good = await cluster.node("good", slots=8)
             cluster.nodes.pop("good")
             dispatcher = await cluster.dispatcher(sees=2)
@@ -98,7 +98,7 @@ async def test_comments_keep_an_answer_alive_that_has_no_text_for_longer_than_a_
     async with faulty_upstream(pings) as upstream:
         backend = OpenAIBackend(OpenAISettings(base_url=upstream.base_url, models={cluster.model: MODEL}))
         settings = NodeSettings(id="pings", stall_s=0.4, first_output_s=0.4)
-        async with run_node(cluster.bus, backend, settings, ActorSystem()):
+        async with run_node(cluster.node_bus, backend, settings, ActorSystem()):
             dispatcher = await cluster.dispatcher(sees=1)
             assert (await cluster.ask(cluster.generation(WORDS)))[0] == "one two"
             await cluster.settled(dispatcher)
@@ -113,7 +113,7 @@ async def upstream_node(
         names = {model or cluster.model: MODEL}
         backend = OpenAIBackend(OpenAISettings(base_url=upstream.base_url, models=names, slots=16))
         settings = NodeSettings(id=f"{name}-{cluster.model[-8:]}", stall_s=0.5)
-        async with run_node(cluster.bus, backend, settings, ActorSystem()):
+        async with run_node(cluster.node_bus, backend, settings, ActorSystem()):
             yield upstream
 
 
@@ -159,7 +159,7 @@ async def test_a_stream_that_an_upstream_broke_goes_on_at_an_onnx_node(cluster: 
     settings = NodeSettings(id=f"onnx-{cluster.model[-8:]}")
     async with (
         upstream_node(cluster, "bad", broken, model) as bad,
-        run_node(cluster.bus, onnx, settings, ActorSystem()),
+        run_node(cluster.node_bus, onnx, settings, ActorSystem()),
     ):
         dispatcher = await cluster.dispatcher(sees=0)
         await eventually(lambda: len(dispatcher.registry.serving(model)) == 2)

@@ -35,7 +35,7 @@ async def test_the_engine_stops_within_two_tokens_of_its_client_leaving(cluster:
     backend = Counting(
         EchoSettings(models=(cluster.model,), slots=64, speed=2)
     )  # a token each 0.5 s, however slow the machine
-    async with run_node(cluster.bus, backend, NodeSettings(id="counting"), ActorSystem()) as node:
+    async with run_node(cluster.node_bus, backend, NodeSettings(id="counting"), ActorSystem()) as node:
         dispatcher = await cluster.dispatcher(sees=1)
 
         async def leave_early() -> int:
