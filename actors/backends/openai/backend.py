@@ -197,9 +197,9 @@ class OpenAIBackend(Backend):
         messages = generation.messages if generation.kind == "chat" else ()
         known = roles = self._roles.get(name, ChatRoles())
         while True:
-            fitting = generation
-            if generation.kind == "chat":
-                fitting = generation.model_copy(update={"messages": roles.fit(messages)})
+            fitting, fit = generation, roles.fit(messages)
+            if fit is not messages:
+                fitting = generation.model_copy(update={"messages": fit})
             body = generation_body(fitting, name, self._settings, requests_continuation=requests_continuation)
             outputs = self._answered(connection, generation, body)
             shown = False

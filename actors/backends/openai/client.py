@@ -113,13 +113,19 @@ class UpstreamResponse:
 
         With `ended` the answer is already complete, and silence or a cut is its end.
         """
+        content = self._response.content
         deadline, self._deadline = self._deadline, None
+        try:
+            if data := content.read_nowait():
+                return data
+        except ClientError:
+            pass  # raised below
         limit = self._settings.tail_timeout_s if ended else self._limit_s
         if deadline is None and limit is not None:
             deadline = asyncio.get_running_loop().time() + limit
         try:
             async with asyncio.timeout_at(deadline):
-                return await self._response.content.readany()
+                return await content.readany()
         except TimeoutError as error:
             if ended:
                 return b""

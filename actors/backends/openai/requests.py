@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
+
+from pydantic_core import to_json
 
 from actors.backends.openai.settings import OpenAISettings
 from orchestration.errors import InvalidGuide, Unavailable
@@ -59,7 +60,7 @@ def embedding_body(inputs: Sequence[str], upstream: str, extra: Mapping[str, Any
 
 
 def _dump(body: dict[str, Any]) -> bytes:
-    return json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode()
+    return to_json(body, inf_nan_mode="constants")
 
 
 def _message(message: ChatMessage) -> dict[str, Any]:
