@@ -41,6 +41,8 @@ class DirectJob(Job):
     stream: StreamReader
     requeue: Requeue
     task: asyncio.Task[None] | None = None
+    requeued: bool = False
+    """Whether it was put on its queue, or is about to be."""
     running: bool = False
     """Whether its task has begun."""
 
@@ -58,6 +60,7 @@ class DirectPath:
         self._arrivals = ArrivalReporter(bus)
         self._queued: dict[str, dict[str, StreamReader]] = {}
         """The streams of this process whose generations are in a queue, by model and id, oldest first."""
+        self._queued_models: dict[str, str] = {}
         self._loops: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
@@ -68,9 +71,9 @@ class DirectPath:
 
     async def stop(self) -> None:
         """Nodes stop what they still have of this process."""
-        for job in list(self.jobs.values()):
-            self.cancel(job.id)
         tasks = [job.task for job in self.jobs.values() if job.task is not None]
+        for job, task in zip(list(self.jobs.values()), tasks, strict=True):
+            self._cancel(job, task)
         for task in self._loops:
             task.cancel()
         if tasks or self._loops:
@@ -111,16 +114,25 @@ class DirectPath:
     def queued(self, work: Generation, stream: StreamReader) -> None:
         """`work` was put on its queue: later generations of its model wait until it has begun."""
         self._queued.setdefault(work.model, {})[work.id] = stream
+        self._queued_models[work.id] = work.model
 
-    def cancel(self, job_id: str) -> bool:
-        """Stop a generation whose stream was closed; False when it is not on the direct path."""
-        job = self.jobs.get(job_id)
+    def close(self, work_id: str, *, ended: bool) -> bool:
+        """The stream of a generation was closed: stop the generation unless it has `ended`. Returns whether
+        the generation was on the direct path, and in no queue."""
+        model = self._queued_models.pop(work_id, None)
+        if model is not None and model in self._queued:
+            self._queued[model].pop(work_id, None)
+        job = self.jobs.get(work_id)
         if job is None or job.task is None:
             return False
+        if not ended:
+            self._cancel(job, job.task)
+        return not job.requeued
+
+    def _cancel(self, job: DirectJob, task: asyncio.Task[None]) -> None:
         job.cancelled = True
         if job.running:
-            job.task.cancel()
-        return True
+            task.cancel()
 
     def _waits(self, model: str) -> bool:
         """Whether generations of `model` wait in a queue."""
@@ -147,6 +159,7 @@ class DirectPath:
                 return
             if waits or (error.retryable and self.settings.fallbacks.get(job.model)):
                 direct(job.model, "moved").inc()
+                job.requeued = True
                 await job.requeue(encoded(job.next_work), None if waits else error)
             else:
                 job.stream.fail(error)

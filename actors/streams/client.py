@@ -59,7 +59,7 @@ STREAM_PREFIX = "stream."
 REPLAY_DELAY_S = 2.0
 
 
-class DirectPath(Protocol):
+class DirectSender(Protocol):
     """Sends generations straight to nodes: see `actors.placement.direct`."""
 
     async def start(self) -> None: ...
@@ -70,7 +70,7 @@ class DirectPath(Protocol):
 
     def queued(self, work: Generation, stream: StreamReader) -> None: ...
 
-    def cancel(self, job_id: str) -> bool: ...
+    def close(self, work_id: str, *, ended: bool) -> bool: ...
 
 
 class StreamClient:
@@ -81,7 +81,7 @@ class StreamClient:
     """
 
     def __init__(
-        self, bus: Bus, limits: StreamLimits = DEFAULT_LIMITS, *, direct: DirectPath | None = None
+        self, bus: Bus, limits: StreamLimits = DEFAULT_LIMITS, *, direct: DirectSender | None = None
     ) -> None:
         self.bus = bus
         self.direct = direct
@@ -171,7 +171,7 @@ class StreamClient:
             opened.leave()
             self.bus.forget(accepted)
             self.readers.pop(work_id, None)
-            on_node = not ended and self.direct is not None and self.direct.cancel(work_id)
+            on_node = self.direct is not None and self.direct.close(work_id, ended=ended)
             if not ended and not opened.refused and not on_node:
                 self._cancel(work_id)
                 if opened.queued:

@@ -269,3 +269,13 @@ async def test_a_defect_ends_one_call_with_an_error(
     text, _ = await cluster.ask(cluster.generation(WORDS))
     assert text == WORDS
     await cluster.settled(dispatcher)
+
+
+async def test_what_was_queued_is_forgotten_with_its_stream(cluster: LocalCluster) -> None:
+    await cluster.node(slots=1, speed=200)
+    dispatcher = await cluster.dispatcher()
+    await asyncio.gather(*(cluster.ask(cluster.generation()) for _ in range(10)))
+    assert cluster.direct is not None
+    assert not cluster.direct._queued_models
+    assert not any(cluster.direct._queued.values())
+    await cluster.settled(dispatcher)
