@@ -359,6 +359,7 @@ class Dispatcher(Actor):
             return
         if waits and not job.cancelled and not job.expired:
             # No other node has a free slot. Returning it to the queue would use up a delivery.
+            self._backlog.note(job.model)
             pause = self.settings.busy_pause_s
             job.timer = asyncio.get_running_loop().call_later(pause, self._enqueue, job)
             return

@@ -13,6 +13,7 @@ what finds none free waits in the one queue. Latencies are from asking to the en
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import signal
 import tempfile
@@ -101,6 +102,10 @@ class LeastConnections(Rival):
         return self.random.choice([name for name in free if at_work[name] == least])
 
 
+LENGTHS = {"both": (True, False), "known": (True,), "unknown": (False,)}
+"""Whether the requests say how long their answers may be."""
+
+
 def orchestras(own: Chooser) -> Chooser:
     return own
 
@@ -175,26 +180,29 @@ def measured(nodes: dict[str, NodeInfo], model: str) -> str:
     return ", ".join(f"{name} {1 / seconds:.0f}" for name, seconds in rates.items() if seconds)
 
 
-async def main() -> None:
+async def main(*, direct: bool, lengths: str) -> None:
     """Print a table for each kind of request."""
     with tempfile.TemporaryDirectory() as folder:
         nats = start_nats(Path(folder) / "nats")
         try:
             async with (
-                local_cluster(nats.url) as cluster,
+                local_cluster(nats.url, direct=direct) as cluster,
                 fleet(cluster, nats.url, Path(folder)) as dispatcher,
             ):
-                own = dispatcher.placer.chooser
+                placers = {dispatcher.placer, cluster.executor(dispatcher).placer}
+                own = {placer: placer.chooser for placer in placers}
                 await play(cluster, True, Tally(), seed=1)  # until the nodes know their rates
                 print(f"the nodes measured {measured(dispatcher.registry.nodes, cluster.model)} tokens/s")
-                for told in (True, False):
+                for told in LENGTHS[lengths]:
                     tallies = {name: Tally() for name in POLICIES}
                     for seed in range(ROUNDS):
                         for name, policy in POLICIES.items():
-                            dispatcher.placer.chooser = policy(own)
+                            for placer, chooser in own.items():
+                                placer.chooser = policy(chooser)
                             await play(cluster, told, tallies[name], seed)
-                    lengths = "lengths known" if told else "lengths unknown"
-                    print(f"load {LOAD:.0%}, {ROUNDS * REQUESTS} requests each, {lengths}")
+                    kind = "lengths known" if told else "lengths unknown"
+                    way = "direct" if direct else "queued"
+                    print(f"load {LOAD:.0%}, {ROUNDS * REQUESTS} requests each, {kind}, {way}")
                     print(f"{'':<20}{'p50 s':>8}{'p90 s':>8}{'p99 s':>8}{'mean s':>8}   answered by")
                     for name, tally in tallies.items():
                         print(f"{name:<20}{tally.row()}", flush=True)
@@ -203,5 +211,9 @@ async def main() -> None:
 
 
 if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--queued", action="store_true", help="send everything through the queue")
+    parser.add_argument("--lengths", choices=LENGTHS, default="both", help="of answers, to the placement")
+    options = parser.parse_args()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(main())
+        runner.run(main(direct=not options.queued, lengths=options.lengths))
