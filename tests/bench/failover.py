@@ -1,8 +1,9 @@
 """How long a stream stands still when its node is killed, and how long an engine works for nobody.
 
 `python -m tests.bench.failover` kills echo nodes, each a process, in the middle of a stream that comes at 50
-tokens a second: until the first text of the next node, from SIGKILL and from when the dispatcher saw the
-death. Then clients leave streams at 200 tokens a second: from the leaving to the engine's stop.
+tokens a second: until the first text of the next node, from SIGKILL and from when its sender saw the death.
+Then clients leave streams at 200 tokens a second: from the leaving to the engine's stop. With `--queued`
+every generation goes through the queue.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import asyncio
 import logging
 import signal
 import statistics
+import sys
 import tempfile
 import time
 from contextlib import aclosing
@@ -19,7 +21,7 @@ from pathlib import Path
 
 import uvloop
 
-from actors.dispatcher import Dispatcher
+from actors.placement.executor import Executor
 from actors.runtime.envelope import Envelope
 from orchestration.messages import GenerationEnd
 from tests.fixtures.eventually import eventually
@@ -38,23 +40,23 @@ class Lane:
     """A model, its nodes (one to kill, one to go on with) and its streams, one in each round."""
 
     cluster: LocalCluster
-    dispatcher: Dispatcher
+    executor: Executor
     model: str
     folder: Path
     deaths: dict[str, float]
-    """When the dispatcher saw each."""
+    """When whoever had sent generations there saw each."""
     nodes: dict[str, Process] = field(default_factory=dict)
     from_kill: list[float] = field(default_factory=list)
     from_seen: list[float] = field(default_factory=list)
 
     async def start(self) -> None:
-        """One more node at 50 tokens a second, known to the dispatcher."""
+        """One more node at 50 tokens a second, known to the executor."""
         name = f"{self.model.replace('/', '-')}-{len(self.nodes)}"
         self.nodes[name] = orchestra(
             *("node", "--backend", "echo", "--id", name, "--serve", self.model, "--speed", "50"),
             *("--nats", self.cluster.bus.settings.url, "--data", str(self.folder)),
         )
-        await eventually(lambda: name in self.dispatcher.registry.nodes, within_s=60)
+        await eventually(lambda: name in self.executor.registry.nodes, within_s=60)
 
     async def kill(self) -> None:
         """Kill the node of a stream, and time how long the stream stands still."""
@@ -68,7 +70,7 @@ class Lane:
                 assert not isinstance(event, GenerationEnd)
                 read += 1
                 if read == 11:
-                    (victim,) = self.nodes.keys() & self.dispatcher.snapshot().running.keys()
+                    (victim,) = self.nodes.keys() & self.executor.in_flight.counts.keys()
                     at = time.perf_counter()
                     self.nodes[victim].send(signal.SIGKILL)
                 if at and opened[generation.id].handed_off:
@@ -83,9 +85,9 @@ async def kill_in_rounds(cluster: LocalCluster, folder: Path) -> None:
     """In each round, every lane gets one more node and loses one."""
     dispatcher = await cluster.dispatcher(SETTINGS)
     deaths: dict[str, float] = {}
-    health = dispatcher.executor.node_health
-    health.on_silent.insert(0, lambda node: deaths.update({node: time.perf_counter()}))
-    lanes = [Lane(cluster, dispatcher, f"{cluster.model}/{n}", folder, deaths) for n in range(LANES)]
+    executor = cluster.executor(dispatcher)
+    executor.node_health.on_silent.insert(0, lambda node: deaths.update({node: time.perf_counter()}))
+    lanes = [Lane(cluster, executor, f"{cluster.model}/{n}", folder, deaths) for n in range(LANES)]
     try:
         await asyncio.gather(*(lane.start() for lane in lanes))
         for _ in range(ROUNDS):
@@ -121,15 +123,15 @@ def show(what: str, seconds: list[float]) -> None:
     )
 
 
-async def main() -> None:
+async def main(*, direct: bool) -> None:
     """All figures, on a server of its own."""
     logging.disable(logging.WARNING)  # each death
     with tempfile.TemporaryDirectory() as folder:
         nats = start_nats(Path(folder) / "nats")
         try:
-            async with local_cluster(nats.url) as cluster:
+            async with local_cluster(nats.url, direct=direct) as cluster:
                 await kill_in_rounds(cluster, Path(folder))
-            async with local_cluster(nats.url) as cluster:
+            async with local_cluster(nats.url, direct=direct) as cluster:
                 await cluster.node("left", speed=200)
                 await cluster.dispatcher(SETTINGS)
                 show(
@@ -142,4 +144,4 @@ async def main() -> None:
 
 if __name__ == "__main__":
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(main())
+        runner.run(main(direct="--queued" not in sys.argv))
