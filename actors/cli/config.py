@@ -37,11 +37,12 @@ def _backend_defaults() -> dict[str, Any]:
     """The defaults of the backends, whose settings are read by their nodes."""
     from actors.backends.echo import EchoSettings
     from actors.backends.openai import OpenAISettings
-    from actors.engine.settings import OnnxSettings
+    from actors.engine.settings import OnnxSettings, OpenVinoSettings
 
     return {
         **{f"echo.{name}": field.default for name, field in EchoSettings.model_fields.items()},
         **{f"onnx.{name}": field.default for name, field in OnnxSettings.model_fields.items()},
+        **{f"openvino.{name}": field.default for name, field in OpenVinoSettings.model_fields.items()},
         **{
             f"openai.{name}": "(needed)" if field.is_required() else field.default
             for name, field in OpenAISettings.model_fields.items()

@@ -31,6 +31,7 @@ from actors.node.backend_factory import (
     echo_backend,
     onnx_backend,
     openai_backend,
+    openvino_backend,
     replay_backend,
 )
 from actors.runtime.system import ActorSystem
@@ -264,6 +265,8 @@ def _backend(
 
     names = [each.upstream for each in serve] or list(settings.models)
     folders = [pull_model(name, settings.models_folder) for name in names]
+    if kind == "openvino":
+        return openvino_backend(folders, settings.openvino | options)
     return onnx_backend(folders, settings.onnx | options)
 
 

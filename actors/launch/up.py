@@ -23,7 +23,7 @@ from actors.launch.process import connected, raise_when_set
 from actors.launch.roles import run_agents_role, run_gateway_role
 from actors.nats_server import EmbeddedNats, NatsPortInUse, NatsServerSettings
 from actors.nats_server.lock import require_unused
-from actors.node.backend_factory import onnx_backend
+from actors.node.backend_factory import local_backend
 from actors.node.process import run_node
 from actors.runtime.system import ActorSystem
 from actors.settings import Settings
@@ -82,7 +82,10 @@ async def run_up(
         else:
             await apply_when_ready(bus, shipped_declaration())
         models: tuple[str, ...] = ()
-        nodes = [(settings.node, onnx_backend(folders, settings.onnx))] if folders else []
+        nodes = []
+        if folders:
+            chosen = local_backend(settings.local_backend, folders, settings.onnx, settings.openvino)
+            nodes.append((settings.node, chosen))
         nodes += [
             (settings.node.model_copy(update={"id": name}), backend) for name, backend in backends.items()
         ]

@@ -11,10 +11,10 @@ from pydantic import TypeAdapter, ValidationError
 
 from actors.backends.base import Backend
 from actors.config.layers import settings_error
-from actors.installation.optional_imports import needs_extra
+from actors.installation.optional_imports import is_installed, needs_extra
 from orchestration.errors import InvalidRequest
 
-BACKENDS = ("onnx", "triton", "openai", "echo", "replay")
+BACKENDS = ("onnx", "openvino", "triton", "openai", "echo", "replay")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,6 +42,35 @@ def onnx_backend(folders: Sequence[Path], options: Mapping[str, Any]) -> Backend
     from actors.engine.settings import OnnxSettings
 
     return OnnxBackend(folders, _settings("onnx", OnnxSettings, options))
+
+
+def openvino_backend(folders: Sequence[Path], options: Mapping[str, Any]) -> Backend:
+    """OpenVINO in this process, over model folders. Raises `ExtraMissing` without its packages."""
+    with needs_extra("openvino", "the openvino backend"):
+        from actors.engine.openvino_backend import OpenVinoBackend
+    from actors.engine.settings import OpenVinoSettings
+
+    return OpenVinoBackend(folders, _settings("openvino", OpenVinoSettings, options))
+
+
+def local_backend(
+    kind: str, folders: Sequence[Path], onnx: Mapping[str, Any], openvino: Mapping[str, Any]
+) -> Backend:
+    """The backend of `orchestra up`: `onnx`, `openvino`, or the faster of them for `auto`.
+
+    `onnx` and `openvino` are their settings; any for `onnx` makes `auto` choose it.
+    """
+    if kind == "auto":
+        kind = "openvino" if not onnx and openvino_is_faster() else "onnx"
+    return openvino_backend(folders, openvino) if kind == "openvino" else onnx_backend(folders, onnx)
+
+
+def openvino_is_faster() -> bool:
+    """Whether OpenVINO is installed and the processor is of a kind on which it was measured to be faster."""
+    try:
+        return is_installed("openvino") and " avx512f " in Path("/proc/cpuinfo").read_text()
+    except OSError:
+        return False
 
 
 def openai_backend(serve: Sequence[ServedName], options: Mapping[str, Any]) -> Backend:

@@ -154,11 +154,12 @@ def _backends() -> dict[str, type[BaseModel]]:
     from actors.backends.echo import EchoSettings
     from actors.backends.openai import OpenAISettings
     from actors.backends.replay import ReplaySettings
-    from actors.engine.settings import OnnxSettings
+    from actors.engine.settings import OnnxSettings, OpenVinoSettings
     from actors.triton.backend.settings import TritonSettings
 
     return {
         "onnx": OnnxSettings,
+        "openvino": OpenVinoSettings,
         "openai": OpenAISettings,
         "echo": EchoSettings,
         "replay": ReplaySettings,

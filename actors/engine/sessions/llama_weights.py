@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from onnx import numpy_helper
 
 from actors.models.graph import GRAPH
-from actors.models.weights import BlockWeights, Floats
+from actors.models.weights import BlockWeights, Floats, Matrix
 from orchestration.errors import BackendFailed
 
 _QKV = ("attn_q", "attn_k", "attn_v")
@@ -19,7 +19,8 @@ _GATE_UP = ("ffn_gate", "ffn_up")
 
 
 class LlamaWeights:
-    """The weights as float32 matrices [rows, columns], dequantised one at a time.
+    """The weights as float32 matrices [rows, columns], dequantised one at a time, or as stored: views of the
+    mapped file.
 
     Raises BackendFailed for a graph that `actors.models.llama` did not write.
     """
@@ -48,15 +49,31 @@ class LlamaWeights:
 
     def qkv(self, layer: int) -> Floats:
         """Rows of queries, keys and values; the rotary pairs of each head are in halves."""
-        return self._packed(f"blk.{layer}", "attn_qkv", _QKV)
+        return np.concatenate([values(part) for part in self.stored_qkv(layer)])
 
     def gate_up(self, layer: int) -> Floats:
-        return self._packed(f"blk.{layer}", "ffn_gate_up", _GATE_UP)
+        return np.concatenate([values(part) for part in self.stored_gate_up(layer)])
 
     def matrix(self, name: str) -> Floats:
         """The weights of the product `name`."""
+        return values(self.stored(name))
+
+    def embedding(self) -> Floats | None:
+        """The table [vocabulary, hidden]; None if it is tied to the output layer."""
+        table = self.stored_embedding()
+        return None if table is None else values(table)
+
+    def stored_qkv(self, layer: int) -> list[Matrix]:
+        """As `qkv`, in the layout of the file: one matrix if the three have the same, else three."""
+        return self._packed(f"blk.{layer}", "attn_qkv", _QKV)
+
+    def stored_gate_up(self, layer: int) -> list[Matrix]:
+        return self._packed(f"blk.{layer}", "ffn_gate_up", _GATE_UP)
+
+    def stored(self, name: str) -> Matrix:
+        """The weights of the product `name` in the layout of the file."""
         if f"{name}.weight" in self._tensors:
-            return self._array(f"{name}.weight").T
+            return self.vector(f"{name}.weight").T
         codes, offsets = f"{name}.codes", f"{name}.offsets"
         return BlockWeights(
             bits=int(self._attribute(codes, "bits")),
@@ -64,12 +81,11 @@ class LlamaWeights:
             codes=self._array(codes),
             scales=self._array(f"{name}.scales"),
             offsets=self._array(offsets).T if offsets in self._tensors else None,
-        ).values()
+        )
 
-    def embedding(self) -> Floats | None:
-        """The table [vocabulary, hidden]; None if it is tied to the output layer."""
+    def stored_embedding(self) -> Matrix | None:
         if "embedding" in self._tensors:
-            return self._array("embedding")
+            return self.vector("embedding")
         if "embedding.codes" not in self._tensors:
             return None
         offsets = "embedding.offsets"
@@ -79,14 +95,13 @@ class LlamaWeights:
             codes=self._array("embedding.codes"),
             scales=self._array("embedding.scales_3d")[..., 0],
             offsets=self._array(offsets)[..., 0] if offsets in self._tensors else None,
-        ).values()
+        )
 
-    def _packed(self, layer: str, together: str, parts: tuple[str, ...]) -> Floats:
-        """The joined matrix: stored as one if the parts have the same layout, else one by one."""
+    def _packed(self, layer: str, together: str, parts: tuple[str, ...]) -> list[Matrix]:
         whole = f"{layer}.{together}"
         if f"{whole}.codes" in self._tensors or f"{whole}.weight" in self._tensors:
-            return self.matrix(whole)
-        return np.concatenate([self.matrix(f"{layer}.{part}") for part in parts])
+            return [self.stored(whole)]
+        return [self.stored(f"{layer}.{part}") for part in parts]
 
     def _array(self, name: str) -> NDArray[Any]:
         tensor = self._tensors.get(name)
@@ -94,7 +109,13 @@ class LlamaWeights:
             raise BackendFailed(
                 f"the graph in {str(self._folder)!r} has no tensor {name!r}: not a llama of Orchestra"
             )
-        return numpy_helper.to_array(tensor, base_dir=str(self._folder))
+        if tensor.data_location != onnx.TensorProto.EXTERNAL:
+            return numpy_helper.to_array(tensor)
+        where = {entry.key: entry.value for entry in tensor.external_data}
+        kind = onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type)
+        file, start = self._folder / where["location"], int(where["offset"])
+        mapped: NDArray[Any] = np.memmap(file, kind, "c", start, tuple(tensor.dims)).view(np.ndarray)
+        return mapped
 
     def _attribute(self, node: str, name: str) -> Any:
         for attribute in self._nodes[node].attribute if node in self._nodes else ():
@@ -103,3 +124,8 @@ class LlamaWeights:
         raise BackendFailed(
             f"the graph in {str(self._folder)!r} has no {name!r} of {node!r}: not a llama of Orchestra"
         )
+
+
+def values(matrix: Matrix) -> Floats:
+    """The matrix in float32, [rows, columns]."""
+    return matrix.values() if isinstance(matrix, BlockWeights) else matrix

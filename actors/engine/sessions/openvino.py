@@ -1,0 +1,124 @@
+"""A chat model in OpenVINO, with paged attention."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import openvino as ov
+from numpy.typing import NDArray
+
+from actors.engine.paged import PagedKv
+from actors.engine.sessions.openvino_graph import OpenVinoGraph, cache_names
+from actors.engine.settings import OpenVinoSettings
+from actors.models.manifest import ModelManifest
+from orchestration.errors import BackendFailed
+
+BLOCK = 32
+"""Tokens of a block of OpenVINO's cache on a CPU."""
+
+_ROUNDED_BLOCK = 32
+"""Activations that share a scale when they are rounded to 8 bits; 0 rounds none."""
+
+
+@dataclass(frozen=True, slots=True)
+class CompiledLlama:
+    """A compiled model, and weights that it reads from their file."""
+
+    model: Any
+    mapped: list[NDArray[Any]]
+
+
+def compile_llama(folder: Path, manifest: ModelManifest, settings: OpenVinoSettings) -> CompiledLlama:
+    """The compiled model of `folder`. Raises BackendFailed with the folder and OpenVINO's reason."""
+    rounded = settings.activations == "int8"
+    options = {
+        "INFERENCE_NUM_THREADS": settings.threads,
+        "NUM_STREAMS": 1,
+        "ENABLE_CPU_PINNING": False,  # the event loop and other processes want the same cores
+        # By default it takes bfloat16 where the processor has it, and other answers than elsewhere.
+        "INFERENCE_PRECISION_HINT": "f32",
+        "KV_CACHE_PRECISION": "f32",
+        "DYNAMIC_QUANTIZATION_GROUP_SIZE": _ROUNDED_BLOCK if rounded else 0,
+    }
+    try:
+        graph = OpenVinoGraph(folder, manifest, rounded=rounded)
+        compiled = ov.Core().compile_model(graph.model(), "CPU", options)
+        shape = compiled.input(cache_names(0)[0]).get_partial_shape()
+    except RuntimeError as error:
+        raise BackendFailed(f"OpenVINO cannot load the model in {str(folder)!r}: {error}") from error
+    expected = [-1, manifest.kv_heads, BLOCK, manifest.head_dim]
+    if shape != ov.PartialShape(expected):
+        raise BackendFailed(
+            f"this OpenVINO ({ov.__version__}) keeps keys as {shape}, expected {ov.PartialShape(expected)}"
+        )
+    return CompiledLlama(compiled, graph.mapped)
+
+
+class OpenVinoSession:
+    """Runs a compiled llama over the rows of a `PagedKv`.
+
+    Not safe for two threads; logits are valid until the next call.
+    """
+
+    def __init__(self, compiled: CompiledLlama, kv: PagedKv) -> None:
+        self._compiled = compiled
+        self._request = compiled.model.create_infer_request()
+        self._kv = kv
+        planes = iter(kv.planes)
+        for layer in range(kv.shape.layers):
+            for name in cache_names(layer):
+                self._request.set_tensor(name, ov.Tensor(next(planes), shared_memory=True))
+
+    def decode(self, tokens: NDArray[np.int64], lengths: NDArray[np.int32]) -> NDArray[np.float32]:
+        """One step of the first `len(tokens)` rows: logits [n, vocabulary], which the caller may change.
+
+        `tokens` [n] is the next token of each row and `lengths` [n] how many its cache holds already.
+        """
+        for row, length in enumerate(lengths.tolist()):
+            self._kv.extend(row, length, 1)
+        ends = np.arange(len(tokens) + 1, dtype=np.int32)
+        return self._run(tokens, lengths.astype(np.int64), 0, lengths, ends)
+
+    def prefill(self, row: int, tokens: NDArray[np.int64], past: int) -> NDArray[np.float32]:
+        """Read `tokens` [t] into `row` after the `past` tokens it holds.
+
+        Returns the logits [vocabulary] after the last of them, which the caller may change.
+        """
+        count = len(tokens)
+        self._kv.extend(row, past, count)
+        positions = np.arange(past, past + count, dtype=np.int64)
+        logits: NDArray[np.float32] = self._run(
+            tokens, positions, row, np.array([past], np.int32), np.array([0, count], np.int32)
+        )[0]
+        return logits
+
+    def _run(
+        self,
+        tokens: NDArray[np.int64],
+        positions: NDArray[np.int64],
+        first: int,
+        past: NDArray[np.int32],
+        begins: NDArray[np.int32],
+    ) -> NDArray[np.float32]:
+        """`tokens` at `positions` of the rows from `first` on; row i has those from `begins[i]` on."""
+        totals = past + np.diff(begins)
+        blocks, block_begins = self._kv.tables(first, totals.tolist())
+        values = {
+            "input_ids": np.ascontiguousarray(tokens, np.int64),
+            "position_ids": positions,
+            "past_lens": np.ascontiguousarray(past, np.int32),
+            "subsequence_begins": begins,
+            "block_indices": blocks,
+            "block_indices_begins": block_begins,
+            "logits_index": (begins[1:] - 1).astype(np.int64),
+        }
+        for name, value in values.items():
+            self._request.set_tensor(name, ov.Tensor(value, shared_memory=True))
+        longest = np.array([totals.max()], np.int32)
+        self._request.set_tensor("max_context_len", ov.Tensor(longest, ov.Shape([]), ov.Type.i32))
+        self._request.infer()
+        logits: NDArray[np.float32] = self._request.get_tensor("logits").data
+        return logits
