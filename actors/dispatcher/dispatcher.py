@@ -95,7 +95,6 @@ class Dispatcher(Actor):
         await self._explainer.start()
         await self._sharing.start()
         await self._backlog.start()
-        self._arrival_reporter.start()
         await self.prewarmer.start()
         self.registry.on_change.append(self._change_event.set)
         self._change_event.set()

@@ -1,4 +1,4 @@
-"""Reports the generations that a dispatcher has pulled; the prewarmer's forecast learns from it."""
+"""Reports new generations, of which the prewarmer's forecast learns."""
 
 from __future__ import annotations
 
@@ -28,36 +28,32 @@ class ArrivalReport(Wire):
 
 
 class ArrivalReporter:
-    """Counts new generations, and publishes a report every `INTERVAL_S`."""
+    """Counts new generations, and publishes a report `INTERVAL_S` after the first one."""
 
     def __init__(self, bus: Bus) -> None:
         self.bus = bus
         self._arrivals: dict[str, int] = {}
         self._steps: list[ModelCall] = []
-        self._task: asyncio.Task[None] | None = None
-
-    def start(self) -> None:
-        self._task = asyncio.get_running_loop().create_task(self._run())
+        self._timer: asyncio.TimerHandle | None = None
 
     def stop(self) -> None:
-        if self._task is not None:
-            self._task.cancel()
+        if self._timer is not None:
+            self._timer.cancel()
 
     def count(self, model: str, envelope: Envelope) -> None:
-        """Count a generation that was pulled for the first time."""
+        """Count a generation that was pulled, or placed directly, for the first time."""
+        if self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(INTERVAL_S, self._report)
         if model in self._arrivals or len(self._arrivals) < MAX_MODELS:
             self._arrivals[model] = self._arrivals.get(model, 0) + 1
         if envelope.pattern and len(self._steps) < MAX_STEPS and (run := trace_id(envelope.trace)):
             self._steps.append(ModelCall(run=run, pattern=envelope.pattern[:64], model=model))
 
-    async def _run(self) -> None:
-        while True:
-            await asyncio.sleep(INTERVAL_S)
-            if not self._arrivals:
-                continue
-            report = ArrivalReport(arrivals=self._arrivals, steps=tuple(self._steps))
-            self._arrivals, self._steps = {}, []
-            try:
-                self.bus.post(ARRIVALS, report.model_dump_json().encode())
-            except BusUnavailable as error:
-                log.debug("cannot publish the arrival report: %s", error)
+    def _report(self) -> None:
+        self._timer = None
+        report = ArrivalReport(arrivals=self._arrivals, steps=tuple(self._steps))
+        self._arrivals, self._steps = {}, []
+        try:
+            self.bus.post(ARRIVALS, report.model_dump_json().encode())
+        except BusUnavailable as error:
+            log.debug("cannot publish the arrival report: %s", error)

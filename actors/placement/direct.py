@@ -65,7 +65,6 @@ class DirectPath:
 
     async def start(self) -> None:
         await self.backlog.start()
-        self._arrivals.start()
         loop = asyncio.get_running_loop()
         self._loops = [loop.create_task(each) for each in self.executor.start()]
 

@@ -92,6 +92,11 @@ class NodeHealthMonitor:
 
     def _ping(self, busy_nodes: set[str]) -> None:
         self.rounds += 1
+        if not busy_nodes and not self.silent:
+            for node in list(self._ping_states):
+                self._drop(node)
+            self._echo_arrived = True
+            return
         counts, self._echo_arrived = self._echo_arrived, False
         try:
             self.bus.post(self._echo)
