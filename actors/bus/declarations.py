@@ -100,6 +100,8 @@ class StreamDeclaration(StrictModel):
     max_mib: int = Field(ge=1)
     max_age_s: Seconds | None = None
     duplicate_window_s: Seconds
+    announced: bool = False
+    """Headers of each stored message are published again, as `queued.<subject>` without its first token."""
     consumers: tuple[ConsumerDeclaration, ...] = ()
 
     @model_validator(mode="after")
@@ -126,7 +128,8 @@ class StreamDeclaration(StrictModel):
                 yield consumer
 
     def config(self, *, replicas: int) -> Config:
-        return {
+        announced = {"src": self.subjects[0], "dest": "queued.>", "headers_only": True}
+        return ({"republish": announced} if self.announced else {}) | {
             "name": self.name,
             "description": self.description,
             "subjects": list(self.subjects),

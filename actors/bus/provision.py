@@ -175,18 +175,6 @@ async def _stream_info(bus: Requester, name: str) -> Config | None:
     return config
 
 
-async def consumer_names(bus: Requester, stream: str, limit: int) -> list[str]:
-    """The names of a stream's consumers: `limit`, or up to a page more. Raises what `call_api` raises."""
-    found: list[str] = []
-    while len(found) < limit:
-        page = await call_api(bus, f"CONSUMER.NAMES.{stream}", {"offset": len(found)})
-        names = page.get("consumers") or []
-        found += names
-        if not names or len(found) >= page.get("total", 0):
-            break
-    return found
-
-
 async def _consumer_list(bus: Requester, stream: str) -> dict[str, Config]:
     found: dict[str, Config] = {}
     offset, total = 0, 1

@@ -1,4 +1,8 @@
-"""Registers a node: its entry has a lease that is renewed, and is rewritten when the load changes."""
+"""Registers a node: its entry has a lease that is renewed, and is rewritten when the load changes.
+
+Every gateway, agent and dispatcher reads every write, so what needs no haste waits for the next renewal. A
+renewal without a change repeats the same bytes, which readers do not decode.
+"""
 
 from __future__ import annotations
 
@@ -6,11 +10,12 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable
+from contextlib import suppress
 
 from actors.bus.bus import Bus
 from actors.bus.key_value import Bucket, Conflict, Entry, Lease
 from actors.bus.subjects import NodeAddress
-from actors.cluster.registry import BUCKET, HEARTBEAT_S, LEASE_S
+from actors.cluster.registry import BUCKET, HEARTBEAT_S, LEASE_S, MODELS
 from orchestration.errors import DeadlineExceeded, NoResponders, OrchestraError
 from orchestration.messages import NodeInfo
 
@@ -23,6 +28,10 @@ SOON_S = 0.05
 generation that has just begun."""
 PING_S = 1.0
 """Time for a live node with the same id to answer, in seconds."""
+SLOW_STORE = 10
+"""Times that a write took, after which the next one is due: a busy store gets fewer reports."""
+REMEMBER_S = 6 * 3600.0
+"""Time after which the models are stored again, in seconds: a quarter of the TTL of their bucket."""
 DEAD_S = 2 * HEARTBEAT_S
 """A node without a connection that has not renewed its lease for this long, in seconds, was killed."""
 _POLL_S = 0.1
@@ -42,6 +51,10 @@ class NodeRegistration:
         self._bucket = Bucket(bus, BUCKET)
         self._lease = Lease(self._bucket, node_id)
         self._load_changed = asyncio.Event()
+        self._written: object = None
+        """The urgent part of the last entry."""
+        self._remembered: frozenset[str] = frozenset()
+        self._remember_at = 0.0
         self._writing = asyncio.Lock()
         self._task: asyncio.Task[None] | None = None
 
@@ -107,7 +120,22 @@ class NodeRegistration:
             await self._lease.hold(self._value())
         except Conflict as error:
             raise self._conflict() from error
+        await self._remember_models()
         self._task = asyncio.get_running_loop().create_task(self._renew())
+
+    async def _remember_models(self) -> None:
+        """Let processes that start later know the models, also while no node serves them."""
+        models = frozenset(card.name for card in self._describe().models)
+        if models == self._remembered and time.monotonic() < self._remember_at:
+            return
+        self._remembered, self._remember_at = models, time.monotonic() + REMEMBER_S
+        bucket = Bucket(self._bus, MODELS)
+        try:
+            for model in models:
+                await self._bus.publish(bucket.subject(model))
+        except OrchestraError as error:
+            self._remember_at = 0.0
+            log.warning("cannot store which models node %s serves: %s", self.node_id, error)
 
     def notify_change(self) -> None:
         """The load has changed: write the entry soon."""
@@ -132,25 +160,45 @@ class NodeRegistration:
                 log.warning("cannot delete the entry of node %s: %s", self._describe().id, error)
 
     def _value(self) -> bytes:
-        info = self._describe().model_copy(update={"heartbeat_at": time.time()})
+        info = self._describe()
+        self._written = _urgent(info)
         return info.model_dump_json().encode()
 
     async def _renew(self) -> None:
         while True:
-            try:
+            with suppress(TimeoutError):
                 async with asyncio.timeout(HEARTBEAT_S):
-                    await self._load_changed.wait()
-                    await asyncio.sleep(SOON_S)
-            except TimeoutError:
-                pass
+                    await self._urgent_change()
             self._load_changed.clear()
+            began = time.monotonic()
             try:
                 async with self._writing:
                     await self._lease.hold(self._value())
+                await self._remember_models()
             except Conflict:
                 log.critical("another node has taken the id %s; this node stops", self._describe().id)
                 self._on_conflict()
                 return
             except OrchestraError as error:
                 log.warning("cannot renew the lease: %s", error)
-            await asyncio.sleep(REFRESH_S - SOON_S)
+            slow_s = SLOW_STORE * (time.monotonic() - began)
+            await asyncio.sleep(min(max(REFRESH_S - SOON_S, slow_s), HEARTBEAT_S / 2))
+
+    async def _urgent_change(self) -> None:
+        """Wait until something has changed that others should know before the next renewal. What has begun
+        and ended within `SOON_S` is no change."""
+        while True:
+            await self._load_changed.wait()
+            await asyncio.sleep(SOON_S)
+            self._load_changed.clear()
+            if _urgent(self._describe()) != self._written:
+                return
+
+
+def _urgent(info: NodeInfo) -> object:
+    """What a change of must be told at once. Of rates that is the first measurements, and large changes."""
+    rates = {
+        model: (rate.samples.bit_length(), round(rate.error_rate, 1), round(rate.slowdown))
+        for model, rate in info.rates.items()
+    }
+    return info.model_copy(update={"rates": rates, "memory": info.memory.claims})

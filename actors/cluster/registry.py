@@ -12,8 +12,8 @@ from pydantic import ValidationError
 
 from actors.bus.bus import Bus, Subscription
 from actors.bus.key_value import Bucket
-from actors.bus.provision import consumer_names
-from actors.bus.subjects import GenerationQueue
+from actors.bus.provision import call_api
+from actors.bus.subjects import decode_token
 from actors.cluster.failure_detector import FailureDetector
 from orchestration.errors import OrchestraError
 from orchestration.messages import ModelCard, NodeInfo
@@ -21,6 +21,8 @@ from orchestration.messages import ModelCard, NodeInfo
 log = logging.getLogger(__name__)
 
 BUCKET = "nodes"
+MODELS = "models"
+"""The bucket with a key for each model that was served within a day."""
 LEASE_S = 8.0
 """The bucket's TTL in seconds: an entry that is not renewed for this long is deleted (declared in
 `nats/streams.yaml`)."""
@@ -35,9 +37,10 @@ NO_FALLBACKS: Fallbacks = {}
 class Registry:
     """An immutable view of the nodes that take work, replaced on each change.
 
-    Read `nodes` and `cards`. Callbacks in `on_change` are called when nodes join, leave or report; those in
-    `on_node` get the node's id and its report, or None when it takes no more work. `on_gone` is called with a
-    node that has died or stopped. A draining node leaves `nodes` before that, and finishes its generations.
+    Read `nodes` and `cards`. Callbacks in `on_change` are called when nodes join, leave or report a change;
+    those in `on_node` get the node's id and its report, or None when it takes no more work. A node that only
+    renews its lease has `on_node` called with the same object again. `on_gone` is called with a node that has
+    died or stopped. A draining node leaves `nodes` before that, and finishes its generations.
 
     `fallbacks` are the models that answer instead of a model that no node serves, best first.
     """
@@ -52,7 +55,6 @@ class Registry:
     ) -> None:
         self.bus = bus
         self.fallbacks = fallbacks
-        self.nodes: dict[str, NodeInfo] = {}
         self.draining: dict[str, NodeInfo] = {}
         self.cards: dict[str, ModelCard] = {}
         """The models that are served now, by name."""
@@ -62,11 +64,24 @@ class Registry:
         self.known: dict[str, ModelCard | None] = {}
         """All models that were ever served; None for those that this process has not seen itself."""
         self._left_at: dict[str, float] = {}
+        self._nodes: dict[str, NodeInfo] = {}
+        self._view: dict[str, NodeInfo] | None = {}
+        """The last view of `_nodes` that was read; None after a change."""
+        self._entries: dict[str, bytes] = {}
+        """The last entry of each node: most that come only renew its lease."""
         self._serving: dict[str, dict[str, NodeInfo]] = {}
         self._detector = FailureDetector(bus, lease_s)
         self._sweep_s = sweep_s
         self._subscription: Subscription | None = None
         self._sweeper: asyncio.Task[None] | None = None
+
+    @property
+    def nodes(self) -> dict[str, NodeInfo]:
+        """The nodes that take work, by key. Copied when it is read after a change: most changes come
+        unread in a large cluster."""
+        if self._view is None:
+            self._view = self._nodes.copy()
+        return self._view
 
     async def start(self) -> None:
         await self._load_known_models()
@@ -82,18 +97,19 @@ class Registry:
             await self._subscription.unsubscribe()
 
     async def _load_known_models(self) -> None:
-        """Remember the models that were served before this process started: their queues have a consumer for
-        a day. They count as gone from now on."""
+        """Remember the models that were served within a day before this process started. They count as gone
+        from now on."""
+        subjects = {"subjects_filter": f"$KV.{MODELS}.>"}
         try:
-            names = await consumer_names(self.bus, GenerationQueue.STREAM, KNOWN_MODELS)
+            info = await call_api(self.bus, f"STREAM.INFO.KV_{MODELS}", subjects)
         except OrchestraError as error:
             log.warning("cannot read which models were served lately: %s", error.message)
             return
-        for name in names:
+        for subject in list(info["state"].get("subjects") or ())[:KNOWN_MODELS]:
             try:
-                model = GenerationQueue.of_consumer(name).model
+                model = decode_token(subject.rsplit(".", 1)[-1])
             except ValueError:
-                log.debug("consumer %s does not belong to Orchestra", name)
+                log.debug("the entry %s does not belong to Orchestra", subject)
                 continue
             self.known[model] = None
             self._left_at[model] = time.monotonic()
@@ -120,11 +136,15 @@ class Registry:
         if value is None:
             self._remove(key)
             return
+        if value == self._entries.get(key):
+            self._renewed(key)
+            return
         try:
             info = NodeInfo.model_validate_json(value)
         except ValidationError as error:
             log.warning("the entry of a node under %s cannot be read: %s", subject, error)
             return
+        self._entries[key] = value
         self._detector.heartbeat(key)
         if info.draining:
             self._replace(key, None)
@@ -134,37 +154,54 @@ class Registry:
             self._replace(key, info)
         self._notify()
 
+    def _renewed(self, key: str) -> None:
+        """The node has renewed its lease and nothing else."""
+        self._detector.heartbeat(key)
+        info = self._nodes.get(key)
+        if info is not None:
+            for call in list(self.on_node):
+                call(info.id, info)
+
     def _replace(self, key: str, info: NodeInfo | None) -> None:
         """Add or replace a node in the view, or remove it."""
-        before = self.nodes.get(key)
+        before = self._nodes.pop(key, None) if info is None else self._nodes.get(key)
         if info is not None:
-            self.nodes = self.nodes | {key: info}
-        elif before is not None:
-            self.nodes = {other: node for other, node in self.nodes.items() if other != key}
+            self._nodes[key] = info
+        self._view = None
         old = before.models if before is not None else ()
         new = info.models if info is not None else ()
-        if old != new:
-            for card in old:
-                self._serving[card.name].pop(key, None)
-                if not self._serving[card.name]:
-                    del self._serving[card.name]
-                    if card.name in self.known:
-                        self._left_at[card.name] = time.monotonic()
-            for card in new:
-                if card.name in self.known or len(self.known) < KNOWN_MODELS:
-                    self.known[card.name] = card
-            self.cards = {card.name: card for node in self.nodes.values() for card in node.models}
         if info is not None:
             for card in new:
                 self._serving.setdefault(card.name, {})[key] = info
+        if old != new:
+            self._replace_models(key, old, new)
         node_info = info or before
         if node_info is not None:
             for call in list(self.on_node):
                 call(node_info.id, info)
 
+    def _replace_models(self, key: str, old: Sequence[ModelCard], new: Sequence[ModelCard]) -> None:
+        """Bring `cards` up to date with what one node serves. The cost does not depend on other nodes."""
+        cards = self.cards | {card.name: card for card in new}
+        for name in {card.name for card in old} - {card.name for card in new}:
+            others = self._serving[name]
+            others.pop(key, None)
+            if others:
+                other = next(iter(others.values()))
+                cards[name] = next(card for card in other.models if card.name == name)
+                continue
+            del self._serving[name], cards[name]
+            if name in self.known:
+                self._left_at[name] = time.monotonic()
+        for card in new:
+            if card.name in self.known or len(self.known) < KNOWN_MODELS:
+                self.known[card.name] = card
+        self.cards = cards
+
     def _remove(self, key: str) -> None:
         self._detector.forget(key)
-        node = self.nodes.get(key) or self.draining.get(key)
+        self._entries.pop(key, None)
+        node = self._nodes.get(key) or self.draining.get(key)
         if node is None:
             return
         self._replace(key, None)

@@ -67,7 +67,10 @@ class Dispatcher(Actor):
         self.bus = bus
         self.registry = registry
         self.settings = settings
-        self.queues = Queues(bus, self._accept, max_models=settings.max_models)
+        self._change_event = asyncio.Event()
+        self.queues = Queues(
+            bus, self._accept, max_models=settings.max_models, on_first=self._change_event.set
+        )
         self._jobs = JobTable(bus, self._withdraw, max_cancels=settings.remembered_cancels)
         self._waiting: PendingQueue[PulledJob] = PendingQueue()
         self.executor = Executor(bus, registry, settings, self._jobs.jobs, self._waiting, self._place)
@@ -85,11 +88,11 @@ class Dispatcher(Actor):
         self._arrival_reporter = ArrivalReporter(bus)
         self.prewarmer = Prewarmer(bus, registry, self._sharing.name, settings.warming)
         self._loops: list[asyncio.Task[None]] = []
-        self._change_event = asyncio.Event()
         self._leaving = False
 
     async def started(self) -> None:
         await self._jobs.start()
+        await self.queues.start()
         loops = self.executor.start()
         self.executor.node_health.on_back.append(lambda _: self._change_event.set())
         await self._explainer.start()
@@ -383,7 +386,7 @@ class Dispatcher(Actor):
             return
         self._place(model)
         self.queues.pull_model(model, self._room_by_priority)
-        if len(self.queues.models) > 1:
+        if len(self.queues.open) > 1:
             self._change_event.set()
 
     async def _keep_alive(self) -> None:

@@ -48,6 +48,6 @@ class DispatcherSettings(PlacementSettings):
     """Maximum cancelled generations that are remembered while they may still be in the queue; the oldest are
     forgotten."""
     max_models: int = Field(default=500, ge=1)
-    """Maximum models whose queues are served; each has three consumers."""
+    """Maximum models whose queues are served; each has three consumers while it is queued for."""
     drain_timeout_s: float = Field(default=30, gt=0)
     """Maximum time for generations in progress to end at shutdown; then other dispatchers take them over."""

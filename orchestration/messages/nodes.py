@@ -119,7 +119,6 @@ class NodeInfo(Wire):
     running: int = 0
     draining: bool = False
     started_at: float = 0.0
-    heartbeat_at: float = 0.0
 
     def serves(self, model: str) -> bool:
         return any(card.name == model for card in self.models)

@@ -51,8 +51,11 @@ class ReplicaIndex:
         self._wakeups: list[tuple[float, str, str]] = []
 
     def put(self, info: NodeInfo, now: float) -> None:
-        """A node has joined or reported."""
+        """A node has joined or reported. The same object again means that nothing has changed there."""
         load = self.nodes.get(info.id)
+        if load is not None and load.info is info:
+            self._renewed(load, now)
+            return
         if load is None:
             back = info.id in self._departed
             self._departed.pop(info.id, None)
@@ -73,6 +76,15 @@ class ReplicaIndex:
             for pool in self._of_model.get(card.name, NO_POOLS).values():
                 pool.update(replica, now)
             self._changed(replica, now)
+
+    def _renewed(self, load: NodeLoad, now: float) -> None:
+        """The last report still holds."""
+        before = load.others, load.max_mine, load.slot_share
+        load.slot_share = self._slot_share
+        load.report(load.info, now)
+        if before != (load.others, load.max_mine, load.slot_share):
+            for card in load.info.models:
+                self._changed(self.replicas[card.name][load.info.id], now)
 
     def remove(self, node: str) -> None:
         """A node died, left, or takes no more work."""

@@ -9,11 +9,11 @@ import pytest
 from actors.bus.bus import Bus
 from actors.bus.declarations import shipped_declaration
 from actors.bus.key_value import Bucket, Conflict
-from actors.bus.provision import apply, ensure_consumer
-from actors.bus.subjects import GenerationQueue, NodeAddress
+from actors.bus.provision import apply
+from actors.bus.subjects import NodeAddress
 from actors.cluster.node_registration import NodeRegistration
 from actors.cluster.registry import BUCKET, Registry
-from orchestration.messages import Hardware, ModelCard, NodeInfo, Priority
+from orchestration.messages import Hardware, ModelCard, NodeInfo
 from tests.fixtures.eventually import eventually
 
 
@@ -69,16 +69,18 @@ async def test_a_node_that_was_there_before_is_seen_at_the_start(bus: Bus, name:
     await registry.stop()
 
 
-async def test_models_that_were_served_before_are_known_by_their_queues(bus: Bus, name: str) -> None:
+async def test_models_that_were_served_before_are_known(bus: Bus, name: str) -> None:
     await apply(bus, shipped_declaration())
-    queue = GenerationQueue(Priority.INTERACTIVE, f"vendor/{name}.v2")
-    await ensure_consumer(bus, queue.STREAM, queue.consumer, queue.subject)
+    model = f"vendor/{name}.v2"
+    node = NodeRegistration(bus, name, lambda: info(name, model), lambda: None)
+    await node.join()
+    await node.leave()
     registry = Registry(bus)
     await registry.start()
-    assert registry.known[queue.model] is None
-    assert registry.served_within(60, queue.model)
+    assert registry.known[model] is None
+    assert registry.served_within(60, model)
     assert registry.served_within(60)
-    assert not registry.served_within(0, queue.model)
+    assert not registry.served_within(0, model)
     assert not registry.served_within(60, f"never-{name}")
     await registry.stop()
 

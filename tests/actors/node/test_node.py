@@ -211,10 +211,9 @@ async def test_a_node_that_lost_nats_is_back_in_the_registry_when_it_returns(own
         await eventually(lambda: not bus.connected and not cluster.bus.connected)
         await asyncio.to_thread(own_nats.restart)
         await eventually(lambda: bus.connected and cluster.bus.connected)
-        since = registry.nodes[node.id].heartbeat_at if node.id in registry.nodes else 0
-        await eventually(
-            lambda: node.id in registry.nodes and registry.nodes[node.id].heartbeat_at > since, within_s=8
-        )
+        renewed = asyncio.Event()
+        registry.on_node.append(lambda name, info: renewed.set() if name == node.id and info else None)
+        await asyncio.wait_for(renewed.wait(), 8)
         assert not node.identity_lost.is_set()
         await cluster.dispatcher()
         text, _ = await cluster.ask(cluster.generation("as before"))
