@@ -53,6 +53,11 @@ class GenerationQueue:
         """Queue of generations, for dispatchers."""
         return f"generations.{self.priority}.{encode_token(self.model)}"
 
+    @staticmethod
+    def announcements(model: str) -> str:
+        """Headers of each generation that was stored, for dispatchers; the second token is its priority."""
+        return f"queued.*.{encode_token(model)}"
+
     @property
     def consumer(self) -> str:
         return f"generations-{self.priority}-{encode_token(self.model)}"

@@ -16,7 +16,7 @@ from functools import partial
 from actors.bus.bus import Bus, Subscription
 from actors.bus.jetstream import Delivery, Puller
 from actors.bus.provision import call_api, ensure_consumer
-from actors.bus.subjects import GenerationQueue, encode_token
+from actors.bus.subjects import GenerationQueue
 from orchestration.errors import OrchestraError
 from orchestration.messages import Priority
 
@@ -44,11 +44,13 @@ class Queues:
         max_models: int,
         on_first: Callable[[], None],
         idle_s: float = IDLE_S,
+        check_s: float = CHECK_S,
     ) -> None:
         self.bus = bus
         self.max_models = max_models
         self.deliver = deliver
         self.idle_s = idle_s
+        self.check_s = check_s
         self._on_first = on_first
         self._listening: dict[str, Subscription] = {}
         self._pullers: dict[str, list[Puller]] = {}
@@ -102,8 +104,9 @@ class Queues:
             )
 
     async def _listen(self, model: str) -> None:
-        subject = f"queued.*.{encode_token(model)}"
-        self._listening[model] = await self.bus.subscribe(subject, lambda message: self._fill(model))
+        self._listening[model] = await self.bus.subscribe(
+            GenerationQueue.announcements(model), lambda message: self._fill(model)
+        )
         self._check_soon()  # something may have come before
 
     def _fill(self, model: str) -> None:
@@ -115,12 +118,12 @@ class Queues:
         self._check_at = 0.0
 
     async def _read_filled(self) -> None:
-        """Every `CHECK_S`, and after what may have hidden a message, find the models whose queues hold
+        """Every `check_s`, and after what may have hidden a message, find the models whose queues hold
         generations. Those pulled already are among them until they are settled."""
         now = time.monotonic()
         if now < self._check_at:
             return
-        self._check_at = now + CHECK_S
+        self._check_at = now + self.check_s
         stream = f"STREAM.INFO.{GenerationQueue.STREAM}"
         present: set[str] = set()
         if (await call_api(self.bus, stream))["state"]["messages"]:

@@ -26,6 +26,7 @@ FIGURES = {
     "placement": "a placement decision among 100 to 10,000 replicas, and p99 against simpler policies",
     "placement_nodes": "p50 and p99 against simpler policies on four real nodes of different speed",
     "overtaking": "how soon another caller queues behind what waits",
+    "scale": "1,000 nodes and 500 models on one NATS server: CPU and messages at rest, joins, deaths",
     "path": "the path without HTTP, with echo: requests a second and time by part",
     "durable_runs": "runs with recorded steps and events against runs without: CPU, p50, messages",
     "analysis": "the analysis of a query: accuracy against keywords, time against its limit and MiniLM",

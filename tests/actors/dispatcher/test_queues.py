@@ -1,0 +1,94 @@
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from uuid import uuid4
+
+import pytest
+
+from actors.bus.bus import Bus
+from actors.bus.declarations import shipped_declaration
+from actors.bus.jetstream import Delivery, enqueue
+from actors.bus.provision import apply, call_api
+from actors.bus.subjects import GenerationQueue
+from actors.dispatcher.queues import Queues
+from orchestration.messages import Priority
+
+
+class Pulled:
+    """Queues whose generations are acknowledged at once."""
+
+    def __init__(self, bus: Bus) -> None:
+        self.bus = bus
+        self.first = asyncio.Event()
+        self.bodies: asyncio.Queue[bytes] = asyncio.Queue()
+        self.queues = Queues(
+            bus, self.deliver, max_models=2, on_first=self.first.set, idle_s=-1.0, check_s=0.0
+        )
+
+    def deliver(self, delivery: Delivery) -> None:
+        delivery.settle(b"+ACK")
+        self.bodies.put_nowait(delivery.message.data)
+
+    async def pull(self, model: str) -> bytes:
+        """Serve the model until a generation comes."""
+        assert await self.queues.serve({model})
+        self.queues.pull(lambda model: [1, 1, 1])
+        return await asyncio.wait_for(self.bodies.get(), 5)
+
+
+@pytest.fixture
+async def pulled(bus: Bus) -> AsyncIterator[Pulled]:
+    await apply(bus, shipped_declaration())
+    pulled = Pulled(bus)
+    await pulled.queues.start()
+    yield pulled
+    await pulled.queues.stop()
+
+
+async def consumers(bus: Bus, model: str) -> set[str]:
+    found = (await call_api(bus, f"CONSUMER.NAMES.{GenerationQueue.STREAM}"))["consumers"] or []
+    return {GenerationQueue(priority, model).consumer for priority in Priority} & set(found)
+
+
+async def put(bus: Bus, model: str, body: bytes) -> None:
+    await enqueue(bus, GenerationQueue(Priority.STANDARD, model).subject, body, {})
+
+
+async def test_a_model_has_consumers_from_its_first_generation_in_a_queue(bus: Bus, pulled: Pulled) -> None:
+    model = f"m-{uuid4().hex[:8]}"
+    assert await pulled.queues.serve({model})
+    assert pulled.queues.models == {model}
+    assert not pulled.queues.open
+    assert await consumers(bus, model) == set()
+    await put(bus, model, b"first")
+    await asyncio.wait_for(pulled.first.wait(), 5)
+    assert await pulled.pull(model) == b"first"
+    assert len(await consumers(bus, model)) == 3
+
+
+async def test_a_generation_that_nobody_heard_of_is_found(bus: Bus, pulled: Pulled) -> None:
+    model = f"m-{uuid4().hex[:8]}"
+    await put(bus, model, b"before")
+    assert await pulled.pull(model) == b"before"
+
+
+async def test_queues_that_are_empty_again_are_listened_to(bus: Bus, pulled: Pulled) -> None:
+    model = f"m-{uuid4().hex[:8]}"
+    await put(bus, model, b"one")
+    assert await pulled.pull(model) == b"one"
+    await bus.flush()
+    while pulled.queues.open:  # until the server has counted the acknowledgement
+        assert await pulled.queues.serve({model})
+    assert pulled.queues.models == {model}
+    pulled.first.clear()
+    await put(bus, model, b"two")
+    await asyncio.wait_for(pulled.first.wait(), 5)
+    assert await pulled.pull(model) == b"two"
+    assert pulled.queues.models == {model}
+
+
+async def test_nothing_is_served_after_the_stop(bus: Bus, pulled: Pulled) -> None:
+    await pulled.queues.stop()
+    assert await pulled.queues.serve({"late"})
+    assert not pulled.queues.models
