@@ -250,7 +250,14 @@ def compare(options: argparse.Namespace, stack: ExitStack) -> None:
     each = (options.nodes - REAL_NODES) // FLEETS
     began = time.monotonic()
     for number in range(FLEETS):
-        rest = ["--first", str(number * each), "--count", str(each), "--models", str(options.models)]
+        rest = [
+            "--first",
+            str(number * each),
+            "--count",
+            str(each),
+            "--models",
+            str(options.models - 1),
+        ]  # and bench
         cluster.start("fleet", *rest)
     for member in cluster.of("fleet"):
         member.wait("ready")
