@@ -6,11 +6,10 @@ import asyncio
 import logging
 import time
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from aiohttp import ClientError, ClientSession, ClientTimeout, DummyCookieJar, TCPConnector
 from pydantic import ValidationError
 from pydantic_core import to_json
-from yarl import URL
 
 from actors.bus.bus import Bus
 from actors.bus.jetstream import Delivery, Puller
@@ -22,9 +21,11 @@ from actors.jobs.records import JobRecord
 from actors.jobs.settings import WebhookSettings
 from actors.jobs.signing import signed_headers
 from actors.jobs.store import JobStore
-from actors.net.public_addresses import PrivateAddress, PublicResolver, check_url
 from actors.runtime.actor import Actor
 from orchestration.errors import BackendFailed, InvalidRequest, OrchestraError
+
+if TYPE_CHECKING:
+    from actors.jobs.webhook_client import WebhookClient
 
 log = logging.getLogger(__name__)
 
@@ -53,19 +54,10 @@ class WebhookSender(Actor):
         self.store = JobStore(bus)
         self._puller = Puller(bus, STREAM, CONSUMER.lower(), self._pulled)
         self._calling = 0
-        self._session: ClientSession | None = None
+        self._client: WebhookClient | None = None
         self._pulling: asyncio.Task[None] | None = None
 
     async def started(self) -> None:
-        resolver = None if self.settings.private_addresses else PublicResolver()
-        self._session = ClientSession(
-            connector=TCPConnector(limit=self.settings.concurrency, resolver=resolver, force_close=True),
-            headers={"Content-Type": "application/json", "User-Agent": "orchestra"},
-            cookie_jar=DummyCookieJar(),
-            timeout=ClientTimeout(total=self.settings.timeout_s),
-            auto_decompress=False,
-            trust_env=False,
-        )
         await self._puller.start()
         self._pulling = asyncio.get_running_loop().create_task(self._keep_pulling())
 
@@ -77,8 +69,8 @@ class WebhookSender(Actor):
 
     async def stopped(self) -> None:
         await self.leave()
-        if self._session is not None:
-            await self._session.close()
+        if self._client is not None:
+            await self._client.close()
 
     async def _keep_pulling(self) -> None:
         """Ask the queue again from time to time, in case a request was lost."""
@@ -136,24 +128,25 @@ class WebhookSender(Actor):
 
     async def _post(self, record: JobRecord) -> OrchestraError | None:
         """Call the webhook. Returns None on success, `InvalidRequest` when no later call can succeed."""
-        assert self._session is not None
         if not self.settings.secret:
             return BackendFailed("jobs.webhook.secret is not set in this process, so calls cannot be signed")
         result = await self.store.result(record.id, record.retry_number)
         body = to_json(job_json(record, result))
         headers = signed_headers(self.settings.secret, record.message_id, int(time.time()), body)
         try:
-            url: URL = check_url(record.webhook, private=self.settings.private_addresses)
-            async with self._session.post(url, data=body, headers=headers, allow_redirects=False) as answer:
-                status = answer.status
-        except InvalidRequest as error:
+            status = await self._http().post(record.webhook, body, headers)
+        except (InvalidRequest, BackendFailed) as error:
             return error
-        except (ClientError, OSError, TimeoutError) as error:
-            if isinstance(getattr(error, "os_error", error), PrivateAddress):
-                return InvalidRequest(f"the webhook leads to a private address: {error}")
-            return BackendFailed(f"the webhook cannot be reached: {type(error).__name__}")
         if 200 <= status < 300:
             return None
         if status == _GONE:
             return InvalidRequest("the webhook answered 410 Gone")
         return BackendFailed(f"the webhook answered {status}")
+
+    def _http(self) -> WebhookClient:
+        if self._client is None:
+            # Imported here: aiohttp takes 10 MB, which a process that calls no webhook never needs.
+            from actors.jobs.webhook_client import WebhookClient
+
+            self._client = WebhookClient(self.settings)
+        return self._client

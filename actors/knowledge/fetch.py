@@ -11,7 +11,8 @@ from yarl import URL
 
 from actors.knowledge.errors import DocumentTooLarge, FetchFailed, NotAllowed
 from actors.knowledge.settings import KnowledgeSettings
-from actors.net.public_addresses import PrivateAddress, PublicResolver, is_private
+from actors.net.public_addresses import PrivateAddress, is_private
+from actors.net.public_resolver import PublicResolver
 
 MB = 1_000_000
 REDIRECTS = 5

@@ -5,8 +5,6 @@ from __future__ import annotations
 import ipaddress
 import socket
 
-from aiohttp.abc import AbstractResolver, ResolveResult
-from aiohttp.resolver import ThreadedResolver
 from yarl import URL
 
 from orchestration.errors import InvalidRequest
@@ -54,22 +52,3 @@ def is_private(host: str) -> bool:
         return True
     mapped = getattr(address, "ipv4_mapped", None) or getattr(address, "sixtofour", None)
     return not address.is_global or (mapped is not None and not mapped.is_global) or address.is_multicast
-
-
-class PublicResolver(AbstractResolver):
-    """Resolves names, and refuses those with a private address. aiohttp connects to what it returns."""
-
-    def __init__(self) -> None:
-        self._inner = ThreadedResolver()
-
-    async def resolve(
-        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
-    ) -> list[ResolveResult]:
-        addresses = await self._inner.resolve(host, port, family)
-        for address in addresses:
-            if is_private(address["host"]):
-                raise PrivateAddress(f"{host} resolves to {address['host']}, which is not public")
-        return addresses
-
-    async def close(self) -> None:
-        await self._inner.close()

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-
-import aiohttp
+from typing import TYPE_CHECKING
 
 from actors.triton.errors import TritonError, WrongVersion
+
+if TYPE_CHECKING:
+    import aiohttp
 
 OLDEST = (2, 39)
 """The oldest supported version: the first whose Python models see cancelled requests (container 23.10)."""

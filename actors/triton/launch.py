@@ -10,7 +10,6 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-import aiohttp
 import psutil
 
 from actors.child_server import ChildProcess, spawn
@@ -142,6 +141,8 @@ async def launch(
 async def _until_ready(
     server: ChildProcess, settings: TritonServerSettings, files: TritonFiles, ports: Ports, log_start: int
 ) -> None:
+    import aiohttp  # here: it takes 10 MB, which a process without Triton never needs
+
     base = f"http://{HOST}:{ports.http}"
     metrics = f"http://{HOST}:{ports.metrics}/metrics"  # the last port that opens
     async with aiohttp.ClientSession() as http:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from actors.net.public_addresses import PublicResolver, check_url, is_private
+from actors.net.public_addresses import check_url, is_private
+from actors.net.public_resolver import PublicResolver
 from orchestration.errors import InvalidRequest
 
 
