@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import importlib.util
 import json
 import subprocess
 import sys
@@ -21,8 +22,7 @@ from statistics import median
 import psutil
 
 from actors.backends.base import Backend
-from actors.engine.onnx_backend import OnnxBackend
-from actors.engine.settings import OnnxSettings
+from actors.node.backend_factory import onnx_backend, openvino_backend
 from tests.bench.onnx_vs_llamacpp import Client, Onnx, first_token_s, run_llama, throughput
 from tests.fixtures.llamacpp import smollm2_gguf
 from tests.fixtures.models import smollm2_folder
@@ -31,13 +31,28 @@ Figures = tuple[float, float, float]
 """Tokens per second, tokens per CPU-second, MiB."""
 
 
+OPTIONS = {"threads": 2, "slots": 32, "prefix_cache_bytes": 0}
+
+
 def onnx() -> Backend:
     """Orchestra's own engine on ONNX Runtime."""
-    return OnnxBackend([smollm2_folder()], OnnxSettings(threads=2, slots=32, prefix_cache_bytes=0))
+    return onnx_backend([smollm2_folder()], OPTIONS)
+
+
+def openvino() -> Backend:
+    """The same on OpenVINO, with exact products."""
+    return openvino_backend([smollm2_folder()], OPTIONS)
+
+
+def openvino_int8() -> Backend:
+    """The same on OpenVINO, with activations rounded to 8 bits."""
+    return openvino_backend([smollm2_folder()], OPTIONS | {"activations": "int8"})
 
 
 LLAMA = "llama.cpp"
 BACKENDS: dict[str, Callable[[], Backend]] = {"Orchestra (ONNX)": onnx}
+if importlib.util.find_spec("openvino") is not None:  # an extra
+    BACKENDS |= {"Orchestra (OpenVINO)": openvino, "Orchestra (OpenVINO, int8)": openvino_int8}
 WIDTHS = (1, 8, 16, 32)
 
 

@@ -1,6 +1,7 @@
 """Gateways side by side before one zero-cost upstream, and engines side by side on one GGUF.
 
     python -m tests.bench.peers [--rounds 3] [--seconds 3] [--only litellm --only orchestra] [--no-engines]
+        [--write docs/comparison.md]
 
 All gateways are up at the same time and asked one after another, in rounds; the figures are medians over the
 rounds. Whole answers and full-speed streams are asked by `wrk` (20 chunks each); paced streams, a chunk each
@@ -42,6 +43,7 @@ INTERVAL_MS = 20
 AT_ONCE = 32
 UPSTREAM = "upstream"
 _PACED = "slowly"
+MARKS = ("<!-- peers: begin -->", "<!-- peers: end -->")
 _TITLES = (
     "gateways",
     "1 connection: req/s",
@@ -195,23 +197,36 @@ def machine() -> str:
     return f"{time.strftime('%Y-%m-%d')}, {os.cpu_count()} cores ({cpu}), Python {platform.python_version()}"
 
 
+def write(page: Path, lines: list[str]) -> None:
+    """Put the tables between the marks of a page."""
+    head, _, rest = page.read_text().partition(MARKS[0])
+    _, mark, tail = rest.partition(MARKS[1])
+    if not mark:
+        raise ValueError(f"{page} has no lines {MARKS[0]} and {MARKS[1]}")
+    page.write_text("\n".join([head + MARKS[0], "", *lines, "", MARKS[1] + tail]))
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=3, help="For each measurement of a round.")
     parser.add_argument("--only", choices=list(GATEWAYS), action="append", help="Repeat for more; else all.")
     parser.add_argument("--no-engines", action="store_true")
+    parser.add_argument("--write", type=Path, help="Page of the docs to put the tables into.")
     options = parser.parse_args()
     try:
         require_wrk()
     except WrkMissing as error:
         print(error, file=sys.stderr)
         return 1
-    print(machine(), flush=True)
-    print("\n".join(compare(options.only or list(GATEWAYS), options.rounds, options.seconds)), flush=True)
+    lines = [machine() + ":", ""]
+    lines += compare(options.only or list(GATEWAYS), options.rounds, options.seconds)
     if not options.no_engines:
         names = [*engines.BACKENDS, engines.LLAMA]
-        print("\n" + "\n".join(engines.table(names, engines.WIDTHS, options.rounds, 96)))
+        lines += ["", *engines.table(names, engines.WIDTHS, options.rounds, 96)]
+    print("\n".join(lines))
+    if options.write is not None:
+        write(options.write, lines)
     return 0
 
 

@@ -5,8 +5,8 @@
 Four real nodes serve `bench` through an `echo` backend; the others are entries in the registry, renewed as a
 node renews them, many to a process. With four nodes and then with all it prints, for each kind of process,
 CPU and messages per second at rest and memory, the consumers in JetStream, and requests per second through
-one gateway at 32 at once. Then how long all gateways and dispatchers take to see a node that joins, and one
-that is killed.
+one gateway at 32 at once: what remains of two cores beside 25 other processes. Then how long all gateways and
+dispatchers take to see a node that joins, and one that is killed.
 """
 
 from __future__ import annotations
@@ -113,6 +113,17 @@ def serve_nats(folder: Path) -> Iterator[NatsUnderTest]:
         yield NatsUnderTest(f"nats://127.0.0.1:{port}", page, server.process.pid)
 
 
+@dataclass(frozen=True, slots=True)
+class Requests:
+    """Requests per second through one gateway, and that gateway's CPU for each in ms."""
+
+    per_second: float
+    cpu_ms: float
+
+    def __str__(self) -> str:
+        return f"{self.per_second:.0f} requests/s at 32 at once, {self.cpu_ms:.2f} ms CPU of the gateway each"
+
+
 @dataclass(slots=True)
 class ScaleCluster:
     """The processes of the cluster."""
@@ -185,13 +196,28 @@ class ScaleCluster:
             lines.append(f"  {kind:<12}{percent:7.1f} %{told}{mib:8.0f}")
         return lines
 
-    def requests_per_second(self) -> float:
-        server = Serving(name="gateway", url=self.url, roots=())
-        rates = [
-            measure(server.chat_url, model="bench", at_once=32, seconds=LOAD_S).per_second
-            for _ in range(ROUNDS)
-        ]
-        return median(rates)
+    def requests(self) -> Requests:
+        """Medians of some rounds of load on the first gateway."""
+        server = Serving(name="gateway", url=self.url, roots=(self.of("gateway")[0].process.pid,))
+        rates, cpu_ms = [], []
+        for _ in range(ROUNDS):
+            before = server.cpu_s()
+            load = measure(server.chat_url, model="bench", at_once=32, seconds=LOAD_S)
+            rates.append(load.per_second)
+            cpu_ms.append((server.cpu_s() - before) / load.requests * 1e3)
+        return Requests(median(rates), median(cpu_ms))
+
+    def end_fleets(self) -> None:
+        """End all fleets as a crash would, and wait until their nodes are gone."""
+        for fleet in self.of("fleet"):
+            fleet.process.kill()
+            self.members.remove(fleet)
+        for member in self.watchers:
+            while True:
+                member.tell("count")
+                if int(member.wait("nodes")[1]) <= REAL_NODES:
+                    break
+                time.sleep(0.5)
 
     def probe(self) -> tuple[float, float]:
         """Seconds until all have seen a node that joins, and one whose process is killed."""
@@ -209,16 +235,14 @@ class ScaleCluster:
         return (joined - began) / 1e9, (left - killed) / 1e9
 
 
-def show(cluster: ScaleCluster, title: str) -> float:
-    """Print the state of the cluster; returns requests per second."""
+def show(cluster: ScaleCluster, title: str) -> Requests:
+    """Print the state of the cluster, and measure requests."""
     print(f"{title}\n  {'each':<12}{'CPU':>9}{'msg/s':>8}{'MiB':>8}", flush=True)
     print("\n".join(cluster.rest()))
-    rate = cluster.requests_per_second()
-    print(
-        f"  {cluster.nats.consumers()} consumers in JetStream; {rate:.0f} requests/s at 32 at once",
-        flush=True,
-    )
-    return rate
+    print(f"  {cluster.nats.consumers()} consumers in JetStream", flush=True)
+    requests = cluster.requests()
+    print(f"  {requests}", flush=True)
+    return requests
 
 
 def compare(options: argparse.Namespace, stack: ExitStack) -> None:
@@ -245,7 +269,7 @@ def compare(options: argparse.Namespace, stack: ExitStack) -> None:
         ]
         stack.enter_context(started([*ORCHESTRA, *node, *echo_node()]))
     cluster.wait_for_nodes(REAL_NODES)
-    cluster.requests_per_second()
+    cluster.requests()
     few = show(cluster, f"{REAL_NODES} nodes, 1 model")
     each = (options.nodes - REAL_NODES) // FLEETS
     began = time.monotonic()
@@ -266,9 +290,16 @@ def compare(options: argparse.Namespace, stack: ExitStack) -> None:
     print(f"{FLEETS * each} nodes more joined in {filled:.1f} s; all saw them {late:.1f} s later", flush=True)
     time.sleep(options.settle_s)
     many = show(cluster, f"{options.nodes} nodes, {options.models} models")
-    print(f"requests/s with {options.nodes} nodes over {REAL_NODES}: {many / few:.2f}")
     joined, left = cluster.probe()
-    print(f"a join was seen by all after {joined:.2f} s, a killed node after {left:.1f} s", flush=True)
+    print(f"  a join was seen by all after {joined:.2f} s, a killed node after {left:.1f} s", flush=True)
+    cluster.end_fleets()
+    again = cluster.requests()
+    print(f"{REAL_NODES} nodes again\n  {again}")
+    rate = many.per_second / ((few.per_second + again.per_second) / 2)
+    cpu = many.cpu_ms / ((few.cpu_ms + again.cpu_ms) / 2)
+    print(
+        f"{options.nodes} nodes over {REAL_NODES}: requests/s {rate:.2f}, CPU of the gateway each {cpu:.2f}"
+    )
 
 
 def main() -> None:
