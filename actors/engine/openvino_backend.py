@@ -36,8 +36,10 @@ class OpenVinoRuntime:
         blocks = min(settings.kv_cache_bytes // shape.token_bytes, rows * length) // BLOCK + rows
         prefixes = settings.prefix_cache_bytes // (BLOCK * shape.token_bytes)
         kv = PagedKv(shape, rows=rows, blocks=blocks + prefixes, block=BLOCK)
+        session = OpenVinoSession(compile_llama(folder, manifest, self._settings), kv)
+        session.warm_up(length - 2)  # a row is longer than the context by two
         return OpenModel(
-            session=OpenVinoSession(compile_llama(folder, manifest, self._settings), kv),
+            session=session,
             kv=kv,
             prefix=PrefixCache(kv, block=BLOCK, capacity_bytes=settings.prefix_cache_bytes),
         )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import mmap
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +12,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import numpy_helper
 
-from actors.models.graph import GRAPH
+from actors.models.graph import DATA, GRAPH
 from actors.models.weights import BlockWeights, Floats, Matrix
 from orchestration.errors import BackendFailed
 
@@ -32,6 +34,8 @@ class LlamaWeights:
             graph = onnx.load(path, load_external_data=False).graph
         except Exception as error:  # protobuf raises classes of its own for what it cannot read
             raise BackendFailed(f"cannot load model {str(path)!r}: {error}") from error
+        with (folder / DATA).open("rb") as file:
+            self._data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
         self._tensors = {tensor.name: tensor for tensor in graph.initializer}
         self._nodes = {name: node for node in graph.node for name in node.output if name}
         self._nodes |= {node.input[1]: node for node in graph.node if node.op_type == "MatMulNBits"}
@@ -111,11 +115,14 @@ class LlamaWeights:
             )
         if tensor.data_location != onnx.TensorProto.EXTERNAL:
             return numpy_helper.to_array(tensor)
-        where = {entry.key: entry.value for entry in tensor.external_data}
+        start = next(int(entry.value) for entry in tensor.external_data if entry.key == "offset")
         kind = onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type)
-        file, start = self._folder / where["location"], int(where["offset"])
-        mapped: NDArray[Any] = np.memmap(file, kind, "c", start, tuple(tensor.dims)).view(np.ndarray)
-        return mapped
+        count = math.prod(tensor.dims)
+        return np.frombuffer(self._data, kind, count, start).reshape(tuple(tensor.dims))
+
+    def forget_pages(self) -> None:
+        """Return the memory of what was read; it is read from the file again when it is needed."""
+        self._data.madvise(mmap.MADV_DONTNEED)
 
     def _attribute(self, node: str, name: str) -> Any:
         for attribute in self._nodes[node].attribute if node in self._nodes else ():

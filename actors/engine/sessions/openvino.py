@@ -11,6 +11,7 @@ import openvino as ov
 from numpy.typing import NDArray
 
 from actors.engine.paged import PagedKv
+from actors.engine.sessions.llama_weights import LlamaWeights
 from actors.engine.sessions.openvino_graph import OpenVinoGraph, cache_names
 from actors.engine.settings import OpenVinoSettings
 from actors.models.manifest import ModelManifest
@@ -22,12 +23,16 @@ BLOCK = 32
 _ROUNDED_BLOCK = 32
 """Activations that share a scale when they are rounded to 8 bits; 0 rounds none."""
 
+_WARM_TOKENS = 64
+"""Many enough for the kernels of long prompts."""
+
 
 @dataclass(frozen=True, slots=True)
 class CompiledLlama:
-    """A compiled model, and weights that it reads from their file."""
+    """A compiled model, and the weights that it has not copied."""
 
     model: Any
+    source: LlamaWeights
     mapped: list[NDArray[Any]]
 
 
@@ -54,7 +59,7 @@ def compile_llama(folder: Path, manifest: ModelManifest, settings: OpenVinoSetti
         raise BackendFailed(
             f"this OpenVINO ({ov.__version__}) keeps keys as {shape}, expected {ov.PartialShape(expected)}"
         )
-    return CompiledLlama(compiled, graph.mapped)
+    return CompiledLlama(compiled, graph.source, graph.mapped)
 
 
 class OpenVinoSession:
@@ -71,6 +76,15 @@ class OpenVinoSession:
         for layer in range(kv.shape.layers):
             for name in cache_names(layer):
                 self._request.set_tensor(name, ov.Tensor(next(planes), shared_memory=True))
+
+    def warm_up(self, length: int) -> None:
+        """Run calls of one and of many tokens: OpenVINO arranges the weights at the first of each, and needs
+        the file's no more. `length` is that of a row."""
+        count = min(_WARM_TOKENS, length - 1)
+        self.prefill(0, np.zeros(count, np.int64), 0)
+        self.decode(np.zeros(1, np.int64), np.array([count], np.int32))
+        self._kv.fit(0, [0])
+        self._compiled.source.forget_pages()
 
     def decode(self, tokens: NDArray[np.int64], lengths: NDArray[np.int32]) -> NDArray[np.float32]:
         """One step of the first `len(tokens)` rows: logits [n, vocabulary], which the caller may change.

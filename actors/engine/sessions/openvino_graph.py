@@ -45,18 +45,18 @@ class OpenVinoGraph:
     """
 
     def __init__(self, folder: Path, manifest: ModelManifest, *, rounded: bool) -> None:
-        self._source = LlamaWeights(folder)
+        self.source = LlamaWeights(folder)
         self._manifest = manifest
         self._rounded = rounded
         self.mapped: list[NDArray[Any]] = []
-        """Weights that the model does not copy: they must live as long as it."""
+        """Weights of `source` that the model does not copy: they must live as long as it."""
         self._inputs = {name: _parameter(name, *kind) for name, kind in INPUTS.items()}
         self._scale = _constant(np.array(manifest.head_dim**-0.5, np.float32))
         self._cos, self._sin = self._rotary("cos_cache"), self._rotary("sin_cache")
 
     def model(self) -> Any:
         """The `openvino.Model`."""
-        logits, embedding = self._source.stored("logits"), self._source.stored_embedding()
+        logits, embedding = self.source.stored("logits"), self.source.stored_embedding()
         table = self._weights(logits, rounded=self._rounded)
         if embedding is None and table[2] is None:
             words = table[0]
@@ -70,7 +70,7 @@ class OpenVinoGraph:
         return ov.Model([op.result(x)], list(self._inputs.values()), "llama")
 
     def _layer(self, number: int, x: Node) -> Node:
-        name, source, manifest = f"blk.{number}", self._source, self._manifest
+        name, source, manifest = f"blk.{number}", self.source, self._manifest
         width = manifest.heads * manifest.head_dim
         kv_width = manifest.kv_heads * manifest.head_dim
         normed = self._normed(f"{name}.attn_norm", x)
@@ -121,7 +121,7 @@ class OpenVinoGraph:
         return op.reshape(node.output(0), _constant([-1, manifest.heads * manifest.head_dim]), False)
 
     def _rotary(self, name: str) -> Node:
-        table = self._source.vector(name)
+        table = self.source.vector(name)
         whole = np.concatenate([table, table], axis=1)[:, None, None, :]
         return op.gather(_constant(whole), self._inputs["position_ids"], _constant(0))
 
@@ -139,9 +139,9 @@ class OpenVinoGraph:
     def _normed(self, name: str, x: Node) -> Node:
         """RMS norm, in the form that OpenVINO joins into one operation."""
         square = op.reduce_mean(op.power(x, _constant(np.array([[2]], np.float32))), _constant([-1]), True)
-        root = op.sqrt(op.add(square, _constant(np.array([[self._source.epsilon]], np.float32))))
+        root = op.sqrt(op.add(square, _constant(np.array([[self.source.epsilon]], np.float32))))
         scaled = op.multiply(op.divide(_constant(np.array([[1]], np.float32)), root), x)
-        return op.multiply(scaled, _constant(self._source.norm(name)[None]))
+        return op.multiply(scaled, _constant(self.source.norm(name)[None]))
 
     def _split(self, x: Node, parts: list[Matrix], sizes: list[int]) -> list[Node]:
         """The products of x, of `sizes` columns; `parts` are one matrix for all or one for each."""
