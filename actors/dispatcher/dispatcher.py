@@ -39,6 +39,7 @@ from orchestration.errors import (
     Cancelled,
     DeadlineExceeded,
     InternalError,
+    NodeBusy,
     NoNode,
     OrchestraError,
     ShuttingDown,
@@ -362,6 +363,9 @@ class Dispatcher(Actor):
         if waits and not job.cancelled and not job.expired:
             # No other node has a free slot. Returning it to the queue would use up a delivery.
             self._backlog.note(job.model)
+            if isinstance(error, NodeBusy):  # the node counts as full for a moment
+                self._enqueue(job)
+                return
             pause = self.settings.busy_pause_s
             job.timer = asyncio.get_running_loop().call_later(pause, self._enqueue, job)
             return

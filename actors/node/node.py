@@ -50,6 +50,8 @@ from orchestration.messages import (
 log = logging.getLogger(__name__)
 
 REMEMBERED_CANCELS = 10_000
+DEADLINE_MARGIN_S = 0.01
+"""A timer of the event loop may fire this much before the deadline."""
 
 
 class Node(Actor):
@@ -201,6 +203,9 @@ class Node(Actor):
                 outcome = BackendFailed.code
                 self._rates.failed(message.model)
                 raise self._stalls.error(message.id, self.backend.name) from None
+            deadline = current_envelope.get().deadline
+            if 0 < deadline < time.time() + DEADLINE_MARGIN_S:
+                raise  # the deadline ends the generation, not this node
             # If this node stops (the caller did not cancel), another node continues from what was sent.
             writer.flush_now()
             raise ShuttingDown(f"node {self.id} stopped before the answer was complete") from None

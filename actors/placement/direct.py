@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from dataclasses import dataclass
 
 from actors.bus.bus import Bus
@@ -30,6 +31,8 @@ from orchestration.placement import needs_of
 
 log = logging.getLogger(__name__)
 
+DEADLINE_MARGIN_S = 0.1
+"""A node may end a generation this much before its caller's timer, by another clock."""
 MAX_BUSY = 2
 """Number of nodes that may refuse a generation as busy; then it goes to the queue."""
 
@@ -160,8 +163,8 @@ class DirectPath:
                 direct(job.model, "moved").inc()
                 job.requeued = True
                 await job.requeue(encoded(job.next_work), None if waits else error)
-            else:
-                job.stream.fail(error)
+            elif job.envelope.deadline - time.time() > DEADLINE_MARGIN_S or not job.envelope.deadline:
+                job.stream.fail(error)  # at the deadline the stream fails by itself
         except OrchestraError as failure:
             error = failure
             job.stream.fail(failure)

@@ -91,7 +91,11 @@ class PendingQueue(Generic[J]):
             queues = self._queues[job.model] = PriorityQueues()
         rank = RANK[job.priority]
         job.waits = True
-        queues.jobs[rank].append(job)
+        queue = queues.jobs[rank]
+        if queue and queue[0].received_at > job.received_at:  # it comes back from a node
+            queue.appendleft(job)
+        else:
+            queue.append(job)
         queues.counts[rank] += 1
 
     def in_order(self, model: str, limit: int) -> list[J]:
