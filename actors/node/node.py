@@ -252,6 +252,7 @@ class Node(Actor):
         """Forward the backend's outputs. Raises `BackendFailed` when it ends without a finish."""
         began, concurrent = time.perf_counter(), len(self._active) - 1
         first: float | None = None
+        pieces = 0
         limit = generation.sampling.max_tokens
         if limit is not None and 0 < limit <= generation.prefix_tokens:  # only the end was lost
             usage = Usage(completion_tokens=generation.prefix_tokens, estimated=True)
@@ -261,7 +262,7 @@ class Node(Actor):
         async with aclosing(generating) as outputs:
             async for output in outputs:
                 if isinstance(output, Finish):
-                    self._measure(generation, output.usage, began, first, concurrent)
+                    self._measure(generation, output.usage, began, first, pieces, concurrent)
                     return output.model_copy(update={"notes": (*notes, *output.notes)}) if notes else output
                 if isinstance(output, KeepAlive):
                     self._stalls.alive(generation.id)
@@ -269,6 +270,7 @@ class Node(Actor):
                     continue
                 if first is None:
                     first = time.perf_counter()
+                pieces += 1
                 self._stalls.progress(generation.id)
                 if isinstance(output, TextDelta):
                     await writer.write(output)
@@ -293,24 +295,32 @@ class Node(Actor):
         return generation.model_copy(update={"offer": None}), (f"tools: {problem}; it answered in text",)
 
     def _measure(
-        self, generation: Generation, usage: Usage, began: float, first: float | None, concurrent: int
+        self,
+        generation: Generation,
+        usage: Usage,
+        began: float,
+        first: float | None,
+        pieces: int,
+        concurrent: int,
     ) -> None:
-        """`concurrent` others were in progress at its start. Tokens that another node wrote do not count."""
+        """Record the speed of a complete answer, which came in `pieces`, the first at `first`; `concurrent`
+        others were in progress at its start. Tokens that another node wrote do not count."""
         own = max(0, usage.completion_tokens - generation.prefix_tokens)
         metrics = model_metrics(generation.model)
         metrics.count(usage, own)
         if first is None:
             return
         metrics.first_token.observe(first - began)
-        rest_s = time.perf_counter() - first
-        if own > 1:
-            metrics.per_token.observe(rest_s / (own - 1))
+        now = time.perf_counter()
+        split = pieces > 1 or own <= 1
+        if split and own > 1:
+            metrics.per_token.observe((now - first) / (own - 1))
         self._rates.succeeded(
             generation.model,
             uncached=max(0, usage.prompt_tokens - usage.cached_tokens),
             tokens=own,
-            first_s=first - began,
-            rest_s=rest_s,
+            took_s=now - began,
+            first_s=first - began if split else None,
             concurrent=(concurrent + len(self._active) - 1) / 2,
         )
 

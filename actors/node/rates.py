@@ -57,27 +57,39 @@ class RateMeter:
         return {name: model.snapshot() for name, model in self._models.items()}
 
     def succeeded(
-        self, model: str, *, uncached: int, tokens: int, first_s: float, rest_s: float, concurrent: float
+        self,
+        model: str,
+        *,
+        uncached: int,
+        tokens: int,
+        took_s: float,
+        first_s: float | None,
+        concurrent: float,
     ) -> None:
-        """Record a generation that read `uncached` prompt tokens and generated `tokens`: the first after
-        `first_s` seconds, the others in `rest_s`, beside `concurrent` other generations."""
+        """Record a generation that read `uncached` prompt tokens and generated `tokens` in `took_s` seconds
+        beside `concurrent` other generations. `first_s`: seconds to the first token; None for an answer in
+        one piece, whose time is split as the estimate has it."""
         found = self._model(model)
         if found is None:
             return
         rest = tokens - 1 if tokens >= MIN_TOKENS else 0
+        if not rest and first_s is not None:
+            took_s = first_s
+        base, slope = found.first.fitted()
+        token_s, per_other = found.token.fitted()
+        expected_first = base + slope * uncached
+        expected = expected_first + (token_s + per_other * concurrent) * rest
         if found.samples:
-            base, slope = found.first.fitted()
-            token_s, per_other = found.token.fitted()
-            expected = base + slope * uncached + (token_s + per_other * concurrent) * rest
-            took = first_s + (rest_s if rest else 0.0)
             # Differences of 0.1 s are noise, which must not count in short generations.
-            ratio = (took + 0.1) / (expected + 0.1)
+            ratio = (took_s + 0.1) / (expected + 0.1)
             found.slowdown += NEWEST_WEIGHT * (min(ratio, 10.0) - found.slowdown)
+        if first_s is None:
+            first_s = took_s * (expected_first / expected if expected > 0 else 1.0)
         found.samples += 1
         found.error_rate *= 1 - NEWEST_WEIGHT
         found.first.add(uncached, first_s)
         if rest:
-            found.token.add(concurrent, rest_s / rest)
+            found.token.add(concurrent, (took_s - first_s) / rest)
 
     def failed(self, model: str) -> None:
         """Record a failure of the node or its backend."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import time
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 
@@ -15,6 +16,7 @@ import psutil
 from yarl import URL
 
 from actors.backends.base import KEEP_ALIVE, Backend, Output
+from actors.backends.openai.answer_time import AnswerTime
 from actors.backends.openai.backoff import Backoff
 from actors.backends.openai.client import UpstreamClient
 from actors.backends.openai.continuation import (
@@ -84,6 +86,7 @@ class OpenAIBackend(Backend):
         self._roles: dict[str, ChatRoles] = {}
         """Accepted chat roles of models that refused a conversation, by upstream name."""
         self._rates: dict[str, TokenRatio] = {}
+        self._times: dict[str, AnswerTime] = {}
         self._connection: UpstreamClient | None = None
         self._backoff = Backoff(settings.max_backoff_s)
 
@@ -158,7 +161,7 @@ class OpenAIBackend(Backend):
         """Continue what another node began, by the first method that works. Raises `CannotContinue`."""
         prefill = self._prefills.get(generation.model, "no")
         for way in continuation_methods(generation, prefill):
-            request = continuation_request(generation, way)
+            request = continuation_request(generation, way).model_copy(update={"streamed": True})
             requests_continuation = way is ContinuationMethod.PREFILL and prefill == "continue_final_message"
             seam = ContinuationFilter(generation, way)
             outputs = self._read(connection, name, request, requests_continuation=requests_continuation)
@@ -193,15 +196,21 @@ class OpenAIBackend(Backend):
         requests_continuation: bool = False,
     ) -> AsyncGenerator[Output, None]:
         """The answer. If the model refuses the roles of the messages, they are converted and sent again; the
-        accepted form is remembered. `requests_continuation`: see `generation_body`."""
+        accepted form is remembered. An answer that the caller wants whole is requested so if it takes little
+        time, and as a stream if that is refused. `requests_continuation`: see `generation_body`."""
         messages = generation.messages if generation.kind == "chat" else ()
         known = roles = self._roles.get(name, ChatRoles())
+        times = self._times.setdefault(generation.model, AnswerTime())
+        streamed = generation.streamed or times.streams(generation.sampling.max_tokens)
+        refusal: InvalidRequest | None = None
         while True:
             fitting, fit = generation, roles.fit(messages)
             if fit is not messages:
                 fitting = generation.model_copy(update={"messages": fit})
-            body = generation_body(fitting, name, self._settings, requests_continuation=requests_continuation)
-            outputs = self._answered(connection, generation, body)
+            body = generation_body(
+                fitting, name, self._settings, streamed=streamed, requests_continuation=requests_continuation
+            )
+            outputs = self._answered(connection, generation, body, times)
             shown = False
             try:
                 async with aclosing(outputs):
@@ -214,14 +223,23 @@ class OpenAIBackend(Backend):
                     raise
                 roles = less
                 continue
+            except InvalidRequest as error:
+                if streamed or shown:
+                    raise
+                streamed, refusal = True, error
+                continue
+            if refusal is not None:
+                log.info("%s answers %s in streams only: %s", self._settings.host, name, refusal.message)
+                times.streams_only = True
             if roles is not known:
                 log.info("model %s of %s takes %s", name, connection.upstream.host, roles)
                 self._roles[name] = roles
             return
 
     async def _answered(
-        self, connection: UpstreamClient, generation: TextGeneration, body: bytes
+        self, connection: UpstreamClient, generation: TextGeneration, body: bytes, times: AnswerTime
     ) -> AsyncGenerator[Output, None]:
+        began = time.monotonic()
         settings = self._settings
         url = self._chat_url if generation.kind == "chat" else self._completion_url
         rate = self._rates.setdefault(generation.model, TokenRatio())
@@ -231,10 +249,14 @@ class OpenAIBackend(Backend):
         try:
             block = await answer.block()
             if not answer.streamed or block.lstrip(_BLANK)[:1] in _NO_STREAM:
-                piece = reader.take(block + await answer.whole())  # a server without streaming, or an error
+                piece = reader.take(
+                    block + await answer.whole()
+                )  # requested so, without streaming, or an error
+                finish = reader.finish(done=True)
+                times.learn(time.monotonic() - began, finish.usage.completion_tokens)
                 if piece is not None:
                     yield piece
-                yield reader.finish(done=True)
+                yield finish
                 return
             done = False
             while True:
@@ -262,7 +284,9 @@ class OpenAIBackend(Backend):
                     yield KEEP_ALIVE
                 block = await answer.block(ended=reader.ended)
             await answer.drain()
-            yield reader.finish(done=done)
+            finish = reader.finish(done=done)
+            times.learn(time.monotonic() - began, finish.usage.completion_tokens)
+            yield finish
         finally:
             answer.close()
 

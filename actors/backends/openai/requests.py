@@ -25,19 +25,18 @@ def generation_body(
     upstream: str,
     settings: OpenAISettings,
     *,
+    streamed: bool = True,
     requests_continuation: bool = False,
 ) -> bytes:
-    """The JSON body of a streamed `/chat/completions` or `/completions`, after the prefix if there is one.
+    """The JSON body of `/chat/completions` or `/completions`, after the prefix if there is one.
 
-    `requests_continuation`: send the fields that request the continuation of an assistant's message. Raises
-    `InvalidGuide`.
+    `streamed`: request a stream of events, else one JSON object. `requests_continuation`: send the fields
+    that request the continuation of an assistant's message. Raises `InvalidGuide`.
     """
     chat = generation.kind == "chat"
-    body: dict[str, Any] = generation.extra | {
-        "model": upstream,
-        "stream": True,
-        "stream_options": {"include_usage": True},
-    }
+    body: dict[str, Any] = generation.extra | {"model": upstream, "stream": streamed}
+    if streamed:
+        body["stream_options"] = {"include_usage": True}
     if generation.kind == "chat":
         body["messages"] = [_message(message) for message in generation.messages]
         if generation.offer is not None:

@@ -73,7 +73,7 @@ async def test_the_registry_says_what_is_loaded_how_large_it_is_and_how_long_it_
     await eventually(lambda: [card.loaded for card in registry.nodes[node.id].models] == [False, True])
     cards = {card.name: card for card in registry.nodes[node.id].models}
     assert cards[a].memory_bytes == cards[b].memory_bytes == 10_000_000
-    assert 0.02 <= cards[b].load_s < 10
+    assert 0.01 <= cards[b].load_s < 10  # timers may fire a millisecond early
     assert cards[a].load_s == 0.02
 
 

@@ -20,9 +20,8 @@ async def cluster(nats_server: RunningNats) -> AsyncIterator[LocalCluster]:
 
 def measured(rates: RateMeter, *, others: float = 0, token_s: float = 0.02, uncached: int = 100) -> None:
     first_s = 0.05 + 0.001 * uncached
-    rates.succeeded(
-        "m", uncached=uncached, tokens=51, first_s=first_s, rest_s=token_s * 50, concurrent=others
-    )
+    took_s = first_s + token_s * 50
+    rates.succeeded("m", uncached=uncached, tokens=51, took_s=took_s, first_s=first_s, concurrent=others)
 
 
 def test_prefill_and_decode_are_told_apart() -> None:
@@ -36,6 +35,28 @@ def test_prefill_and_decode_are_told_apart() -> None:
     assert found.token_s == pytest.approx(0.02, rel=0.02)
     assert found.token_s_per_other == pytest.approx(0.005, rel=0.02)
     assert found.slowdown == pytest.approx(1, abs=0.2)
+
+
+def test_an_answer_in_one_piece_is_split_as_the_estimate_has_it() -> None:
+    rates = RateMeter()
+    for _ in range(40):
+        measured(rates)
+    before = rates.snapshot()["m"]
+    for _ in range(100):
+        rates.succeeded("m", uncached=100, tokens=51, took_s=2.3, first_s=None, concurrent=0)
+    after = rates.snapshot()["m"]
+    assert after.first_s + 100 * after.prompt_token_s == pytest.approx(0.3, rel=0.05)
+    assert after.token_s == pytest.approx(0.04, rel=0.05)
+    assert before.token_s == pytest.approx(0.02, rel=0.02)
+
+
+def test_answers_in_one_piece_alone_are_all_first_token() -> None:
+    rates = RateMeter()
+    for _ in range(10):
+        rates.succeeded("m", uncached=100, tokens=51, took_s=0.4, first_s=None, concurrent=0)
+    found = rates.snapshot()["m"]
+    assert found.first_s + 100 * found.prompt_token_s == pytest.approx(0.4)
+    assert found.token_s == 0
 
 
 def test_a_sudden_slowness_is_told_before_the_rates_have_moved() -> None:
