@@ -36,6 +36,7 @@ async def main():
         if ending == "wait":
             await asyncio.Event().wait()
         if ending == "exit":
+            sys.stdin.readline()
             os._exit(3)
 
 uvloop.run(main()) if loop == "uvloop" else asyncio.run(main())
@@ -53,6 +54,7 @@ def start_parent(data: Path, tie: str, *, loop: str = "asyncio", ending: str = "
     process = subprocess.Popen(
         [sys.executable, "-c", _PARENT, str(data), tie, loop, ending],
         cwd=_ROOT,
+        stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
     )
@@ -83,8 +85,9 @@ def parents() -> Iterator[list[Parent]]:
     for parent in started:
         parent.process.kill()
         parent.process.wait(10)
-        if parent.process.stdout is not None:
-            parent.process.stdout.close()
+        for pipe in (parent.process.stdin, parent.process.stdout):
+            if pipe is not None:
+                pipe.close()
 
 
 TIES = [pytest.param("kernel", marks=pytest.mark.skipif(sys.platform != "linux", reason="prctl")), "pipe"]
@@ -111,6 +114,8 @@ def test_the_server_is_gone_after_its_parent_left_without_cleaning_up(
 ) -> None:
     parent = start_parent(tmp_path, tie, ending="exit")
     parents.append(parent)
+    assert parent.process.stdin is not None
+    parent.process.stdin.close()
     assert parent.process.wait(10) == 3
     until_gone(parent.server)
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import multiprocessing
 import os
 import shutil
 from collections.abc import AsyncIterator
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import psutil
@@ -125,7 +127,17 @@ async def test_two_models_that_do_not_fit_together_both_answer_by_turns(
         await here.settled(dispatcher)
 
 
-async def test_memory_comes_back_after_long_prompts_and_long_texts(chat_folder: Path) -> None:
+def test_memory_comes_back_after_long_prompts_and_long_texts(chat_folder: Path) -> None:
+    """In a process of its own, whose memory is that of this engine alone."""
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as process:
+        process.submit(_read_long_texts, chat_folder).result()
+
+
+def _read_long_texts(chat_folder: Path) -> None:
+    asyncio.run(read_long_texts(chat_folder))
+
+
+async def read_long_texts(chat_folder: Path) -> None:
     """Kept, the prompts would hold 40 MB twice, as rows and as prefixes, and the texts 150 MB."""
     settings = OnnxSettings(idle_after_s=0.2, idle_prefix_bytes=0)
     backend, encoder = OnnxBackend([chat_folder], settings), OnnxEncoder(minilm_folder(), settings)
