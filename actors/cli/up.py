@@ -35,6 +35,12 @@ from orchestration.errors import InvalidRequest
     help="Model to serve; repeatable. [default: smollm2-135m]",
 )
 @click.option("--no-model", is_flag=True, help="Serve no model on this machine.")
+@click.option(
+    "--base-url",
+    metavar="URL",
+    help="Serve the models of a server with the OpenAI API too, such as http://HOST:8000/v1.",
+)
+@click.option("--api-key-env", metavar="VAR", help="Environment variable with the API key of that server.")
 def up(
     config_file: Path | None,
     data: Path | None,
@@ -43,8 +49,10 @@ def up(
     join: tuple[str, ...],
     models: tuple[str, ...],
     no_model: bool,
+    base_url: str | None,
+    api_key_env: str | None,
 ) -> None:
-    """Start a whole cluster on this machine: NATS, a node, agents, a dispatcher and a gateway.
+    """Start a whole cluster on this machine: NATS, nodes, agents, a dispatcher and a gateway.
 
     Prints one line when it is ready. Ctrl-C finishes the requests in flight and stops.
     """
@@ -52,7 +60,13 @@ def up(
         raise InvalidRequest("--join starts a NATS server of its own and --nats uses another: choose one")
     settings, _ = load(
         overrides_of(
-            data=data, gateway__http=http, nats__url=nats_url, nats_server__join=join, models=models
+            data=data,
+            gateway__http=http,
+            nats__url=nats_url,
+            nats_server__join=join,
+            models=models,
+            openai__base_url=base_url,
+            openai__api_key_env=api_key_env,
         ),
         config_file,
         find_running=False,

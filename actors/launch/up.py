@@ -23,7 +23,7 @@ from actors.launch.process import connected, raise_when_set
 from actors.launch.roles import run_agents_role, run_gateway_role
 from actors.nats_server import EmbeddedNats, NatsPortInUse, NatsServerSettings
 from actors.nats_server.lock import require_unused
-from actors.node.backend_factory import local_backend
+from actors.node.backend_factory import local_backend, openai_backend
 from actors.node.process import run_node
 from actors.runtime.system import ActorSystem
 from actors.settings import Settings
@@ -57,9 +57,11 @@ async def run_up(
 ) -> AsyncIterator[Up]:
     """Run all roles until the block ends; then drain gateway, agents, dispatcher and node, in this order.
 
-    `folders` are the models to serve; without any there is no node. `embedder` is that of the agents. `http`
-    is a server that has bound its port already. `backends` are those of further nodes, by the nodes' ids.
-    Raises `OrchestraError` for a busy port, a data folder that is in use or not writable, or a corrupt model.
+    `folders` are the models to serve on a node of this machine; a second node serves those of
+    `openai.base_url`. Each is there only if set. `embedder` is that of the agents. `http` is a server that
+    has bound its port already. `backends` are those of further nodes, by the nodes' ids. Raises
+    `OrchestraError` for a busy port, a data folder that is in use or not writable, a corrupt model, or an
+    upstream that cannot be reached.
     """
     from actors.patterns.plugins import load_catalogue
 
@@ -82,14 +84,8 @@ async def run_up(
         else:
             await apply_when_ready(bus, shipped_declaration())
         models: tuple[str, ...] = ()
-        nodes = []
-        if folders:
-            chosen = local_backend(settings.local_backend, folders, settings.onnx, settings.openvino)
-            nodes.append((settings.node, chosen))
-        nodes += [
-            (settings.node.model_copy(update={"id": name}), backend) for name, backend in backends.items()
-        ]
-        for node_settings, backend in nodes:
+        for node_id, backend in {**_own_backends(settings, folders), **backends}.items():
+            node_settings = settings.node.model_copy(update={"id": node_id})
             node = await stack.enter_async_context(run_node(bus, backend, node_settings, system))
             watches.append(raise_when_set(node.identity_lost, f"another node has taken the id {node.id}"))
             models += tuple(card.name for card in backend.models)
@@ -97,6 +93,20 @@ async def run_up(
         await stack.enter_async_context(run_agents_role(bus, settings, system, catalogue, embedder))
         gateway = await stack.enter_async_context(run_gateway_role(bus, settings, system, catalogue, http))
         yield Up(url, gateway.url, models, tuple(watches))
+
+
+def _own_backends(settings: Settings, folders: Sequence[Path]) -> dict[str, Backend]:
+    """The backends that the settings name, by the ids of their nodes."""
+    backends: dict[str, Backend] = {}
+    if folders:
+        local = local_backend(settings.local_backend, folders, settings.onnx, settings.openvino)
+        backends[settings.node.named(local.name)] = local
+    if settings.openai.get("base_url"):
+        node_id = (
+            f"{settings.node.id}-openai" if settings.node.id and folders else settings.node.named("openai")
+        )
+        backends[node_id] = openai_backend((), settings.openai)
+    return backends
 
 
 def refuse_to_start(settings: Settings) -> None:

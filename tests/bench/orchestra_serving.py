@@ -40,14 +40,13 @@ def serve_orchestra(
 
 @contextmanager
 def serve_orchestra_with_node(upstream: str) -> Iterator[Serving]:
-    """`orchestra up` whose own node hands `bench` to `upstream` (a base URL)."""
+    """`orchestra up` whose own node serves the models of `upstream` (a base URL)."""
     port = free_port()
     url = f"http://127.0.0.1:{port}"
     with ExitStack() as stack:
         data = stack.enter_context(tempfile.TemporaryDirectory(prefix="orchestra-bench-"))
-        command = [sys.executable, "-m", "tests.bench.up_with_node"]
-        options = ["--data", data, "--http", f"127.0.0.1:{port}", "--upstream", upstream]
-        up = stack.enter_context(started([*command, *options]))
+        options = ["--data", data, "--no-model", "--http", f"127.0.0.1:{port}", "--base-url", upstream]
+        up = stack.enter_context(started([*ORCHESTRA, "up", *options], {"ORCHESTRA_OPENAI__SLOTS": "64"}))
         up.wait_for_model(url, "bench")
         yield Serving(name="Orchestra, node in `up`", url=url, roots=(up.process.pid,))
 

@@ -16,6 +16,7 @@ import psutil
 import pytest
 
 from tests.fixtures.process import NO_EMBEDDER, Process, orchestra
+from tests.fixtures.zero_upstream import zero_upstream
 
 HTTP = "127.0.0.1:0"
 
@@ -223,3 +224,26 @@ def test_bad_usage_has_exit_code_2(tmp_path: Path) -> None:
     )
     assert wrong.returncode == 2
     assert "--base-url" in wrong.stderr
+
+
+def test_up_serves_the_models_of_an_upstream_in_its_own_process(tmp_path: Path) -> None:
+    with zero_upstream() as upstream, up(tmp_path, "--base-url", upstream) as process:
+        line = process.wait_for("Orchestra is ready")
+        http, _ = urls(line)
+        assert "bench" in line
+        body = {"model": "bench", "messages": [{"role": "user", "content": "hello"}]}
+        request = urllib.request.Request(
+            f"{http}/v1/chat/completions", json.dumps(body).encode(), {"Content-Type": "application/json"}
+        )
+        with urllib.request.urlopen(request, timeout=30) as answer:
+            assert "word" in json.load(answer)["choices"][0]["message"]["content"]
+
+
+def test_an_upstream_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with socket.socket() as nobody:  # bound, but it listens to no one
+        nobody.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{nobody.getsockname()[1]}/v1"
+        refused = run("up", "--data", str(tmp_path), "--http", HTTP, "--no-model", "--base-url", url)
+    assert refused.returncode not in (0, 2)
+    assert url in refused.stderr
+    assert "Traceback" not in refused.stderr
