@@ -6,8 +6,10 @@ Less urgent work does not starve: while it waits, every n-th start is its own (`
 from __future__ import annotations
 
 import itertools
+from bisect import bisect
 from collections import deque
 from collections.abc import Iterable
+from operator import attrgetter
 from typing import Generic, TypeVar
 
 from actors.placement.job import Job
@@ -20,46 +22,50 @@ START_INTERVALS = {Priority.INTERACTIVE: 1, Priority.STANDARD: 8, Priority.BATCH
 interactive work gets 13 of 16 starts, standard 2 and batch 1."""
 _INTERVALS = [START_INTERVALS[priority] for priority in Priority]
 _NONE = [0] * len(RANK)
+_received_at = attrgetter("received_at")
 
 
 class PriorityQueues(Generic[J]):
-    """The waiting generations of one model, one queue per priority. A job that leaves from the middle of a
-    queue is skipped later."""
+    """The waiting generations of one model, one queue per priority."""
 
-    __slots__ = ("counts", "jobs", "passed")
+    __slots__ = ("jobs", "passed")
 
     def __init__(self) -> None:
         self.jobs: list[deque[J]] = [deque() for _ in RANK]
-        self.counts = [0] * len(RANK)
-        """Number of waiting jobs, by rank."""
         self.passed = [0] * len(RANK)
         """Starts of more urgent work while this rank waited, since its own last start."""
 
-    def head(self, rank: int) -> J | None:
-        queue = self.jobs[rank]
-        while queue and not queue[0].waits:
-            queue.popleft()
-        return queue[0] if queue else None
+    @property
+    def counts(self) -> list[int]:
+        """Number of waiting jobs, by rank."""
+        return [len(queue) for queue in self.jobs]
 
     def first(self) -> J | None:
         """The most urgent job, unless a lower rank has its turn."""
         for rank in range(len(RANK) - 1, 0, -1):
-            if self.counts[rank] and self.passed[rank] >= _INTERVALS[rank] - 1:
-                return self.head(rank)
-        return next((job for rank in range(len(RANK)) if (job := self.head(rank)) is not None), None)
+            if self.jobs[rank] and self.passed[rank] >= _INTERVALS[rank] - 1:
+                return self.jobs[rank][0]
+        return next((queue[0] for queue in self.jobs if queue), None)
 
     def in_order(self, limit: int) -> list[J]:
         """Up to `limit` jobs: the first one, then all others, most urgent first."""
         first = self.first()
-        others = (job for queue in self.jobs for job in queue if job.waits and job is not first)
+        others = (job for queue in self.jobs for job in queue if job is not first)
         return [] if first is None else [first, *itertools.islice(others, limit - 1)]
 
-    def leave(self, rank: int) -> None:
-        """A job of this rank no longer waits."""
-        self.counts[rank] -= 1
+    def add(self, job: J) -> None:
+        queue = self.jobs[RANK[job.priority]]
+        if queue and queue[-1].received_at > job.received_at:  # it comes back from a node
+            queue.insert(bisect(queue, job.received_at, key=_received_at), job)
+        else:
+            queue.append(job)
+
+    def remove(self, job: J) -> None:
+        rank = RANK[job.priority]
+        self.jobs[rank].remove(job)
         self.passed[rank] = 0
         for lower in range(rank + 1, len(RANK)):
-            if self.counts[lower]:
+            if self.jobs[lower]:
                 self.passed[lower] += 1
 
 
@@ -89,14 +95,8 @@ class PendingQueue(Generic[J]):
         queues = self._queues.get(job.model)
         if queues is None:
             queues = self._queues[job.model] = PriorityQueues()
-        rank = RANK[job.priority]
         job.waits = True
-        queue = queues.jobs[rank]
-        if queue and queue[0].received_at > job.received_at:  # it comes back from a node
-            queue.appendleft(job)
-        else:
-            queue.append(job)
-        queues.counts[rank] += 1
+        queues.add(job)
 
     def in_order(self, model: str, limit: int) -> list[J]:
         """Up to `limit` jobs: the next one, then those that may overtake it if it does not start. They wait
@@ -110,6 +110,6 @@ class PendingQueue(Generic[J]):
             return
         job.waits = False
         queues = self._queues[job.model]
-        queues.leave(RANK[job.priority])
+        queues.remove(job)
         if not any(queues.counts):
             del self._queues[job.model]
