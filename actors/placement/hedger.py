@@ -196,16 +196,18 @@ class Hedger:
     async def _finish(self, call: HedgedCall, hedge: asyncio.Task[OrchestraError | None]) -> None:
         call.job.reader.end_race()
         if call.second_node:
-            dead_letter_job = not hedge.done() or isinstance(hedge.result(), Cancelled | None)
-            outcome = "won" if call.second_won else "lost" if dead_letter_job else "failed"
+            lost = not hedge.done() or isinstance(hedge.result(), Cancelled | None)
+            outcome = "won" if call.second_won else "lost" if lost else "failed"
             hedges(call.job.model, outcome).inc()
-        if not hedge.done():
-            if call.second_node:
-                self._abandon_second(call)
-            hedge.cancel()
-            await asyncio.wait({hedge})
-        self._release(call)
-        call.won.cancel()
+        try:
+            if not hedge.done():
+                if call.second_node:
+                    self._abandon_second(call)
+                hedge.cancel()
+                await asyncio.wait({hedge})
+        finally:
+            self._release(call)
+            call.won.cancel()
 
 
 def _error_of(outcome: GenerationEnd | OrchestraError) -> OrchestraError | None:
