@@ -19,6 +19,7 @@ from orchestration.errors import (
     SERVER_LIMITS,
     BackendFailed,
     BusUnavailable,
+    Cancelled,
     CannotContinue,
     ContentFiltered,
     DeadlineExceeded,
@@ -242,8 +243,7 @@ class Placer:
 
     def give_back(self, job: Job, node: str) -> None:
         """Free a slot that was taken but not used."""
-        self.in_flight.free(node)
-        self.model_scheduler.ended(node, job.model, failed=True)
+        self.ended(job, node, Cancelled("nothing was sent to the node"), 0.0)
 
     def _trust_report(self, node: str, model: str) -> None:
         self.chooser.index.trust_report(node, time.monotonic())
