@@ -19,7 +19,7 @@ from typing import Protocol
 from pydantic import ValidationError
 
 from actors.bus.bus import Bus, Headers, Message, Subscription
-from actors.bus.jetstream import enqueue, stored
+from actors.bus.jetstream import MESSAGE_ID_HEADER, enqueue, stored
 from actors.bus.message_deleter import MessageDeleter
 from actors.bus.subjects import GenerationQueue, RunQueue, StreamAddress
 from actors.runtime.envelope import DEFAULT_DEADLINE_S, Envelope
@@ -190,11 +190,13 @@ class StreamClient:
     ) -> None:
         """Put a generation that was on the direct path on its queue; `body` continues it. With the `error` of
         its nodes another model should answer. Raises what the queue answers."""
-        headers = self._headers(work, envelope)
+        headers = self._headers(work, envelope) | {MESSAGE_ID_HEADER: work.id}  # stored once, however often
         if error is not None:
             headers[DIRECT_ERROR] = json.dumps(error.body().model_dump(mode="json"))
         subject = GenerationQueue(work.priority, work.model).subject
         opened = self.readers.get(work.id)
+        if self.direct is not None and opened is not None:
+            self.direct.queued(work, opened)
         while opened is not None and not opened.ended:
             try:
                 await enqueue(self.bus, subject, body, headers, timeout=self.limits.accept_timeout_s)
@@ -244,8 +246,7 @@ class StreamClient:
                 stored("of the request", reply)
             opened.accepted, opened.receipt = True, reply.data
         except OrchestraError as error:
-            opened.refused = True
-            opened.fail(error)
+            opened.refuse(error)
 
     def _cancel(self, work_id: str) -> None:
         try:

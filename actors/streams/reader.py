@@ -73,7 +73,8 @@ class StreamReader:
         self._request_replay = request_replay
         self.events: asyncio.Queue[StreamEvent | OrchestraError] = asyncio.Queue()
         self.refused = False
-        """Whether the queue refused the work: there is nothing to cancel."""
+        """Whether nothing has the work, because the queue or all nodes refused it: there is nothing to
+        cancel."""
         self.accepted = False
         """Whether the queue or a node has the work, which then survives the loss of a connection."""
         self.receipt = b""
@@ -208,6 +209,11 @@ class StreamReader:
         """End the stream with `error`, after the events that have arrived. Later events are ignored."""
         self._ended = True
         self.events.put_nowait(error)
+
+    def refuse(self, error: OrchestraError) -> None:
+        """End the stream with the `error` of the queue or the nodes, which do not have the work."""
+        self.refused = True
+        self.fail(error)
 
     def hand_off(self, quiet_s: float, attempt: int = 0) -> StreamPosition:
         """The position, with a new name for the only writer that may continue: that of delivery `attempt`.
