@@ -124,6 +124,8 @@ class DirectPath:
         model = self._queued_models.pop(work_id, None)
         if model is not None and model in self._queued:
             self._queued[model].pop(work_id, None)
+            if not self._queued[model]:
+                del self._queued[model]
         job = self.jobs.get(work_id)
         if job is None or job.task is None:
             return False
@@ -164,15 +166,23 @@ class DirectPath:
                 job.requeued = True
                 await job.requeue(encoded(job.next_work), None if waits else error)
             elif job.envelope.deadline - time.time() > DEADLINE_MARGIN_S or not job.envelope.deadline:
-                job.stream.fail(error)  # at the deadline the stream fails by itself
+                job.stream.refuse(error)
+            else:  # the stream fails by itself
+                job.stream.refused = True
         except OrchestraError as failure:
-            error = failure
-            job.stream.fail(failure)
+            error, job.requeued = failure, False
+            job.stream.refuse(error)
         except Exception as failure:  # noqa: BLE001 - a defect ends one stream, which would wait otherwise
-            job.stream.fail(internal_error(f"generation {job.id}", failure, "placement"))
+            error = internal_error(f"generation {job.id}", failure, "placement")
+            job.stream.refuse(error)
         finally:
             del self.jobs[job.id]
-            if self._waits(job.model):
-                for used in job.tried or (node.id,):
-                    self.backlog.freed(used)
-            ended(job.model, error.code if error else "cancelled" if job.cancelled else "ok").inc()
+            if not job.requeued:  # else it ends elsewhere, and its nodes had no slot free
+                self._ended(job, error)
+
+    def _ended(self, job: DirectJob, error: OrchestraError | None) -> None:
+        """Report the outcome, and the free slots if others wait for them."""
+        ended(job.model, error.code if error else "cancelled" if job.cancelled else "ok").inc()
+        if self._waits(job.model):
+            for node in job.tried:
+                self.backlog.freed(node)

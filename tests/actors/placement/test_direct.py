@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from contextlib import aclosing, asynccontextmanager
 
@@ -12,10 +13,13 @@ from prometheus_client import REGISTRY
 from actors.bus.bus import Bus, BusSettings
 from actors.bus.subjects import GenerationQueue
 from actors.placement.direct import DirectPath
+from actors.placement.job import encoded
 from actors.runtime.envelope import Envelope
 from actors.streams.client import StreamClient
-from orchestration.errors import BusUnavailable, ShuttingDown
+from actors.streams.reader import StreamReader
+from orchestration.errors import BackendFailed, BusUnavailable, NodeBusy, OrchestraError, ShuttingDown
 from orchestration.messages import Priority
+from orchestration.placement import BreakerSettings, Outcome
 from tests.fixtures.eventually import eventually
 from tests.fixtures.jetstream import api
 from tests.fixtures.local_cluster import SETTINGS, LocalCluster, local_cluster
@@ -56,9 +60,9 @@ async def puts(cluster: LocalCluster) -> int:
     return last
 
 
-def counted(cluster: LocalCluster, outcome: str) -> float:
+def counted(cluster: LocalCluster, outcome: str, metric: str = "direct") -> float:
     labels = {"model": cluster.model, "outcome": outcome}
-    return REGISTRY.get_sample_value("orchestra_placement_direct_total", labels) or 0
+    return REGISTRY.get_sample_value(f"orchestra_placement_{metric}_total", labels) or 0
 
 
 async def running(cluster: LocalCluster, count: int) -> None:
@@ -162,6 +166,8 @@ async def test_a_node_that_is_full_says_so_at_once_and_the_call_is_queued(
         answers = await asyncio.gather(*asked)
     assert [text for text, _ in answers] == [WORDS] * 8
     assert counted(cluster, "moved") > 0
+    assert counted(cluster, "ok", "ended") == 8, "each ends once, where it is answered"
+    assert not counted(cluster, NodeBusy.code, "ended")
     assert node.describe().running == 0
     await cluster.settled(dispatcher)
 
@@ -279,3 +285,69 @@ async def test_what_was_queued_is_forgotten_with_its_stream(cluster: LocalCluste
     assert not cluster.direct._queued_models
     assert not any(cluster.direct._queued.values())
     await cluster.settled(dispatcher)
+
+
+async def test_a_call_given_up_before_it_began_leaves_its_node_to_be_probed(nats_server: RunningNats) -> None:
+    settings = SETTINGS.model_copy(update={"breaker": BreakerSettings(dwell_s=0.01, hung_s=0.01)})
+    async with local_cluster(nats_server.url, direct=True) as cluster:
+        node = await cluster.node()
+        dispatcher = await cluster.dispatcher(settings)
+        assert cluster.direct is not None
+        path, generation = cluster.direct, cluster.generation()
+        replica = path.executor.placer.chooser.index.replicas[cluster.model][node.id]
+        replica.breaker.end(Outcome.HUNG, time.monotonic(), probe=False)
+        path.executor.placer.chooser.index.breaker_changed(replica, time.monotonic())
+
+        def begins() -> bool:
+            async def requeue(body: bytes, error: OrchestraError | None) -> None: ...
+
+            reader = StreamReader(lambda seq: None)
+            return path.begin(generation, Envelope.within(30), reader, requeue)
+
+        await eventually(begins)
+        assert replica.breaker.probing
+        path.close(generation.id, ended=False)
+        await cluster.settled(dispatcher)
+        assert not replica.breaker.probing
+        assert not path.executor.placer._probes
+        await cluster.ask(cluster.generation())
+        assert counted(cluster, "placed") == 2
+
+
+async def test_a_generation_that_is_put_on_its_queue_twice_is_there_once(cluster: LocalCluster) -> None:
+    """As when NATS was lost before it acknowledged the first."""
+    generation = cluster.generation()
+    streams = cluster.streams
+    streams.readers[generation.id] = StreamReader(lambda seq: None)
+    for _ in range(2):
+        await streams._requeue(generation, Envelope.within(30), encoded(generation), None)
+    del streams.readers[generation.id]
+    assert await cluster.queued() == 1
+
+
+async def test_later_generations_wait_behind_one_that_moved_to_the_queue(cluster: LocalCluster) -> None:
+    await cluster.node()
+    await cluster.dispatcher()
+    assert cluster.direct is not None
+    moved, streams = cluster.generation(), cluster.streams
+    reader = streams.readers[moved.id] = StreamReader(lambda seq: None)
+    requeued = asyncio.ensure_future(
+        streams._requeue(moved, Envelope.within(30), encoded(moved), None),
+    )
+    await asyncio.sleep(0)
+    assert cluster.direct._waits(cluster.model)
+    await requeued
+    await eventually(lambda: reader.begun)
+    del streams.readers[moved.id]
+    cluster.direct.close(moved.id, ended=True)
+
+
+async def test_a_call_that_failed_is_not_cancelled_as_well(cluster: LocalCluster) -> None:
+    """Everything in the cluster hears a cancel, and remembers it."""
+    await cluster.node(fail_every=1)
+    dispatcher = await cluster.dispatcher()
+    with pytest.raises(BackendFailed):
+        await cluster.ask(cluster.generation())
+    await cluster.settled(dispatcher)
+    await cluster.bus.flush()
+    assert not dispatcher.snapshot().cancelled
