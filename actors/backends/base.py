@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from functools import cache
 from typing import Annotated
 
+import psutil
 from pydantic import AfterValidator
 
 from orchestration.errors import InvalidRequest
@@ -20,6 +23,19 @@ class KeepAlive:
 
 KEEP_ALIVE = KeepAlive()
 Output = TextDelta | Vectors | KeepAlive | Finish
+
+
+@cache
+def _cores_and_memory_bytes() -> tuple[int, int]:
+    """The cores that this process may use, and the machine's memory."""
+    affinity = getattr(os, "sched_getaffinity", None)  # Linux
+    return len(affinity(0)) if affinity else os.cpu_count() or 1, psutil.virtual_memory().total
+
+
+def host_hardware(provider: str, accelerators: tuple[str, ...] = ()) -> Hardware:
+    """This machine with the runtime `provider` and `accelerators`."""
+    cores, memory_bytes = _cores_and_memory_bytes()
+    return Hardware(cores=cores, memory_bytes=memory_bytes, provider=provider, accelerators=accelerators)
 
 
 class Backend(ABC):

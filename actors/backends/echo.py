@@ -11,17 +11,15 @@ import base64
 import hashlib
 import itertools
 import json
-import os
 import re
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
 from typing import Annotated
 
 import numpy as np
-import psutil
 from pydantic import BaseModel, ConfigDict, Field
 
-from actors.backends.base import Backend, Output
+from actors.backends.base import Backend, Output, host_hardware
 from orchestration.errors import (
     BackendFailed,
     ContextTooLong,
@@ -153,9 +151,7 @@ class EchoBackend(Backend):
 
     @property
     def hardware(self) -> Hardware:
-        return Hardware(
-            cores=os.cpu_count() or 1, memory_bytes=psutil.virtual_memory().total, provider="echo"
-        )
+        return host_hardware("echo")
 
     @property
     def slots(self) -> int:

@@ -7,16 +7,14 @@ answers do not react to prompts, so it cannot test debates or syntheses.
 from __future__ import annotations
 
 import asyncio
-import os
 from collections import Counter
 from collections.abc import AsyncGenerator
 from pathlib import Path
 from typing import Annotated
 
-import psutil
 from pydantic import BaseModel, ConfigDict, Field
 
-from actors.backends.base import Backend, Output
+from actors.backends.base import Backend, Output, host_hardware
 from actors.backends.recorded import (
     QuestionIndex,
     RecordedQuestion,
@@ -94,8 +92,7 @@ class ReplayBackend(Backend):
 
     @property
     def hardware(self) -> Hardware:
-        memory = psutil.virtual_memory().total
-        return Hardware(cores=os.cpu_count() or 1, memory_bytes=memory, provider="replay")
+        return host_hardware("replay")
 
     @property
     def slots(self) -> int:

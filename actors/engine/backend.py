@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing, asynccontextmanager
@@ -15,7 +14,7 @@ from typing import TypeVar
 import numpy as np
 import psutil
 
-from actors.backends.base import Backend, Output
+from actors.backends.base import Backend, Output, host_hardware
 from actors.engine.job import ChatJob, EmbeddingJob, OutputQueue
 from actors.engine.loading import ChatModel, EmbeddingModel, describe_model, load_model
 from actors.engine.runtime import Runtime
@@ -159,11 +158,7 @@ class EngineBackend(Backend):
 
     @property
     def hardware(self) -> Hardware:
-        return Hardware(
-            cores=len(os.sched_getaffinity(0)),
-            memory_bytes=psutil.virtual_memory().total,
-            provider=self._runtime.provider,
-        )
+        return host_hardware(self._runtime.provider)
 
     @property
     def slots(self) -> int:

@@ -12,10 +12,9 @@ import time
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 
-import psutil
 from yarl import URL
 
-from actors.backends.base import KEEP_ALIVE, Backend, Output
+from actors.backends.base import KEEP_ALIVE, Backend, Output, host_hardware
 from actors.backends.openai.answer_time import AnswerTime
 from actors.backends.openai.backoff import Backoff
 from actors.backends.openai.client import UpstreamClient
@@ -128,11 +127,7 @@ class OpenAIBackend(Backend):
     @property
     def hardware(self) -> Hardware:
         """This machine's cores and memory; those of the upstream are unknown."""
-        return Hardware(
-            cores=os.cpu_count() or 1,
-            memory_bytes=psutil.virtual_memory().total,
-            provider=f"openai {self._settings.host}",
-        )
+        return host_hardware(f"openai {self._settings.host}")
 
     @property
     def slots(self) -> int:

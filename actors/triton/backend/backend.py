@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 from collections.abc import AsyncGenerator, Sequence
 
-import psutil
-
-from actors.backends.base import Backend, Output
+from actors.backends.base import Backend, Output, host_hardware
 from actors.triton.backend.adaptive_batching import BatchingController
 from actors.triton.backend.client import READY, TritonClient
 from actors.triton.backend.health import ModelHealth
@@ -133,12 +130,7 @@ class TritonBackend(Backend):
     @property
     def hardware(self) -> Hardware:
         """The server's GPUs; cores and memory of this machine, as the server reports none."""
-        return Hardware(
-            cores=os.cpu_count() or 1,
-            memory_bytes=psutil.virtual_memory().total,
-            provider=f"triton {self._version} {self._settings.host}",
-            accelerators=self._load.last.gpus,
-        )
+        return host_hardware(f"triton {self._version} {self._settings.host}", self._load.last.gpus)
 
     @property
     def slots(self) -> int:
