@@ -43,6 +43,8 @@ UNREAD_INTERVAL_S = 1.0
 MAX_EVENT_CHARACTERS = 128 * 1024
 """Maximum characters of one event; longer text goes out in several. A character takes up to six bytes as
 JSON, and NATS' default limit for a message is 1 MB."""
+LOGPROB_CHARACTERS = 24
+"""What a log probability counts for in that limit: about 100 bytes as JSON."""
 KEEP_ALIVE_S = 1.0
 """How often a writer without text tells its reader that it is alive."""
 
@@ -104,9 +106,12 @@ class StreamWriter:
         if len(text) + len(reasoning) > MAX_EVENT_CHARACTERS:
             await self._write_split(delta)
             return
-        if self._held + len(text) + len(reasoning) > MAX_EVENT_CHARACTERS:
+        size = len(text) + len(reasoning)
+        if delta.logprobs:
+            size += LOGPROB_CHARACTERS * sum(1 + len(each.top_logprobs) for each in delta.logprobs)
+        if self._held + size > MAX_EVENT_CHARACTERS:
             await self.flush()
-        self._held += len(text) + len(reasoning)
+        self._held += size
         if reasoning and self._text:
             await self.flush()  # in an event the reasoning comes first
         self._tokens += delta.tokens

@@ -17,6 +17,7 @@ from orchestration.messages import (
     StreamEvent,
     TextDelta,
     TokenLogprob,
+    TopLogprob,
     Vectors,
     WriterAlive,
     decode_events,
@@ -34,14 +35,18 @@ class Heard:
         self.events: list[StreamEvent | WriterAlive] = []
         self.seqs: list[int] = []
         self.headers: list[str] = []
-        self.messages = 0
+        self.sizes: list[int] = []
 
     def __call__(self, message: Message) -> None:
-        self.messages += 1
+        self.sizes.append(len(message.data))
         for frame in decode_events(message.data):
             self.events.append(frame.event)
             self.seqs.append(frame.seq)
             self.headers.append(message.header(WRITER_HEADER))
+
+    @property
+    def messages(self) -> int:
+        return len(self.sizes)
 
     @property
     def text(self) -> str:
@@ -210,3 +215,18 @@ async def test_slow_deltas_go_out_one_by_one_until_the_loop_is_behind(
     await eventually(lambda: heard.ended)
     assert heard.messages < 5 + 10
     assert heard.text == "".join(f" {number}" for number in range(50))
+
+
+async def test_log_probabilities_that_nobody_reads_yet_do_not_exceed_a_message(bus: Bus) -> None:
+    writer, heard, _ = await stream(bus, streamed=False)
+    top = tuple(
+        TopLogprob(token=" token", logprob=-12.345678901234, bytes=tuple(b" token")) for _ in range(20)
+    )
+    logprob = TokenLogprob(token=" token", logprob=-0.1234567890123, bytes=tuple(b" token"), top_logprobs=top)
+    for _ in range(2000):
+        await writer.write(TextDelta(text=" token", logprobs=(logprob,)))
+    await writer.end(END)
+    await eventually(lambda: heard.ended)
+    deltas = [event for event in heard.events if isinstance(event, TextDelta)]
+    assert sum(len(delta.logprobs or ()) for delta in deltas) == 2000
+    assert max(heard.sizes) < 1_000_000, "the default limit of NATS"
