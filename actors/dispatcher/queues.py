@@ -55,6 +55,7 @@ class Queues:
         self._listening: dict[str, Subscription] = {}
         self._pullers: dict[str, list[Puller]] = {}
         self._used_at: dict[str, float] = {}
+        """When the queues of each open model last held a generation."""
         self._filled: set[str] = set()
         """Models with generations in queues that are not open."""
         self._check_at = 0.0
@@ -130,7 +131,7 @@ class Queues:
             info = await call_api(self.bus, stream, {"subjects_filter": "generations.>"})
             present = set(_models_of(info["state"].get("subjects") or ()))
         self._filled |= present & self._listening.keys()
-        for model in present:
+        for model in present & self._pullers.keys():
             self._used_at[model] = now
         for model in [each for each in self._pullers if now - self._used_at[each] > self.idle_s]:
             await self._close(model)
@@ -144,13 +145,14 @@ class Queues:
             await puller.start()
         self._pullers[model] = pullers
         self._used_at[model] = time.monotonic()
-        self._filled.discard(model)
         await self._listening.pop(model).unsubscribe()
+        self._filled.discard(model)
 
     async def _close(self, model: str) -> None:
         """Listen again instead of pulling. The consumers stay at the server for a day."""
         await self._listen(model)
-        for puller in self._pullers.pop(model):
+        self._used_at.pop(model, None)
+        for puller in self._pullers.pop(model, ()):  # none when it was stopped meanwhile
             await puller.stop()
 
     def _on_delivery(self, delivery: Delivery) -> None:
@@ -173,6 +175,9 @@ class Queues:
 
     async def _drop(self, models: Iterable[str]) -> None:
         dropped = list(models)
+        self._filled.difference_update(dropped)
+        for model in dropped:
+            self._used_at.pop(model, None)
         pullers = [puller for model in dropped for puller in self._pullers.pop(model, ())]
         listening = [self._listening.pop(model) for model in dropped if model in self._listening]
         await asyncio.gather(*(each.unsubscribe() for each in listening), *(each.stop() for each in pullers))

@@ -92,3 +92,13 @@ async def test_nothing_is_served_after_the_stop(bus: Bus, pulled: Pulled) -> Non
     await pulled.queues.stop()
     assert await pulled.queues.serve({"late"})
     assert not pulled.queues.models
+
+
+async def test_nothing_is_remembered_of_models_that_are_gone(bus: Bus, pulled: Pulled) -> None:
+    models = [f"m-{uuid4().hex[:8]}" for _ in range(5)]
+    for model in models:
+        await put(bus, model, b"one")
+        assert await pulled.pull(model) == b"one"
+    kept = pulled.queues.models
+    assert 1 <= len(kept) <= 2
+    assert pulled.queues._used_at.keys() | pulled.queues._filled <= kept
