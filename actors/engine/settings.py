@@ -77,7 +77,8 @@ class OpenVinoSettings(EngineSettings):
     activations: Literal["float32", "int8"] = "float32"
     """The type that products compute with. `float32`: logits differ by less than 0.01 from float64's. `int8`
     rounds activations in blocks of 32: 1.2 to 1.5 times the tokens per second, and the likeliest token of
-    SmolLM2 differs once in 30 tokens (perplexity 20.9 instead of 21.0)."""
+    SmolLM2 differs once in 30 tokens (perplexity 20.9 instead of 21.0). The rounding also depends on how many
+    generations run at once, so that the same request may get another answer in company."""
 
 
 class TorchSettings(EngineSettings):
