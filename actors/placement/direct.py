@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from actors.bus.bus import Bus
 from actors.cluster.registry import Registry
@@ -94,7 +94,7 @@ class DirectPath:
             id=work.id,
             model=work.model,
             priority=work.priority,
-            envelope=envelope,
+            envelope=envelope if envelope.attempt == 1 else replace(envelope, attempt=1),  # by no queue
             needs=needs_of(work),
             work=work,
             reader=LocalReader(stream),

@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator
 from contextlib import aclosing, asynccontextmanager
+from dataclasses import replace
 
 import pytest
 from prometheus_client import REGISTRY
@@ -18,7 +19,7 @@ from actors.runtime.envelope import Envelope
 from actors.streams.client import StreamClient
 from actors.streams.reader import StreamReader
 from orchestration.errors import BackendFailed, BusUnavailable, NodeBusy, OrchestraError, ShuttingDown
-from orchestration.messages import Priority
+from orchestration.messages import GenerationEnd, Priority
 from orchestration.placement import BreakerSettings, Outcome
 from tests.fixtures.eventually import eventually
 from tests.fixtures.jetstream import api
@@ -351,3 +352,14 @@ async def test_a_call_that_failed_is_not_cancelled_as_well(cluster: LocalCluster
     await cluster.settled(dispatcher)
     await cluster.bus.flush()
     assert not dispatcher.snapshot().cancelled
+
+
+async def test_a_call_of_a_caller_that_names_an_attempt_frees_its_slot(cluster: LocalCluster) -> None:
+    """An attempt is a delivery by a queue, after which the node would write under another name."""
+    await cluster.node()
+    dispatcher = await cluster.dispatcher()
+    envelope = replace(Envelope.within(30), attempt=2)
+    async with aclosing(cluster.streams.stream(cluster.generation(), envelope)) as events:
+        assert isinstance([event async for event in events][-1], GenerationEnd)
+    await cluster.settled(dispatcher)
+    assert counted(cluster, "placed") == 1
