@@ -48,6 +48,7 @@ class DispatcherSettings(PlacementSettings):
     """Maximum cancelled generations that are remembered while they may still be in the queue; the oldest are
     forgotten."""
     max_models: int = Field(default=500, ge=1)
-    """Maximum models whose queues are served; each has three consumers while it is queued for."""
+    """Maximum models whose queues are served; each has three consumers from its first queued generation
+    until a day after its last."""
     drain_timeout_s: float = Field(default=30, gt=0)
     """Maximum time for generations in progress to end at shutdown; then other dispatchers take them over."""

@@ -1,4 +1,4 @@
-"""The generations that a dispatcher has running on each node, and the answers that it awaits from them."""
+"""The generations that this process has on each node, and the answers that it awaits from them."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """Moves a generation to the next node, which continues after the text that the reader has received.
 
-The dispatcher does not subscribe to the stream: that would double its messages, and a node could no longer
-see that its reader has left. So it asks the reader for the text when a generation moves. From that answer on
-the reader ignores the previous node.
+A dispatcher does not subscribe to the stream: that would double its messages, and a node could no longer
+see that its reader has left. So the reader is asked for the text when a generation moves. From that answer on
+it ignores the previous node.
 """
 
 from __future__ import annotations

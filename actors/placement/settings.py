@@ -31,7 +31,7 @@ class PlacementSettings(BaseModel):
     ping_misses: int = Field(default=10, ge=2)
     """Unanswered pings in a row after which a node counts as frozen: its generations move to other nodes."""
     busy_pause_s: float = Field(default=0.1, gt=0)
-    """Pause before a generation is offered again that all nodes refused as busy."""
+    """Pause before a generation is placed again that lost its node while no other could take it."""
     breaker: BreakerSettings = BreakerSettings()
     """Stops work to a model on a node that fails repeatedly."""
     hedging: HedgeSettings = HedgeSettings()

@@ -94,7 +94,7 @@ class StreamReader:
         self._tokens = 0
         self._writer: str | None = None
         self.handed_off = False
-        """Whether a dispatcher has given the work to another writer."""
+        """Whether the work was given to another writer."""
         self._attempt = 0
         """The number of the latest delivery of the work that may write."""
         self._second_writer = ""

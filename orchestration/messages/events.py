@@ -1,8 +1,8 @@
 """The events of a stream: deltas of text, vectors, progress, and one end, which says how it finished.
 
 A stream carries `EventFrame`s, `{"seq": 3, "event": {"type": "text_delta", …}}` as JSON, one or more in a
-message. There is one object
-per token on this way, so a delta is a dataclass, which is built faster than a pydantic model.
+message. There is one object per token on this way, so a delta is a dataclass, which is built faster than a
+pydantic model.
 """
 
 from __future__ import annotations

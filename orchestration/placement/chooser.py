@@ -62,7 +62,7 @@ class PendingGeneration(NamedTuple):
 
 
 class Chooser:
-    """The choices of one dispatcher. `now` is in seconds on a monotonic clock."""
+    """The choices of one process. `now` is in seconds on a monotonic clock."""
 
     def __init__(self, settings: BreakerSettings | None = None, random: Random | None = None) -> None:
         self.random = random or Random()

@@ -98,7 +98,7 @@ class ReplicaIndex:
             self._departed.popitem(last=False)
 
     def set_own_count(self, node: str, mine: int, now: float) -> None:
-        """This dispatcher has `mine` generations on `node` now."""
+        """This process has `mine` generations on `node` now."""
         if mine:
             self._mine[node] = mine
         else:
