@@ -204,11 +204,12 @@ class Dispatcher(Actor):
             return
         job.refusals_before = self.placer.refusals(job.model)
         direct_error = delivery.message.header(DIRECT_ERROR)
-        if direct_error:  # it is counted already, and its nodes have failed
+        if direct_error:  # its nodes have failed
             self._schedule(RefuseJob(job, _error_of(direct_error)))
             return
-        self.executor.failover.budget.deposit()
-        self._arrival_reporter.count(job.model, job.envelope)
+        if not job.was_direct:  # else it is counted already
+            self.executor.failover.budget.deposit()
+            self._arrival_reporter.count(job.model, job.envelope)
         self._enqueue(job)
 
     async def on_recover_job(self, message: RecoverJob) -> None:

@@ -13,7 +13,7 @@ from actors.bus.jetstream import Delivery
 from actors.bus.subjects import GenerationQueue
 from actors.placement.job import Job
 from actors.runtime.envelope import Envelope
-from actors.streams.client import ID_HEADER
+from actors.streams.client import DIRECT_MOVES, ID_HEADER
 from actors.streams.handoff import RemoteReader
 from orchestration.errors import OrchestraError
 from orchestration.messages import NodeInfo
@@ -59,8 +59,14 @@ class PulledJob(Job):
             work=message.data,
             reader=RemoteReader(bus, job_id),
             attempt=attempt,
+            moves=_number(message.header(DIRECT_MOVES)),
             delivery=delivery,
         )
+
+    @property
+    def was_direct(self) -> bool:
+        """Whether it was on the direct path before it was queued."""
+        return bool(self.delivery.message.header(DIRECT_MOVES))
 
     @property
     def requested_model(self) -> str:
@@ -107,6 +113,10 @@ class RecoverJob:
     """Find out the state of `job`, which another dispatcher had before."""
 
     job: PulledJob
+
+
+def _number(text: str) -> int:
+    return int(text) if text.isdecimal() and len(text) < 3 else 0
 
 
 @lru_cache(maxsize=4096)

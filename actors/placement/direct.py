@@ -164,7 +164,7 @@ class DirectPath:
             if waits or (error.retryable and self.settings.fallbacks.get(job.model)):
                 direct(job.model, "moved").inc()
                 job.requeued = True
-                await job.requeue(encoded(job.next_work), None if waits else error)
+                await job.requeue(encoded(job.next_work), job.moves, None if waits else error)
             elif job.envelope.deadline - time.time() > DEADLINE_MARGIN_S or not job.envelope.deadline:
                 job.stream.refuse(error)
             else:  # the stream fails by itself

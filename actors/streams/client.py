@@ -47,11 +47,14 @@ log = logging.getLogger(__name__)
 
 ID_HEADER = "Orchestra-Id"
 """Id of the generation, run or job in the message."""
+DIRECT_MOVES = "Orchestra-Direct-Moves"
+"""On a generation that was on the direct path: the number of nodes that died or failed while they had it."""
 DIRECT_ERROR = "Orchestra-Direct-Error"
 """On a generation that was on the direct path: the error of its nodes, in JSON, for which a fallback model
 should answer."""
-Requeue = Callable[[bytes, OrchestraError | None], Awaitable[None]]
-"""Puts a generation on its queue after all: its body, and the error for which another model should answer."""
+Requeue = Callable[[bytes, int, OrchestraError | None], Awaitable[None]]
+"""Puts a generation on its queue after all: its body, the number of nodes that failed with it, and the error
+for which another model should answer."""
 MAX_ORPHANS = 10_000
 """Maximum cancels kept while NATS is away; the oldest are dropped."""
 STREAM_PREFIX = "stream."
@@ -186,11 +189,12 @@ class StreamClient:
         await self._publish(work, envelope, accepted)
 
     async def _requeue(
-        self, work: Generation, envelope: Envelope, body: bytes, error: OrchestraError | None
+        self, work: Generation, envelope: Envelope, body: bytes, moves: int, error: OrchestraError | None
     ) -> None:
         """Put a generation that was on the direct path on its queue; `body` continues it. With the `error` of
         its nodes another model should answer. Raises what the queue answers."""
-        headers = self._headers(work, envelope) | {MESSAGE_ID_HEADER: work.id}  # stored once, however often
+        headers = self._headers(work, envelope)
+        headers |= {DIRECT_MOVES: str(moves), MESSAGE_ID_HEADER: work.id}  # stored once, however often
         if error is not None:
             headers[DIRECT_ERROR] = json.dumps(error.body().model_dump(mode="json"))
         subject = GenerationQueue(work.priority, work.model).subject

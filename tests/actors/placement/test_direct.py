@@ -300,7 +300,7 @@ async def test_a_call_given_up_before_it_began_leaves_its_node_to_be_probed(nats
         path.executor.placer.chooser.index.breaker_changed(replica, time.monotonic())
 
         def begins() -> bool:
-            async def requeue(body: bytes, error: OrchestraError | None) -> None: ...
+            async def requeue(body: bytes, moves: int, error: OrchestraError | None) -> None: ...
 
             reader = StreamReader(lambda seq: None)
             return path.begin(generation, Envelope.within(30), reader, requeue)
@@ -321,7 +321,7 @@ async def test_a_generation_that_is_put_on_its_queue_twice_is_there_once(cluster
     streams = cluster.streams
     streams.readers[generation.id] = StreamReader(lambda seq: None)
     for _ in range(2):
-        await streams._requeue(generation, Envelope.within(30), encoded(generation), None)
+        await streams._requeue(generation, Envelope.within(30), encoded(generation), 0, None)
     del streams.readers[generation.id]
     assert await cluster.queued() == 1
 
@@ -333,7 +333,7 @@ async def test_later_generations_wait_behind_one_that_moved_to_the_queue(cluster
     moved, streams = cluster.generation(), cluster.streams
     reader = streams.readers[moved.id] = StreamReader(lambda seq: None)
     requeued = asyncio.ensure_future(
-        streams._requeue(moved, Envelope.within(30), encoded(moved), None),
+        streams._requeue(moved, Envelope.within(30), encoded(moved), 0, None),
     )
     await asyncio.sleep(0)
     assert cluster.direct._waits(cluster.model)
@@ -363,3 +363,21 @@ async def test_a_call_of_a_caller_that_names_an_attempt_frees_its_slot(cluster: 
         assert isinstance([event async for event in events][-1], GenerationEnd)
     await cluster.settled(dispatcher)
     assert counted(cluster, "placed") == 1
+
+
+async def test_nodes_that_failed_before_a_generation_was_queued_count_as_attempts(
+    nats_server: RunningNats,
+) -> None:
+    async with local_cluster(nats_server.url, direct=True) as cluster:
+        first = await cluster.node(speed=20)
+        dispatcher = await cluster.dispatcher(SETTINGS.model_copy(update={"attempts": 2}))
+        asked = asyncio.ensure_future(cluster.ask(cluster.generation(WORDS, tokens=100_000)))
+        await running(cluster, 1)
+        first.drain_requested.set()  # it stops before the answer is complete
+        await eventually(lambda: counted(cluster, "moved") == 1)
+        second = await cluster.node(speed=20)
+        await eventually(lambda: second.describe().running == 1)
+        second.drain_requested.set()
+        with pytest.raises(ShuttingDown):
+            await asked
+        await cluster.settled(dispatcher)
