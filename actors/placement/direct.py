@@ -73,9 +73,11 @@ class DirectPath:
 
     async def stop(self) -> None:
         """Nodes stop what they still have of this process."""
-        tasks = [job.task for job in self.jobs.values() if job.task is not None]
-        for job, task in zip(list(self.jobs.values()), tasks, strict=True):
-            self._cancel(job, task)
+        tasks: list[asyncio.Task[None]] = []
+        for job in self.jobs.values():
+            if job.task is not None:
+                self._cancel(job, job.task)
+                tasks.append(job.task)
         for task in self._loops:
             task.cancel()
         if tasks or self._loops:

@@ -60,6 +60,8 @@ MAX_ORPHANS = 10_000
 STREAM_PREFIX = "stream."
 
 REPLAY_DELAY_S = 2.0
+REQUEUE_PAUSE_S = 0.1
+"""Pause before a queue that could not take a generation is asked again."""
 
 
 class DirectSender(Protocol):
@@ -207,6 +209,7 @@ class StreamClient:
                 return
             except (BusUnavailable, DeadlineExceeded) as failure:
                 log.info("generation %s is put on its queue again: %s", work.id, failure)
+                await asyncio.sleep(REQUEUE_PAUSE_S)
                 await self.bus.wait_connected(self.limits.max_outage_s)
 
     def _headers(self, work: Work, envelope: Envelope) -> Headers:
