@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -264,9 +265,9 @@ class Dispatcher(Actor):
 
     def _other_ended(self, node: str) -> None:
         """A direct call has ended on `node`."""
-        for model in self.placer.other_ended(node):
-            if any(self._waiting.counts_of(model)):
-                self._refill(model)
+        self.placer.other_ended(node)
+        for model in self._waiting_for([node]):
+            self._refill(model)
 
     def _withdraw(self, job: PulledJob) -> None:
         """Settle a job that is on no node and was cancelled, has expired or cannot run; pull another one
@@ -371,7 +372,7 @@ class Dispatcher(Actor):
             job.timer = asyncio.get_running_loop().call_later(pause, self._enqueue, job)
             return
         self._jobs.settle(job, error)
-        self._refill(job.model)
+        self._refill(job.model, job.tried)
 
     def _schedule(self, message: RecoverJob | PlaceJob | UseFallback | RefuseJob) -> None:
         """Continue a job in a handler of its own. The envelope has no deadline, because expired jobs are
@@ -386,10 +387,23 @@ class Dispatcher(Actor):
             self._jobs.settle(job, error)
             self._refill(job.model)
 
-    def _refill(self, model: str) -> None:
+    def _waiting_for(self, nodes: Iterable[str]) -> list[str]:
+        """The models of `nodes` of which generations wait, the longest and most urgent wait first."""
+        waiting = set(self._waiting.models)
+        if not waiting:
+            return []
+        infos = [info for node in nodes if (info := self.registry.nodes.get(node)) is not None]
+        models = waiting.intersection(card.name for info in infos for card in info.models)
+        now = time.monotonic()
+        return sorted(models, key=lambda model: self._waiting.urgency(model, now), reverse=True)
+
+    def _refill(self, model: str, freed: Iterable[str] = ()) -> None:
+        """Place generations that waited for the `freed` nodes and those of `model`, and pull more."""
         if self._leaving:
             return
-        self._place(model)
+        rivals = self._waiting_for(freed) if len(self._waiting.models) > 1 else ()
+        for each in dict.fromkeys((*rivals, model)):  # else a model that is never idle would keep the slots
+            self._place(each)
         self.queues.pull_model(model, self._room_by_priority)
         if len(self.queues.open) > 1:
             self._change_event.set()

@@ -7,13 +7,11 @@ import time
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from actors.placement.pending_queue import PendingQueue
-from orchestration.messages import NodeInfo, Priority
+from actors.placement.pending_queue import URGENCY, PendingQueue
+from orchestration.messages import NodeInfo
 from orchestration.model_memory import Grouping, PendingModel
 from orchestration.placement.replica_index import ReplicaIndex
 
-URGENCY = {Priority.INTERACTIVE: 8.0, Priority.STANDARD: 2.0, Priority.BATCH: 1.0}
-"""The weight of a second of waiting, by priority, when the next model is chosen."""
 MAX_DECISION_S = 0.002
 """A decision that took longer is not made again for ten times as long. A node refuses what was placed by an
 outdated decision."""

@@ -20,6 +20,8 @@ RANK = {priority: rank for rank, priority in enumerate(Priority)}
 START_INTERVALS = {Priority.INTERACTIVE: 1, Priority.STANDARD: 8, Priority.BATCH: 16}
 """While generations of this priority wait, one of them gets every n-th start. With all three waiting,
 interactive work gets 13 of 16 starts, standard 2 and batch 1."""
+URGENCY = {Priority.INTERACTIVE: 8.0, Priority.STANDARD: 2.0, Priority.BATCH: 1.0}
+"""The weight of a second of waiting, by priority, when the next model is chosen."""
 _INTERVALS = [START_INTERVALS[priority] for priority in Priority]
 _NONE = [0] * len(RANK)
 _received_at = attrgetter("received_at")
@@ -90,6 +92,12 @@ class PendingQueue(Generic[J]):
         """The number of waiting jobs for each priority, most urgent first."""
         queues = self._queues.get(model)
         return _NONE if queues is None else queues.counts
+
+    def urgency(self, model: str, now: float) -> float:
+        """How urgently `model`, which waits, needs a node: the time that its next job has waited until `now`,
+        weighted by priority."""
+        (job,) = self.in_order(model, 1)
+        return (now - job.received_at) * URGENCY[job.priority]
 
     def push(self, job: J) -> None:
         queues = self._queues.get(job.model)

@@ -116,11 +116,9 @@ class Placer:
         """The node answers pings again."""
         self.chooser.index.set_silent(node, False, time.monotonic())
 
-    def other_ended(self, node: str) -> list[str]:
-        """A generation of another process on the node has ended. Returns the node's models."""
+    def other_ended(self, node: str) -> None:
+        """A generation of another process on the node has ended."""
         self.chooser.index.other_ended(node, time.monotonic())
-        info = self.registry.nodes.get(node)
-        return [] if info is None else [card.name for card in info.models]
 
     def set_slot_share(self, turn: SlotShare) -> None:
         """Set this dispatcher's share of the slots."""

@@ -13,8 +13,11 @@ from actors.bus.subjects import GenerationQueue
 from actors.jobs.dead_letters import DeadLetterStore
 from orchestration.errors import InternalError
 from orchestration.messages import Priority
+from tests.actors.dispatcher.conftest import DIRECT, QUEUED, TOGETHER
 from tests.fixtures.eventually import eventually
 from tests.fixtures.local_cluster import SETTINGS, LocalCluster
+
+WAYS = [QUEUED, DIRECT, TOGETHER]
 
 
 async def test_batch_work_progresses_by_its_share_under_urgent_work_without_end(
@@ -50,6 +53,27 @@ async def test_batch_work_progresses_by_its_share_under_urgent_work_without_end(
     assert share >= 5, f"each batch start stood behind {share:.0f} urgent ones"
     standard = max(index for index, priority in enumerate(during) if priority is Priority.STANDARD)
     assert standard < last, "standard work was done before batch work"
+    await cluster.settled(dispatcher)
+
+
+@pytest.mark.parametrize("way", WAYS)
+async def test_a_model_that_is_never_idle_does_not_keep_the_slots_from_another(cluster: LocalCluster) -> None:
+    other = f"{cluster.model}-other"
+    await cluster.node(models=(cluster.model, other), slots=1, speed=200)  # type: ignore[arg-type]
+    dispatcher = await cluster.dispatcher()
+    stop = asyncio.Event()
+
+    async def always() -> None:
+        while not stop.is_set():
+            await cluster.ask(cluster.generation("one two three four"))
+
+    async with asyncio.TaskGroup() as group:
+        for _ in range(4):
+            group.create_task(always())
+        await eventually(lambda: any(dispatcher.snapshot().waiting.values()))
+        for _ in range(3):
+            await cluster.ask(cluster.generation().model_copy(update={"model": other}), within_s=10)
+        stop.set()
     await cluster.settled(dispatcher)
 
 
