@@ -104,8 +104,8 @@ class ModelClient(ABC):
         return vectors
 
     async def _stream(self, work: Generation, envelope: Envelope) -> AsyncGenerator[StreamEvent, None]:
-        """Put `work` on its queue and yield its events. The run was accepted, so it outlives a restart of
-        NATS: where that came before the queue had `work`, it is put there again under another id."""
+        """Send `work` and yield its events. The run was accepted, so it outlives a restart of NATS: where
+        that came before a node or the queue had `work`, it is sent again under another id."""
         streams = self.services.streams
         for tries in range(1, MAX_TRIES + 1):
             begun = False
@@ -118,7 +118,7 @@ class ModelClient(ABC):
             except BusUnavailable as error:
                 if begun or tries == MAX_TRIES:
                     raise
-                log.info("model call %s is put on its queue again: %s", work.id, error)
+                log.info("model call %s is sent again: %s", work.id, error)
             await self.services.bus.wait_connected(streams.limits.max_outage_s)
             work = work.model_copy(update={"id": streams.new_id()})
 

@@ -173,7 +173,7 @@ class DirectPath:
                 job.stream.refused = True
         except OrchestraError as failure:
             error, job.requeued = failure, False
-            job.stream.refuse(error)
+            job.stream.fail(error)  # it may be on its queue nevertheless
         except Exception as failure:  # noqa: BLE001 - a defect ends one stream, which would wait otherwise
             error = internal_error(f"generation {job.id}", failure, "placement")
             job.stream.refuse(error)
