@@ -95,7 +95,7 @@ class Dispatcher(Actor):
     async def started(self) -> None:
         await self._jobs.start()
         await self.queues.start()
-        loops = self.executor.start()
+        loops = await self.executor.start()
         self.executor.node_health.on_back.append(lambda _: self._change_event.set())
         await self._explainer.start()
         await self._sharing.start()
@@ -112,7 +112,7 @@ class Dispatcher(Actor):
             self.registry.on_change.remove(self._change_event.set)
         await self.leave()
         await self._backlog.stop()
-        self.executor.stop()
+        await self.executor.stop()
         await self._explainer.stop()
         await self._sharing.stop()
         self._arrival_reporter.stop()

@@ -69,7 +69,7 @@ class DirectPath:
     async def start(self) -> None:
         await self.backlog.start()
         loop = asyncio.get_running_loop()
-        self._loops = [loop.create_task(each) for each in self.executor.start()]
+        self._loops = [loop.create_task(each) for each in await self.executor.start()]
 
     async def stop(self) -> None:
         """Nodes stop what they still have of this process."""
@@ -82,7 +82,7 @@ class DirectPath:
             task.cancel()
         if tasks or self._loops:
             await asyncio.wait([*tasks, *self._loops])
-        self.executor.stop()
+        await self.executor.stop()
         self._arrivals.stop()
         await self.backlog.stop()
 

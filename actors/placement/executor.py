@@ -50,18 +50,20 @@ class Executor:
         self.node_health.on_back = [self.placer.mark_responsive]
         self._on_gone = (self.in_flight.fail_node, self.node_health.remove)
 
-    def start(self) -> list[Coroutine[Any, Any, None]]:
+    async def start(self) -> list[Coroutine[Any, Any, None]]:
         """Follow the registry. Returns the loops that the caller runs until `stop`."""
+        await self.node_health.start()
         self.placer.start()
         self.registry.on_gone += self._on_gone
         return [self.hung_nodes.run(), self.node_health.watch(lambda: self.in_flight.counts)]
 
-    def stop(self) -> None:
+    async def stop(self) -> None:
         """Follow the registry no more; the caller has ended the loops."""
         for callback in self._on_gone:
             if callback in self.registry.on_gone:
                 self.registry.on_gone.remove(callback)
         self.placer.stop()
+        await self.node_health.stop()
 
     def _on_reconnect(self, node: str) -> None:
         """Answers of `node` may be lost, unless it is in this process."""

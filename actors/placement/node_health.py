@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import partial
 from secrets import token_hex
 
-from actors.bus.bus import Bus, Message
+from actors.bus.bus import Bus, Message, Subscription
 from actors.bus.subjects import NodeAddress
 from orchestration.errors import BusUnavailable
 
@@ -54,21 +54,31 @@ class NodeHealthMonitor:
         self._ping_states: dict[str, PingState] = {}
         self._echo = f"{bus.inbox}.echo.{token_hex(4)}"
         self._echo_arrived = True
+        self._subscription: Subscription | None = None
+
+    async def start(self) -> None:
+        """Subscribe; `watch` follows."""
+        self._subscription = await self.bus.subscribe(self._echo, self._echo_received)
+        self.bus.on_disconnect.append(self._on_disconnect)
 
     async def watch(self, busy_nodes: Callable[[], Iterable[str]]) -> None:
         """Ping until cancelled; `busy_nodes` returns the nodes to ping."""
-        self.bus.on_disconnect.append(self._on_disconnect)
-        echo = await self.bus.subscribe(self._echo, self._echo_received)
-        try:
-            while True:
-                await asyncio.sleep(self.interval_s)
+        while True:
+            await asyncio.sleep(self.interval_s)
+            try:
                 self._ping(set(busy_nodes()))
-        finally:
-            await echo.unsubscribe()
-            if self._on_disconnect in self.bus.on_disconnect:
-                self.bus.on_disconnect.remove(self._on_disconnect)
-            for node in list(self._ping_states):
-                self._drop(node)
+            except Exception:  # an error in one round must not end the pings
+                log.exception("pinging the nodes failed")
+
+    async def stop(self) -> None:
+        """Unsubscribe; the caller has ended `watch`."""
+        if self._on_disconnect in self.bus.on_disconnect:
+            self.bus.on_disconnect.remove(self._on_disconnect)
+        for node in list(self._ping_states):
+            self._drop(node)
+        subscription, self._subscription = self._subscription, None
+        if subscription is not None:
+            await subscription.unsubscribe()
 
     def remove(self, node: str) -> None:
         """Forget a node that has left the registry."""
