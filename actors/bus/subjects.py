@@ -11,6 +11,13 @@ CHAT_SUBJECT = "orchestra.chat"
 """The NATS service of gateways that answers chats."""
 CHAT_CANCEL_SUBJECT = f"{CHAT_SUBJECT}.cancel"
 """Cancels the chat whose id the message holds."""
+BACKLOG_SUBJECT = "placement.backlog"
+"""The models of which a dispatcher has waiting generations; whoever places generations listens."""
+FREED_SUBJECT = "placement.freed"
+"""The id of a node on which a direct call has ended while generations of its model wait, for dispatchers: the
+node itself reports its load a quarter of a second later."""
+ARRIVALS_SUBJECT = "forecast.arrivals"
+"""The model calls that a process has begun lately, for the dispatcher that forecasts them."""
 
 
 def encode_token(name: str) -> str:

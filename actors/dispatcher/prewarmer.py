@@ -14,11 +14,11 @@ from pydantic import ValidationError
 
 from actors.bus.bus import Bus, Message, Subscription
 from actors.bus.key_value import Bucket, Conflict, Lease
-from actors.bus.subjects import NodeAddress
+from actors.bus.subjects import ARRIVALS_SUBJECT, NodeAddress
 from actors.cluster.registry import Registry
 from actors.dispatcher.metrics import PREWARM_LEADER, loads_ahead
 from actors.dispatcher.settings import WarmingSettings
-from actors.placement.arrival_reporter import ARRIVALS, ArrivalReport
+from actors.placement.arrival_reporter import ArrivalReport
 from actors.runtime.service import ERROR
 from orchestration.errors import OrchestraError, from_body
 from orchestration.forecast import Forecast, ForecastState
@@ -127,7 +127,7 @@ class Prewarmer:
                 log.warning("cannot read the stored forecast, learning starts again: %s", error)
             else:
                 self.forecast = Forecast.restored(saved.state, half_life_s=self.settings.half_life_s)
-        self._subscription = await self.bus.subscribe(ARRIVALS, self._record_arrivals)
+        self._subscription = await self.bus.subscribe(ARRIVALS_SUBJECT, self._record_arrivals)
         self._saved_at = time.monotonic()
         self.is_leader = True
         PREWARM_LEADER.set(1)

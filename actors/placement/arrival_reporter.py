@@ -6,6 +6,7 @@ import asyncio
 import logging
 
 from actors.bus.bus import Bus
+from actors.bus.subjects import ARRIVALS_SUBJECT
 from actors.runtime.envelope import Envelope
 from actors.telemetry.telemetry import trace_id
 from orchestration.errors import BusUnavailable
@@ -14,7 +15,6 @@ from orchestration.messages import Wire
 
 log = logging.getLogger(__name__)
 
-ARRIVALS = "forecast.arrivals"
 INTERVAL_S = 0.5
 MAX_MODELS, MAX_STEPS = 200, 500
 """Limits of one report; what exceeds them is not counted."""
@@ -54,6 +54,6 @@ class ArrivalReporter:
         report = ArrivalReport(arrivals=self._arrivals, steps=tuple(self._steps))
         self._arrivals, self._steps = {}, []
         try:
-            self.bus.post(ARRIVALS, report.model_dump_json().encode())
+            self.bus.post(ARRIVALS_SUBJECT, report.model_dump_json().encode())
         except BusUnavailable as error:
             log.debug("cannot publish the arrival report: %s", error)

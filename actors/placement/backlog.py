@@ -13,15 +13,12 @@ from collections.abc import Callable, Iterable
 from pydantic import ValidationError
 
 from actors.bus.bus import Bus, Message, Subscription
+from actors.bus.subjects import BACKLOG_SUBJECT, FREED_SUBJECT
 from orchestration.errors import OrchestraError
 from orchestration.messages import Wire
 
 log = logging.getLogger(__name__)
 
-SUBJECT = "placement.backlog"
-FREED_SUBJECT = "placement.freed"
-"""Gets the id of a node on which a direct call has ended while generations of its model wait: the node itself
-reports its load a quarter of a second later."""
 REPEAT_S = 1.0
 """Time between two reports of an unchanged backlog."""
 EXPIRY_S = 3.5
@@ -123,7 +120,7 @@ class BacklogReporter:
             return
         report = BacklogReport(dispatcher=self.name, models=models)
         try:
-            self.bus.post(SUBJECT, report.model_dump_json().encode())
+            self.bus.post(BACKLOG_SUBJECT, report.model_dump_json().encode())
         except OrchestraError as error:
             log.debug("cannot report the backlog: %s", error)
             return
@@ -140,7 +137,7 @@ class BacklogMonitor:
         self._subscription: Subscription | None = None
 
     async def start(self) -> None:
-        self._subscription = await self.bus.subscribe(SUBJECT, self._received)
+        self._subscription = await self.bus.subscribe(BACKLOG_SUBJECT, self._received)
 
     async def stop(self) -> None:
         if self._subscription is not None:

@@ -15,7 +15,8 @@ from pathlib import Path
 import uvloop
 
 from actors.bus.bus import Bus, BusSettings
-from actors.placement.backlog import SUBJECT, BacklogMonitor
+from actors.bus.subjects import BACKLOG_SUBJECT
+from actors.placement.backlog import BacklogMonitor
 from tests.bench.placement import percentile
 from tests.fixtures.eventually import eventually
 from tests.fixtures.local_cluster import LocalCluster, local_cluster
@@ -51,7 +52,7 @@ async def main() -> None:
                 backlog = BacklogMonitor(bus)
                 await backlog.start()
                 reported = asyncio.Event()
-                await bus.subscribe(SUBJECT, lambda message: reported.set())
+                await bus.subscribe(BACKLOG_SUBJECT, lambda message: reported.set())
                 taken = [await one(cluster, backlog, reported) for _ in range(ROUNDS)]
                 await backlog.stop()
                 await bus.close()

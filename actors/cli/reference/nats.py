@@ -35,8 +35,14 @@ def page() -> str:
 
 
 def _subjects() -> Iterator[tuple[str, ...]]:
-    """The f-strings that the value types of `actors.bus.subjects` return, with their docstrings."""
-    for kind in parsed(subjects.__name__).body:
+    """The constants of `actors.bus.subjects` that no client calls, and the f-strings that its value types
+    return, with their docstrings."""
+    module = parsed(subjects.__name__)
+    for name, text in attribute_docs(module.body).items():
+        subject = getattr(subjects, name)
+        if not subject.startswith("orchestra."):
+            yield f"`{subject}`", text
+    for kind in module.body:
         if not isinstance(kind, ast.ClassDef):
             continue
         about = one_line(ast.get_docstring(kind))

@@ -17,8 +17,8 @@ from actors.bus.bus import Message
 from actors.bus.declarations import shipped_declaration
 from actors.bus.jetstream import Delivery, Puller
 from actors.bus.provision import apply
-from actors.bus.subjects import RunQueue, StreamAddress
-from actors.placement.arrival_reporter import ARRIVALS, ArrivalReport
+from actors.bus.subjects import ARRIVALS_SUBJECT, RunQueue, StreamAddress
+from actors.placement.arrival_reporter import ArrivalReport
 from actors.runtime.envelope import Envelope
 from actors.runtime.system import ActorSystem
 from actors.streams.client import StreamClient
@@ -126,7 +126,7 @@ async def test_who_forecasts_hears_which_models_a_run_of_a_pattern_calls(nats: R
         def seen(message: Message) -> None:
             heard.extend(ArrivalReport.model_validate_json(message.data).steps)
 
-        listening = await found.bus.subscribe(ARRIVALS, seen)
+        listening = await found.bus.subscribe(ARRIVALS_SUBJECT, seen)
         _, ended, _ = await perform(found.streams, make_run(found.streams, "single"))
         await eventually(lambda: heard)
         await listening.unsubscribe()

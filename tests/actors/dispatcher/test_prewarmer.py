@@ -11,13 +11,13 @@ import pytest
 from click.testing import CliRunner
 
 from actors.bus.key_value import Bucket
-from actors.bus.subjects import NodeAddress
+from actors.bus.subjects import ARRIVALS_SUBJECT, NodeAddress
 from actors.cli.main import root
 from actors.dispatcher import Dispatcher
 from actors.dispatcher.prewarmer import FORECAST, STATE, SavedForecast
 from actors.dispatcher.settings import WarmingSettings
 from actors.node.node import Node
-from actors.placement.arrival_reporter import ARRIVALS, ArrivalReport
+from actors.placement.arrival_reporter import ArrivalReport
 from actors.runtime.envelope import Envelope, new_trace
 from actors.runtime.service import ERROR_CODE
 from orchestration.forecast import ModelCall
@@ -64,7 +64,9 @@ async def learnt(cluster: LocalCluster, dispatcher: Dispatcher, planner: str, wr
     """As if runs of a pattern had gone on for a while: each calls one model, then the other."""
     for run in range(5):
         steps = [ModelCall(run=f"{run}", pattern="maestro", model=model) for model in (planner, writer)]
-        cluster.bus.post(ARRIVALS, ArrivalReport(arrivals={}, steps=tuple(steps)).model_dump_json().encode())
+        cluster.bus.post(
+            ARRIVALS_SUBJECT, ArrivalReport(arrivals={}, steps=tuple(steps)).model_dump_json().encode()
+        )
     state = f"maestro\n{planner}"
     await eventually(lambda: state in dispatcher.prewarmer.forecast.state(time.time()).followers)
 
@@ -122,7 +124,7 @@ async def test_the_stored_forecast_is_shown_by_status(cluster: LocalCluster, own
     (model,) = models_of(cluster, 1)
     dispatcher = await cluster.dispatcher(WARMS, sees=0)
     await eventually(lambda: dispatcher.snapshot().prewarm_leader)
-    cluster.bus.post(ARRIVALS, ArrivalReport(arrivals={model: 500}).model_dump_json().encode())
+    cluster.bus.post(ARRIVALS_SUBJECT, ArrivalReport(arrivals={model: 500}).model_dump_json().encode())
     bucket = Bucket(cluster.bus, FORECAST)
 
     async def written() -> bool:
@@ -139,6 +141,6 @@ async def test_invalid_reports_do_not_stop_the_prewarmer(cluster: LocalCluster) 
     await Bucket(cluster.bus, FORECAST).put(STATE, b"not what it was")
     dispatcher = await cluster.dispatcher(WARMS, sees=0)
     await eventually(lambda: dispatcher.snapshot().prewarm_leader)
-    cluster.bus.post(ARRIVALS, b"nor this")
-    cluster.bus.post(ARRIVALS, ArrivalReport(arrivals={"m": 3}).model_dump_json().encode())
+    cluster.bus.post(ARRIVALS_SUBJECT, b"nor this")
+    cluster.bus.post(ARRIVALS_SUBJECT, ArrivalReport(arrivals={"m": 3}).model_dump_json().encode())
     await eventually(lambda: "m" in dispatcher.prewarmer.forecast.state(time.time()).models)
