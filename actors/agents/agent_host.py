@@ -53,7 +53,7 @@ class AgentHost:
         self.tools = (
             ToolRegistry(settings.tools) if options.build_tools is None else options.build_tools(embedder)
         )
-        registry = Registry(bus, options.placement.fallbacks)
+        registry = options.registry or Registry(bus, options.placement.fallbacks)
         self.services = AgentServices(
             bus=bus,
             streams=StreamClient(bus, direct=DirectPath(bus, registry, options.placement)),

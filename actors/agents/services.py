@@ -21,13 +21,15 @@ from orchestration.roles import Role
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AgentOptions:
     """What a process of agents may be given. `placement` is the dispatcher's; `embedder` is the embedding
-    model of this process, with which `build_tools` makes the tools of its agents."""
+    model of this process, with which `build_tools` makes the tools of its agents. `registry` is shared
+    with other roles of the process."""
 
     jobs: JobsSettings = field(default_factory=JobsSettings)
     placement: PlacementSettings = DEFAULT_PLACEMENT
     embedder: Embedder | None = None
     build_tools: Callable[[Embedder | None], ToolRegistry] | None = None
     catalogue: Catalogue = field(default_factory=lambda: BUILT_IN)
+    registry: Registry | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -42,7 +42,8 @@ class Registry:
     renews its lease has `on_node` called with the same object again. `on_gone` is called with a node that has
     died or stopped. A draining node leaves `nodes` before that, and finishes its generations.
 
-    `fallbacks` are the models that answer instead of a model that no node serves, best first.
+    `fallbacks` are the models that answer instead of a model that no node serves, best first. Roles of one
+    process may share a registry: each calls `start` and `stop`.
     """
 
     def __init__(
@@ -74,6 +75,7 @@ class Registry:
         self._sweep_s = sweep_s
         self._subscription: Subscription | None = None
         self._sweeper: asyncio.Task[None] | None = None
+        self._users = 0
 
     @property
     def nodes(self) -> dict[str, NodeInfo]:
@@ -84,12 +86,20 @@ class Registry:
         return self._view
 
     async def start(self) -> None:
+        """Returns once the present nodes are known. Calls come one after another."""
+        self._users += 1
+        if self._users > 1:
+            return
         await self._load_known_models()
         self._subscription = await Bucket(self.bus, BUCKET).watch(self._entry_changed)
         self._sweeper = asyncio.get_running_loop().create_task(self._sweep())
         self._detector.start()
 
     async def stop(self) -> None:
+        """Follow no more nodes, once each `start` has had its `stop`."""
+        self._users = max(0, self._users - 1)
+        if self._users:
+            return
         self._detector.stop()
         if self._sweeper is not None:
             self._sweeper.cancel()

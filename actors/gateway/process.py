@@ -52,14 +52,16 @@ async def run_gateway(
     jobs: JobsSettings | None = None,
     placement: PlacementSettings = DEFAULT_PLACEMENT,
     catalogue: Catalogue = BUILT_IN,
+    registry: Registry | None = None,
 ) -> AsyncIterator[RunningGateway]:
     """Serve until the block ends; then refuse new requests and finish those in flight, within `drain_s`.
 
     Raises `HttpPortBusy` before anything else is started. Pass `http` to bind the port earlier, before other
-    parts of the process start. `placement` is that of the dispatchers, `catalogue` that of the agents.
+    parts of the process start. `placement` is that of the dispatchers, `catalogue` that of the agents;
+    `registry` is shared with other roles of the process.
     """
     server = http or HttpServer(settings)
-    registry = Registry(bus, placement.fallbacks)
+    registry = registry or Registry(bus, placement.fallbacks)
     streams = StreamClient(bus, direct=DirectPath(bus, registry, placement))
     gateway = Gateway(bus, streams, registry, settings, catalogue)
     service = Service(bus, service_info(bus))

@@ -16,6 +16,7 @@ from actors.bus.declarations import shipped_declaration
 from actors.bus.provision import apply_when_ready
 from actors.bus.storage import report_full_disk
 from actors.cluster.formation import has_enough_replicas, join_cluster
+from actors.cluster.registry import Registry
 from actors.dispatcher.process import run_dispatcher
 from actors.embedding.embedder import Embedder
 from actors.gateway.http import HttpServer
@@ -89,9 +90,12 @@ async def run_up(
             node = await stack.enter_async_context(run_node(bus, backend, node_settings, system))
             watches.append(raise_when_set(node.identity_lost, f"another node has taken the id {node.id}"))
             models += tuple(card.name for card in backend.models)
-        await stack.enter_async_context(run_dispatcher(bus, settings.dispatcher, system))
-        await stack.enter_async_context(run_agents_role(bus, settings, system, catalogue, embedder))
-        gateway = await stack.enter_async_context(run_gateway_role(bus, settings, system, catalogue, http))
+        registry = Registry(bus, settings.dispatcher.fallbacks)
+        await stack.enter_async_context(run_dispatcher(bus, settings.dispatcher, system, registry))
+        await stack.enter_async_context(run_agents_role(bus, settings, system, catalogue, embedder, registry))
+        gateway = await stack.enter_async_context(
+            run_gateway_role(bus, settings, system, catalogue, http, registry)
+        )
         yield Up(url, gateway.url, models, tuple(watches))
 
 

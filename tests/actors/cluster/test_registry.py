@@ -130,6 +130,20 @@ async def test_a_node_without_heartbeats_is_removed(bus: Bus, registry: Registry
         await hasty.stop()
 
 
+async def test_roles_share_a_registry_until_the_last_has_stopped(bus: Bus, name: str) -> None:
+    await apply(bus, shipped_declaration())
+    shared = Registry(bus)
+    await shared.start()
+    await shared.start()
+    await shared.stop()
+    await put(bus, info(name, "m"))
+    await eventually(lambda: name in shared.nodes)
+    await shared.stop()
+    await put(bus, info(name, "m", running=1))
+    await bus.flush()
+    assert shared.nodes[name].running == 0
+
+
 async def test_an_entry_that_cannot_be_read_changes_nothing(
     bus: Bus, registry: Registry, name: str, caplog: pytest.LogCaptureFixture
 ) -> None:
