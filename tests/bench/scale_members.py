@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import logging
 import sys
 import time
 from collections.abc import AsyncIterator
@@ -138,6 +139,7 @@ def main() -> None:
     parser.add_argument("--first", type=int, default=0)
     parser.add_argument("--count", type=int, default=0)
     parser.add_argument("--models", type=int, default=500)
+    logging.disable(logging.WARNING)  # each node that a fleet leaves behind is one for every process
     run(serve(parser.parse_args()))
 
 
