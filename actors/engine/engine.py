@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from actors.engine.job import ChatJob
-from actors.engine.runtime import KvRows, PrefixStore, Session
+from actors.engine.runtime import KvRows, Lookahead, PrefixStore, Session
 from actors.engine.schedule import allowance, next_to_prefill
 from actors.engine.sequence import TokenSequence, sample
 from actors.engine.settings import EngineSettings
@@ -49,14 +49,18 @@ class EngineParts:
     """Ids that end an answer."""
     kv_tokens: int
     """Maximum cached tokens of all running generations together."""
+    lookahead: Lookahead | None = None
+    """Checks proposed tokens; None: each step decodes one token."""
 
 
 class Engine(Worker[ChatJob]):
     """The loop of one chat model.
 
-    A step prefills some chunks of prompts, then decodes one token of every prefilled generation. The other
-    generations in the batch and the chunking of the prompt change logits by less than 0.01 (float32 sums in
-    another order), so greedy text stays the same unless two tokens are that close.
+    A step prefills some chunks of prompts, then decodes one token of every prefilled generation. One that is
+    alone may check proposed tokens instead: each is sampled as decoding would, up to the first that differs.
+    The other generations in the batch, the chunking of the prompt and the length of a proposal change logits
+    by less than 0.01 (float32 sums in another order), so greedy text stays the same unless two tokens are
+    that close.
     """
 
     def __init__(self, model: str, parts: EngineParts, settings: EngineSettings) -> None:
@@ -123,7 +127,7 @@ class Engine(Worker[ChatJob]):
                 break
             self._turn += 1
             spent += self._prefill(sequence, min(left, self._settings.prefill_chunk))
-        if self._slots.decoding:
+        if self._slots.decoding and not self._looked_ahead():
             self._decode()
 
     def _drop_cancelled(self) -> None:
@@ -185,6 +189,25 @@ class Engine(Worker[ChatJob]):
             tokens = prompt[start : start + prefix.block]
             if not prefix.store(sequence.chain, tokens, self._slots.row_of(sequence), start):
                 return
+
+    def _looked_ahead(self) -> bool:
+        """Check the next tokens that a generation which is alone proposes. Returns False if it has none."""
+        lookahead = self._parts.lookahead
+        if lookahead is None or len(self._slots) > 1:
+            return False
+        sequence = self._slots[0]
+        proposal = sequence.propose(lookahead.tokens)
+        if not proposal:
+            return False
+        tokens = np.array([sequence.token, *proposal], np.int64)
+        logits = lookahead.verify(0, tokens, sequence.position)
+        self._counters.steps += 1
+        for row, token in enumerate(tokens):
+            if not self._slots.decoding or sequence.token != token:
+                break  # complete, or another token than proposed
+            sequence.position += 1
+            self._continue([sequence], logits[row : row + 1])
+        return True
 
     def _decode(self) -> None:
         count = self._slots.decoding

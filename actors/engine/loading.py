@@ -127,6 +127,7 @@ def _chat(folder: Path, manifest: ModelManifest, settings: EngineSettings, runti
         session=opened.session,
         kv=opened.kv,
         prefix=opened.prefix,
+        lookahead=opened.lookahead if settings.lookahead else None,
         tokenizer=tokenizer,
         end_tokens=frozenset(manifest.eog_token_ids),
         kv_tokens=kv_tokens,

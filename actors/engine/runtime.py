@@ -32,6 +32,22 @@ class Session(Protocol):
         """Read `tokens` [t] into `row` after the `past` tokens it holds: logits [vocabulary] of the last."""
 
 
+class Verify(Protocol):
+    """The call of a session that checks a proposal."""
+
+    def __call__(self, row: int, tokens: NDArray[np.int64], past: int) -> NDArray[np.float32]:
+        """Read `tokens` [t] into `row` after the `past` tokens it holds: logits [t, vocabulary] of all."""
+
+
+@dataclass(frozen=True, slots=True)
+class Lookahead:
+    """How an engine may check proposed tokens of a generation that decodes alone."""
+
+    tokens: int
+    """Tokens to propose."""
+    verify: Verify
+
+
 class KvRows(Protocol):
     """Rows of keys and values, local or remote; see `actors.engine.kv.KvCache`."""
 
@@ -78,6 +94,8 @@ class OpenModel:
     session: Session
     kv: KvRows
     prefix: PrefixStore
+    lookahead: Lookahead | None = None
+    """None: a call of several tokens costs too much, or moves logits."""
 
 
 class Runtime(Protocol):

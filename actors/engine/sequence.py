@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from actors.engine.job import ChatJob
+from actors.engine.lookup import PromptLookup
 from actors.engine.prefix import Chain
 from actors.engine.sampling import (
     Penalties,
@@ -28,6 +29,7 @@ class TokenSequence:
 
     __slots__ = (
         "_generator",
+        "_lookup",
         "_penalties",
         "cached",
         "chain",
@@ -48,6 +50,7 @@ class TokenSequence:
         """The next input token, once the prompt has been read."""
         self.text = TextStream(job.stops, job.prefix)
         self.chain = Chain()
+        self._lookup = PromptLookup(job.prompt, job.max_tokens)
         prompt_length = len(job.prompt) - job.prefix_ids
         self._penalties = Penalties(job.plan, job.prompt[:prompt_length]) if job.plan.penalised else None
         if self._penalties is not None:
@@ -69,6 +72,10 @@ class TokenSequence:
             cached_tokens=self.cached,
         )
 
+    def propose(self, count: int) -> list[int]:
+        """At most `count` tokens that may follow `token`, before the last that the caller wants."""
+        return self._lookup.propose(min(count, self.job.max_tokens - self.produced - 1))
+
     def shape(self, logits: NDArray[np.float32]) -> None:
         """Apply penalties, the caller's rules and the guide to `logits` [vocabulary] in place."""
         if self._penalties is not None:
@@ -88,6 +95,7 @@ class TokenSequence:
         """Append `token`. Returns the text that can be sent, and whether the text is complete ("stop")."""
         self.token = token
         self.produced += 1
+        self._lookup.append(token)
         if self._penalties is not None:
             self._penalties.add(token)
         piece = self.text.push(data, logprob)

@@ -40,6 +40,10 @@ class EngineSettings(BaseModel):
     """Maximum prompt tokens of one inference call."""
     prefill_budget: int = Field(default=64, ge=1)
     """Prompt tokens computed between two decode steps; up to twice as many if that completes a prompt."""
+    lookahead: bool = True
+    """Whether a generation that decodes alone tries several tokens in a call where its text repeats an
+    earlier part. It moves logits as little as company does (0.01). For ONNX Runtime on a CPU, and OpenVINO
+    in float32."""
     default_max_tokens: int = Field(default=512, ge=1)
     """Maximum tokens of an answer whose request has no `max_tokens`."""
     default_temperature: float = Field(default=0.2, ge=0, le=2)

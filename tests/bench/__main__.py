@@ -17,6 +17,7 @@ FIGURES = {
     "onnx_vs_llamacpp": "the ONNX node against llama.cpp on the same GGUF at 1, 8 and 16 at once",
     "processors": "the error of products on this and on emulated processors (needs qemu-user)",
     "engines": "tokens a second of engines on the same GGUF at 1 to 32 at once",
+    "lookahead": "one answer at a time with and without lookahead: JSON, code edit, summary, story",
     "triton_llm": "the chat model in Triton, by torch and onnxruntime: batched against one at a time",
     "triton_partitioned": "the chat model in Triton in two stages against the whole: speed, and equal tokens",
     "triton_embedding": "the embedding ensemble in Triton with dynamic batching against none, to 32 at once",

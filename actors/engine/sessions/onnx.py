@@ -14,6 +14,9 @@ from actors.engine.settings import OnnxSettings
 from actors.models.manifest import ModelManifest
 from orchestration.errors import BackendFailed
 
+MAX_VERIFIED = 8
+"""Maximum tokens of one call with the logits of all."""
+
 
 def load_session(folder: Path, settings: OnnxSettings, graph: bytes | None = None) -> Any:
     """The `InferenceSession` of `folder`, or of `graph` with the weights of `folder`.
@@ -56,12 +59,12 @@ class OnnxSession:
         self._session = load_session(folder, settings)
         self._kv = kv
         self._vocabulary = manifest.vocabulary
-        self._tokens = np.zeros(max(kv.rows, settings.prefill_chunk), np.int64)
+        self._tokens = np.zeros(max(kv.rows, settings.prefill_chunk, MAX_VERIFIED), np.int64)
         self._lengths = np.zeros(kv.rows, np.int32)
         self._total = np.zeros(1, np.int32)
         self._picks = np.arange(kv.rows, dtype=np.int64)
-        self._last = np.zeros(1, np.int64)
-        self._logits = np.zeros((kv.rows, self._vocabulary), np.float32)
+        self._last = np.zeros(MAX_VERIFIED, np.int64)
+        self._logits = np.zeros((max(kv.rows, MAX_VERIFIED), self._vocabulary), np.float32)
         self._decoders: dict[int, Any] = {}
         self._prefillers: dict[int, Any] = {}
         self._check_inputs(manifest)
@@ -90,20 +93,28 @@ class OnnxSession:
 
         Returns the logits [vocabulary] after the last of them, which the caller may change.
         """
+        logits: NDArray[np.float32] = self._read(row, tokens, past, 1)[0]
+        return logits
+
+    def verify(self, row: int, tokens: NDArray[np.int64], past: int) -> NDArray[np.float32]:
+        """As `prefill`, for at most `MAX_VERIFIED` tokens; returns the logits [t, vocabulary] after each."""
+        return self._read(row, tokens, past, len(tokens))
+
+    def _read(self, row: int, tokens: NDArray[np.int64], past: int, picks: int) -> NDArray[np.float32]:
+        """Read `tokens` into `row`: the logits of the last `picks`."""
         count = len(tokens)
         self._tokens[:count] = tokens
         self._lengths[0] = past + count - 1
         self._total[0] = past + count
-        self._last[0] = count - 1
+        self._last[:picks] = np.arange(count - picks, count)
         binding = self._prefillers.get(row)
         if binding is None:
             binding = self._prefillers[row] = self._bind(row, 1)
-            self._bind_input(binding, "logits_index", self._last, (1,))
-            self._bind_logits(binding, 1)
+        self._bind_input(binding, "logits_index", self._last, (picks,))
+        self._bind_logits(binding, picks)
         self._bind_input(binding, "input_ids", self._tokens, (1, count))
         self._session.run_with_iobinding(binding)
-        logits: NDArray[np.float32] = self._logits[0]
-        return logits
+        return self._logits[:picks]
 
     def _bind(self, first: int, rows: int) -> Any:
         """A binding whose past and present are `rows` rows of the cache from row `first`."""

@@ -94,40 +94,48 @@ class OpenVinoSession:
         for row, length in enumerate(lengths.tolist()):
             self._kv.extend(row, length, 1)
         ends = np.arange(len(tokens) + 1, dtype=np.int32)
-        return self._run(tokens, lengths.astype(np.int64), 0, lengths, ends)
+        return self._run(tokens, 0, lengths, ends, ends[:-1])
 
     def prefill(self, row: int, tokens: NDArray[np.int64], past: int) -> NDArray[np.float32]:
         """Read `tokens` [t] into `row` after the `past` tokens it holds.
 
         Returns the logits [vocabulary] after the last of them, which the caller may change.
         """
+        logits: NDArray[np.float32] = self._read(row, tokens, past, 1)[0]
+        return logits
+
+    def verify(self, row: int, tokens: NDArray[np.int64], past: int) -> NDArray[np.float32]:
+        """As `prefill`; returns the logits [t, vocabulary] after each of the tokens."""
+        return self._read(row, tokens, past, len(tokens))
+
+    def _read(self, row: int, tokens: NDArray[np.int64], past: int, picks: int) -> NDArray[np.float32]:
+        """Read `tokens` into `row`: the logits of the last `picks`."""
         count = len(tokens)
         self._kv.extend(row, past, count)
-        positions = np.arange(past, past + count, dtype=np.int64)
-        logits: NDArray[np.float32] = self._run(
-            tokens, positions, row, np.array([past], np.int32), np.array([0, count], np.int32)
-        )[0]
-        return logits
+        ends = np.array([0, count], np.int32)
+        return self._run(tokens, row, np.array([past], np.int32), ends, np.arange(count - picks, count))
 
     def _run(
         self,
         tokens: NDArray[np.int64],
-        positions: NDArray[np.int64],
         first: int,
         past: NDArray[np.int32],
         begins: NDArray[np.int32],
+        picks: NDArray[Any],
     ) -> NDArray[np.float32]:
-        """`tokens` at `positions` of the rows from `first` on; row i has those from `begins[i]` on."""
-        totals = past + np.diff(begins)
+        """Logits of the `picks` among `tokens`, which follow the `past` of the rows from `first` on; row i
+        has those from `begins[i]` on."""
+        lengths = np.diff(begins)
+        totals = past + lengths
         blocks, block_begins = self._kv.tables(first, totals.tolist())
         values = {
             "input_ids": np.ascontiguousarray(tokens, np.int64),
-            "position_ids": positions,
+            "position_ids": np.arange(len(tokens), dtype=np.int64) + np.repeat(past - begins[:-1], lengths),
             "past_lens": np.ascontiguousarray(past, np.int32),
             "subsequence_begins": begins,
             "block_indices": blocks,
             "block_indices_begins": block_begins,
-            "logits_index": (begins[1:] - 1).astype(np.int64),
+            "logits_index": picks.astype(np.int64),
         }
         for name, value in values.items():
             self._request.set_tensor(name, ov.Tensor(value, shared_memory=True))

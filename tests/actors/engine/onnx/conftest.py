@@ -25,3 +25,12 @@ def backend(chat_folder: Path) -> Iterator[OnnxBackend]:
     asyncio.run(made.start())
     yield made
     asyncio.run(made.close())
+
+
+@pytest.fixture(scope="session")
+def stepwise(chat_folder: Path) -> Iterator[OnnxBackend]:
+    """SmolLM2 without lookahead."""
+    made = OnnxBackend([chat_folder], OnnxSettings(lookahead=False))
+    asyncio.run(made.start())
+    yield made
+    asyncio.run(made.close())

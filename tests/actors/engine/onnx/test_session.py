@@ -61,6 +61,16 @@ def test_a_row_gives_the_same_logits_whoever_shares_the_batch(session: OnnxSessi
         assert np.abs(shared[0] - alone).max() < PROMISED, f"{count} rows"
 
 
+@pytest.mark.parametrize("count", [1, 2, 5, 8])
+def test_several_tokens_in_a_call_give_the_logits_of_one_by_one(session: OnnxSession, count: int) -> None:
+    tokens = prompt(3, 60 + count)
+    read(session, 1, tokens[:60], 60)
+    together = session.verify(1, tokens[60:], 60).copy()
+    assert len(together) == count
+    for at in range(count):
+        assert np.abs(session.prefill(1, tokens[60 + at : 61 + at], 60 + at) - together[at]).max() < PROMISED
+
+
 def test_a_row_gives_the_same_logits_in_whatever_place_it_sits(session: OnnxSession, kv: KvCache) -> None:
     lengths = np.array([50, 60, 70], np.int32)
     for row, length in enumerate(lengths):

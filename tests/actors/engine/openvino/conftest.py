@@ -37,3 +37,14 @@ def backend(chat_folder: Path) -> Iterator[OpenVinoBackend]:
     asyncio.run(made.start())
     yield made
     asyncio.run(made.close())
+
+
+@pytest.fixture(scope="session")
+def stepwise(chat_folder: Path) -> Iterator[OpenVinoBackend]:
+    """SmolLM2 without lookahead."""
+    from actors.engine.openvino_backend import OpenVinoBackend
+
+    made = OpenVinoBackend([chat_folder], OpenVinoSettings(lookahead=False))
+    asyncio.run(made.start())
+    yield made
+    asyncio.run(made.close())

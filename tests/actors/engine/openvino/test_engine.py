@@ -23,6 +23,11 @@ from tests.actors.engine.onnx.test_continuation import (
 )
 from tests.actors.engine.onnx.test_embedding import test_a_text_embeds_alike_alone_and_in_company
 from tests.actors.engine.onnx.test_guidance import test_a_plan_of_agents_is_always_valid
+from tests.actors.engine.onnx.test_lookahead import (
+    test_a_generation_that_looked_ahead_goes_on_in_company,
+    test_a_greedy_answer_is_the_same_with_lookahead,
+    test_sampling_and_rules_see_each_token_in_its_turn,
+)
 from tests.actors.engine.onnx.test_tool_calling import (
     test_a_named_function_is_called_with_arguments_of_its_schema,
 )
@@ -30,6 +35,8 @@ from tests.actors.engine.onnx.test_tool_calling import (
 __all__ = [
     "test_a_cancelled_generation_frees_its_row_at_the_next_step",
     "test_a_chat_is_answered_and_ends_by_itself",
+    "test_a_generation_that_looked_ahead_goes_on_in_company",
+    "test_a_greedy_answer_is_the_same_with_lookahead",
     "test_a_guide_goes_on_inside_what_it_has_begun",
     "test_a_late_request_gets_its_first_token_before_the_others_end",
     "test_a_named_function_is_called_with_arguments_of_its_schema",
@@ -44,4 +51,5 @@ __all__ = [
     "test_greedy_answers_do_not_depend_on_who_shares_the_batch",
     "test_logprobs_match_the_tokens_and_the_greedy_choice",
     "test_prompts_that_arrive_together_share_what_the_first_has_read",
+    "test_sampling_and_rules_see_each_token_in_its_turn",
 ]

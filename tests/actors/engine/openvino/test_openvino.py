@@ -98,6 +98,13 @@ def test_a_row_gives_the_same_logits_whoever_shares_the_batch(session: Any) -> N
         assert np.abs(shared[0] - alone).max() < PROMISED, f"{count} rows"
 
 
+def test_several_tokens_in_a_call_give_the_logits_of_one_by_one(session: Any) -> None:
+    session.prefill(1, LONG[:60], 0)
+    together = session.verify(1, LONG[60:64], 60).copy()
+    for at, logits in enumerate(together, 60):
+        assert np.abs(session.prefill(1, LONG[at : at + 1], at) - logits).max() < PROMISED
+
+
 def test_rounded_activations_choose_nearly_the_same_tokens(chat_folder: Path, session: Any) -> None:
     rounded = opened(chat_folder, activations="int8")
     same = 0
