@@ -40,6 +40,12 @@ class FailureDetector:
         """Count from now for all names."""
         self._seen = dict.fromkeys(self._seen, time.monotonic())
 
+    @property
+    def overdue(self) -> bool:
+        """Whether a name has had no heartbeat for half of `timeout_s`."""
+        before = time.monotonic() - self.timeout_s / 2
+        return any(seen < before for seen in self._seen.values())
+
     def failed(self) -> Iterable[str]:
         """The names that have failed. Forget each of them."""
         now = time.monotonic()

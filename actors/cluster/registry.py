@@ -238,7 +238,7 @@ class Registry:
         """Remove nodes whose lease has expired: the bucket does not report that."""
         while True:
             await asyncio.sleep(self._sweep_s)
-            if await self._server_stalled():
+            if self._detector.overdue and await self._server_stalled():
                 self._detector.grant_grace()
             for key in self._detector.failed():
                 log.warning("node %s has not renewed its lease for %g s", key, self._detector.timeout_s)
