@@ -58,7 +58,7 @@ class ClientConnection(Protocol):
 
 
 class ConnectionTable:
-    """A table of connections, checked every `SWEEP_S` between `start` and `stop`."""
+    """A table of connections. While there are any, they are checked every `SWEEP_S` until `stop`."""
 
     def __init__(self, settings: GatewaySettings) -> None:
         self.settings = settings
@@ -71,10 +71,6 @@ class ConnectionTable:
 
     def __len__(self) -> int:
         return len(self._open)
-
-    def start(self) -> None:
-        """Start the checks."""
-        self._timer = asyncio.get_running_loop().call_later(SWEEP_S, self._sweep)
 
     def stop(self) -> None:
         """Stop the checks."""
@@ -95,6 +91,7 @@ class ConnectionTable:
             self.leave(longest)
             longest.close()
         self._open.add(connection)
+        self._check_later()
         self._by_address[connection.address] = here + 1
         CONNECTIONS.set(len(self._open))
         return None
@@ -121,15 +118,21 @@ class ConnectionTable:
         REFUSED.labels(limit).inc()
         if len(self._refused) < MAX_REFUSED:
             self._refused.add(connection)
+            self._check_later()
         message = f"limit reached: {count} of {count} HTTP connections ({limit})"
         return TooManyConnections(message, retry_after_s=1)
 
+    def _check_later(self) -> None:
+        if self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(SWEEP_S, self._sweep)
+
     def _sweep(self) -> None:
-        loop = asyncio.get_running_loop()
-        now = loop.time()
+        self._timer = None
+        now = asyncio.get_running_loop().time()
         for connection in [*self._open, *self._refused]:
             connection.check(now)
-        self._timer = loop.call_later(SWEEP_S, self._sweep)
+        if self._open or self._refused:
+            self._check_later()
 
 
 def address_of(host: str) -> str:

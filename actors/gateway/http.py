@@ -69,11 +69,13 @@ def allow_files(connections: int) -> None:
 
 
 class _Server(uvicorn.Server):
-    """Leaves signals to the process that embeds it. `listening` is set once it accepts connections."""
+    """Leaves signals to the process that embeds it. `listening` is set once it accepts connections, and
+    `stopping` ends it."""
 
     def __init__(self, config: uvicorn.Config) -> None:
         super().__init__(config)
         self.listening = asyncio.Event()
+        self.stopping = asyncio.Event()
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -82,6 +84,13 @@ class _Server(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         self.listening.set()
+
+    async def main_loop(self) -> None:
+        """Set the `Date` of responses each second. uvicorn's own loop wakes up ten times for it."""
+        while not self.stopping.is_set():
+            await self.on_tick(0)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self.stopping.wait(), 1.0)
 
 
 class HttpServer:
@@ -120,7 +129,6 @@ class HttpServer:
             timeout_graceful_shutdown=math.ceil(settings.drain_s) + GRACE_S,
         )
         self._server = _Server(config)
-        self.connections.start()
         self._serving = asyncio.get_running_loop().create_task(self._server.serve([self.socket]))
         listening = asyncio.get_running_loop().create_task(self._server.listening.wait())
         await asyncio.wait({self._serving, listening}, return_when=asyncio.FIRST_COMPLETED)
@@ -133,7 +141,7 @@ class HttpServer:
         if self._server is None or self._serving is None:
             self.socket.close()
             return
-        self._server.should_exit = True
+        self._server.stopping.set()
         await self._serving
         self.connections.stop()
         tasks = self._server.server_state.tasks

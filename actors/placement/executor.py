@@ -55,7 +55,7 @@ class Executor:
         await self.node_health.start()
         self.placer.start()
         self.registry.on_gone += self._on_gone
-        return [self.hung_nodes.run(), self.node_health.watch(lambda: self.in_flight.counts)]
+        return [self.hung_nodes.run(), self.node_health.watch(self.in_flight)]
 
     async def stop(self) -> None:
         """Follow the registry no more; the caller has ended the loops."""

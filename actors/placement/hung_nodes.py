@@ -32,9 +32,10 @@ class HungNodes:
         self.jobs = jobs
 
     async def run(self) -> None:
-        """Check regularly until cancelled."""
+        """Check regularly until cancelled, while calls are running."""
         pause_s = min(1.0, self.node_client.first_outputs.settings.min_s / 4)
         while True:
+            await self.node_client.in_flight.busy.wait()
             await asyncio.sleep(pause_s)
             try:
                 await self.check()

@@ -17,6 +17,8 @@ class InFlight:
 
     def __init__(self) -> None:
         self.counts: dict[str, int] = {}
+        self.busy = asyncio.Event()
+        """Set while any slot is taken."""
         self.on_count: list[Callable[[str, int], None]] = []
         """Called with a node and its new count after each change."""
         self._answers: dict[str, dict[str, Answers]] = {}
@@ -25,6 +27,7 @@ class InFlight:
     def take(self, node: str) -> None:
         """Take a slot of `node`."""
         self.counts[node] = self.counts.get(node, 0) + 1
+        self.busy.set()
         self._notify(node)
 
     def free(self, node: str) -> None:
@@ -33,6 +36,8 @@ class InFlight:
             self.counts[node] = left
         else:
             del self.counts[node]
+            if not self.counts:
+                self.busy.clear()
         self._notify(node)
 
     def _notify(self, node: str) -> None:

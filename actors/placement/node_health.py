@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from secrets import token_hex
 
 from actors.bus.bus import Bus, Message, Subscription
 from actors.bus.subjects import NodeAddress
+from actors.placement.in_flight import InFlight
 from orchestration.errors import BusUnavailable
 
 log = logging.getLogger(__name__)
@@ -61,14 +62,16 @@ class NodeHealthMonitor:
         self._subscription = await self.bus.subscribe(self._echo, self._echo_received)
         self.bus.on_disconnect.append(self._on_disconnect)
 
-    async def watch(self, busy_nodes: Callable[[], Iterable[str]]) -> None:
-        """Ping until cancelled; `busy_nodes` returns the nodes to ping."""
+    async def watch(self, in_flight: InFlight) -> None:
+        """Ping until cancelled; without nodes to ping, wait for one."""
         while True:
             await asyncio.sleep(self.interval_s)
             try:
-                self._ping(set(busy_nodes()))
+                self._ping(set(in_flight.counts))
             except Exception:  # an error in one round must not end the pings
                 log.exception("pinging the nodes failed")
+            if not in_flight.counts and not self.silent:
+                await in_flight.busy.wait()
 
     async def stop(self) -> None:
         """Unsubscribe; the caller has ended `watch`."""

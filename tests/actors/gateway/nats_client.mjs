@@ -90,14 +90,14 @@ const commands = {
     named.set("Orchestra-Cancel-Key", "my-own-name");
     nc.publish("orchestra.chat", body(), { reply: inbox, headers: named });
     const ending = collect(args.body.stream ? subscription : first(subscription));
-    let answer = null;
-    while (answer === null) {
-      try {
-        answer = (await nc.request("orchestra.chat.cancel", "my-own-name", { timeout: 200 })).json();
-      } catch (error) {
-        if (error.name !== "TimeoutError" && error.name !== "RequestError") throw error;
-      }
-    }
+    // The chat may not be known yet, and the answer may be late: ask again until any answer comes.
+    const answers = createInbox();
+    const answered = first(nc.subscribe(answers)).next();
+    const cancel = () => nc.publish("orchestra.chat.cancel", "my-own-name", { reply: answers });
+    const again = setInterval(cancel, 200);
+    cancel();
+    const answer = (await answered).value.json();
+    clearInterval(again);
     return { answer, messages: await ending };
   },
 };

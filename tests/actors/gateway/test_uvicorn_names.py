@@ -108,6 +108,8 @@ def test_the_connection_adds_no_method_that_uvicorn_has_for_another_purpose() ->
         ("capture_signals", ["self"]),
         ("startup", ["self", "sockets"]),
         ("serve", ["self", "sockets"]),
+        ("main_loop", ["self"]),
+        ("on_tick", ["self", "counter"]),
     ],
 )
 def test_a_method_of_the_server_has_its_parameters(name: str, expected: list[str]) -> None:
