@@ -34,8 +34,8 @@ class Settings(ClientSettings):
     `--backend openvino` too."""
     local_backend: Literal["auto", "onnx", "openvino"] = "auto"
     """The backend of the node of `orchestra up`. `auto`: `openvino` where it is installed, on a processor
-    with AVX-512, unless the section `onnx` has settings; else `onnx`. Measured on one Xeon: 1.3 to 1.4 times
-    the tokens per CPU-second with 8 to 32 generations at once, no gain with one."""
+    with AVX-512, unless the section `onnx` has settings; else `onnx`. Measured on one Xeon: 1.1 to 1.4 times
+    the tokens per CPU-second with 8 to 32 generations at once, 0.9 to 1.1 with one."""
     nats_server: NatsServerSettings = NatsServerSettings()
     gateway: GatewaySettings = GatewaySettings()
     dispatcher: DispatcherSettings = DispatcherSettings()
