@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -19,10 +20,13 @@ from orchestration.errors import InvalidRequest
 
 @click.command()
 @common
-@click.option("--http", metavar="HOST:PORT", help="Address of the HTTP API. [default: 127.0.0.1:8080]")
-@click.option("--nats", "nats_url", metavar="URL", help="Use a running NATS server instead of starting one.")
+@click.option(
+    "--http", "gateway__http", metavar="HOST:PORT", help="Address of the HTTP API. [default: 127.0.0.1:8080]"
+)
+@click.option("--nats", "nats__url", metavar="URL", help="Use a running NATS server instead of starting one.")
 @click.option(
     "--join",
+    "nats_server__join",
     multiple=True,
     metavar="HOST[:PORT]",
     help="Another machine of the cluster, with `orchestra up --join`; repeatable. [default port: 6222]",
@@ -37,40 +41,24 @@ from orchestration.errors import InvalidRequest
 @click.option("--no-model", is_flag=True, help="Serve no model on this machine.")
 @click.option(
     "--base-url",
+    "openai__base_url",
     metavar="URL",
     help="Serve the models of a server with the OpenAI API too, such as http://HOST:8000/v1.",
 )
-@click.option("--api-key-env", metavar="VAR", help="Environment variable with the API key of that server.")
-def up(
-    config_file: Path | None,
-    data: Path | None,
-    http: str | None,
-    nats_url: str | None,
-    join: tuple[str, ...],
-    models: tuple[str, ...],
-    no_model: bool,
-    base_url: str | None,
-    api_key_env: str | None,
-) -> None:
+@click.option(
+    "--api-key-env",
+    "openai__api_key_env",
+    metavar="VAR",
+    help="Environment variable with the API key of that server.",
+)
+def up(config_file: Path | None, data: Path | None, no_model: bool, **values: Any) -> None:
     """Start a whole cluster on this machine: NATS, nodes, agents, a dispatcher and a gateway.
 
     Prints one line when it is ready. Ctrl-C finishes the requests in flight and stops.
     """
-    if join and nats_url:
+    if values["nats_server__join"] and values["nats__url"]:
         raise InvalidRequest("--join starts a NATS server of its own and --nats uses another: choose one")
-    settings, _ = load(
-        overrides_of(
-            data=data,
-            gateway__http=http,
-            nats__url=nats_url,
-            nats_server__join=join,
-            models=models,
-            openai__base_url=base_url,
-            openai__api_key_env=api_key_env,
-        ),
-        config_file,
-        find_running=False,
-    )
+    settings, _ = load(overrides_of(data=data, **values), config_file, find_running=False)
     configure_logging(settings.telemetry)
     ignore_hangup()
     refuse_to_start(settings)
