@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 import torch
 from gguf.constants import GGMLQuantizationType as Type
-from numpy.typing import NDArray
 
 from actors.engine.backend import EngineBackend
 from actors.engine.sessions.torch import LlamaLayers, tensor_of
@@ -21,8 +20,8 @@ from actors.models.gguf_import import import_gguf
 from actors.models.manifest import ModelManifest
 from orchestration.errors import BackendFailed, InvalidRequest
 from tests.actors.engine.onnx.asking import EMBEDDER, MODEL, ask, chat
-from tests.actors.models.llama_reference import LlamaReference
-from tests.actors.models.tiny_gguf import Tiny, write
+from tests.actors.models.llama_reference import LlamaReference, relative_error
+from tests.actors.models.tiny_gguf import SHAPES, Tiny, write
 from tests.fixtures.models import minilm_folder, smollm2_folder
 
 IDS = np.array([1, 40, 77, 90, 120, 200, 3, 65, 66, 67, 2, 258, 259, 100, 101, 40, 30], np.int64)
@@ -35,36 +34,20 @@ def imported(tmp_path: Path, tiny: Tiny) -> tuple[Path, LlamaReference]:
     return folder, LlamaReference(file)
 
 
-def error(actual: NDArray[np.float32], expected: NDArray[np.float64]) -> float:
-    return float(np.sqrt(((actual - expected) ** 2).mean()) / expected.std())
-
-
-@pytest.mark.parametrize(
-    "tiny",
-    [
-        Tiny(type=Type.F32),
-        Tiny(type=Type.F32, tied=False),
-        Tiny(type=Type.Q4_1),
-        Tiny(type=Type.Q8_0, tied=False, kv_heads=1),
-        Tiny(type=Type.Q5_0, rope_freqs=True, kv_heads=4),
-        Tiny(type=Type.Q4_K, types={"attn_v": Type.Q6_K, "ffn_up": Type.Q6_K, "token_embd": Type.Q6_K}),
-        Tiny(type=Type.Q4_1, types={"token_embd": Type.Q4_1, "output": Type.Q8_0}, tied=False),
-    ],
-    ids=["floats", "untied_floats", "q4_1", "mqa_untied", "mha_rope_freqs", "mixture", "mixed_untied"],
-)
+@pytest.mark.parametrize("tiny", SHAPES.values(), ids=SHAPES)
 def test_every_shape_of_llama_gives_the_logits_of_plain_numpy(tmp_path: Path, tiny: Tiny) -> None:
     folder, reference = imported(tmp_path, tiny)
     expected = reference.logits(IDS.tolist())
     layers = LlamaLayers(folder, ModelManifest.read(folder))
     session = TorchSession(layers, layers.cache(rows=3, length=32))
-    assert error(session.prefill(2, IDS[:9], 0), expected[8]) < 2e-5
-    assert error(session.prefill(2, IDS[9:10], 9), expected[9]) < 2e-5
+    assert relative_error(session.prefill(2, IDS[:9], 0), expected[8]) < 2e-5
+    assert relative_error(session.prefill(2, IDS[9:10], 9), expected[9]) < 2e-5
     for row, count in enumerate((5, 11, 8)):
         session.prefill(row, IDS[:count], 0)
     lengths = np.array([5, 11, 8], np.int32)
     together = session.decode(IDS[lengths], lengths)
     for row, length in enumerate(lengths):
-        assert error(together[row], expected[length]) < 2e-5
+        assert relative_error(together[row], expected[length]) < 2e-5
 
 
 @pytest.mark.parametrize("tied", [True, False], ids=["tied", "untied"])
@@ -78,7 +61,7 @@ def test_layers_in_parts_give_the_logits_of_the_whole(tmp_path: Path, tied: bool
     x = torch.tensor(IDS[None])
     for part, kv in zip(parts, caches, strict=True):
         x = part.run(x, kv, 1, np.zeros(1, np.int64))
-    assert error(x.numpy()[0], reference.logits(IDS.tolist())[-1]) < 2e-5
+    assert relative_error(x.numpy()[0], reference.logits(IDS.tolist())[-1]) < 2e-5
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["laid_out_anew", "as_it_is"])
@@ -89,7 +72,7 @@ def test_products_are_those_of_the_matrix_as_it_was(rows: int, dtype: torch.dtyp
     linear = Linear(weight)
     assert linear.packed is (dtype == torch.float32)
     expected = x.double() @ weight.double().T
-    assert error(linear(x).float().numpy(), expected.numpy()) < 4 * torch.finfo(dtype).eps
+    assert relative_error(linear(x).float().numpy(), expected.numpy()) < 4 * torch.finfo(dtype).eps
 
 
 @pytest.mark.parametrize(("dtype", "most"), [("float16", 0.01), ("bfloat16", 0.05)])
@@ -97,7 +80,7 @@ def test_half_precision_stays_near_full_precision(tmp_path: Path, dtype: str, mo
     folder, reference = imported(tmp_path, Tiny(type=Type.Q4_1))
     layers = LlamaLayers(folder, ModelManifest.read(folder), dtype=dtype)
     session = TorchSession(layers, layers.cache(rows=1, length=32))
-    assert error(session.prefill(0, IDS, 0), reference.logits(IDS.tolist())[-1]) < most
+    assert relative_error(session.prefill(0, IDS, 0), reference.logits(IDS.tolist())[-1]) < most
 
 
 @pytest.fixture(scope="module")

@@ -83,3 +83,8 @@ class LlamaReference:
         rotated[..., 0::2] = even * np.cos(angles) - odd * np.sin(angles)
         rotated[..., 1::2] = even * np.sin(angles) + odd * np.cos(angles)
         return rotated
+
+
+def relative_error(actual: NDArray[np.float32], expected: Array) -> float:
+    """The root mean square of the differences, in standard deviations of `expected`."""
+    return float(np.sqrt(((actual - expected) ** 2).mean()) / expected.std())

@@ -59,6 +59,20 @@ class Tiny:
     """Tensors of each part, where the file is split."""
 
 
+SHAPES = {
+    "floats": Tiny(type=Type.F32),
+    "untied_floats": Tiny(type=Type.F32, tied=False),
+    "q4_1": Tiny(type=Type.Q4_1),
+    "mqa_untied": Tiny(type=Type.Q8_0, tied=False, kv_heads=1),
+    "mha_rope_freqs": Tiny(type=Type.Q5_0, rope_freqs=True, kv_heads=4),
+    "mixture": Tiny(
+        type=Type.Q4_K, types={"attn_v": Type.Q6_K, "ffn_up": Type.Q6_K, "token_embd": Type.Q6_K}
+    ),
+    "mixed_untied": Tiny(type=Type.Q4_1, types={"token_embd": Type.Q4_1, "output": Type.Q8_0}, tied=False),
+}
+"""One of each kind of llama that a runtime must serve."""
+
+
 def write(path: Path, tiny: Tiny) -> Path:
     """Write `tiny` to `path`, or to parts beside it; gives the first file."""
     writer = GGUFWriter(path, tiny.architecture, split_max_tensors=tiny.part_tensors)

@@ -8,14 +8,13 @@ from typing import Any
 import numpy as np
 import pytest
 from gguf.constants import GGMLQuantizationType as Type
-from numpy.typing import NDArray
 
 from actors.engine.settings import OpenVinoSettings
 from actors.models.gguf_import import import_gguf
 from actors.models.manifest import ModelManifest
 from tests.actors.engine.onnx.asking import PROMISED, ask, complete
-from tests.actors.models.llama_reference import LlamaReference
-from tests.actors.models.tiny_gguf import Tiny, write
+from tests.actors.models.llama_reference import LlamaReference, relative_error
+from tests.actors.models.tiny_gguf import SHAPES, Tiny, write
 from tests.fixtures.eventually import eventually
 
 IDS = np.array([1, 40, 77, 90, 120, 200, 3, 65, 66, 67, 2, 258, 259, 100, 101, 40, 30], np.int64)
@@ -31,37 +30,21 @@ def opened(folder: Path, **settings: Any) -> Any:
     return OpenVinoRuntime(chosen).open(folder, manifest, chosen, rows=9, length=256).session
 
 
-def error(actual: NDArray[np.float32], expected: NDArray[np.float64]) -> float:
-    return float(np.sqrt(((actual - expected) ** 2).mean()) / expected.std())
-
-
-@pytest.mark.parametrize(
-    "tiny",
-    [
-        Tiny(type=Type.F32),
-        Tiny(type=Type.F32, tied=False),
-        Tiny(type=Type.Q4_1),
-        Tiny(type=Type.Q8_0, tied=False, kv_heads=1),
-        Tiny(type=Type.Q5_0, rope_freqs=True, kv_heads=4),
-        Tiny(type=Type.Q4_K, types={"attn_v": Type.Q6_K, "ffn_up": Type.Q6_K, "token_embd": Type.Q6_K}),
-        Tiny(type=Type.Q4_1, types={"token_embd": Type.Q4_1, "output": Type.Q8_0}, tied=False),
-    ],
-    ids=["floats", "untied_floats", "q4_1", "mqa_untied", "mha_rope_freqs", "mixture", "mixed_untied"],
-)
+@pytest.mark.parametrize("tiny", SHAPES.values(), ids=SHAPES)
 def test_every_shape_of_llama_gives_the_logits_of_plain_numpy(tmp_path: Path, tiny: Tiny) -> None:
     file = write(tmp_path / "tiny.gguf", tiny)
     folder = tmp_path / "models" / "tiny"
     import_gguf(file, "tiny", folder)
     expected = LlamaReference(file).logits(IDS.tolist())
     session = opened(folder)
-    assert error(session.prefill(2, IDS[:9], 0), expected[8]) < 2e-5
-    assert error(session.prefill(2, IDS[9:10], 9), expected[9]) < 2e-5
+    assert relative_error(session.prefill(2, IDS[:9], 0), expected[8]) < 2e-5
+    assert relative_error(session.prefill(2, IDS[9:10], 9), expected[9]) < 2e-5
     for row, count in enumerate((5, 11, 8)):
         session.prefill(row, IDS[:count], 0)
     lengths = np.array([5, 11, 8], np.int32)
     together = session.decode(IDS[lengths], lengths)
     for row, length in enumerate(lengths):
-        assert error(together[row], expected[length]) < 2e-5
+        assert relative_error(together[row], expected[length]) < 2e-5
 
 
 @pytest.mark.parametrize("kind", [Type.Q4_1, Type.Q8_0, Type.Q4_K])
@@ -70,7 +53,7 @@ def test_rounded_activations_move_logits_by_a_few_percent(tmp_path: Path, kind: 
     import_gguf(file, "tiny", tmp_path / "models" / "tiny")
     expected = LlamaReference(file).logits(IDS.tolist())
     session = opened(tmp_path / "models" / "tiny", activations="int8")
-    assert error(session.prefill(0, IDS[:9], 0), expected[8]) < 0.05
+    assert relative_error(session.prefill(0, IDS[:9], 0), expected[8]) < 0.05
 
 
 @pytest.fixture(scope="module")
