@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 
 WHOLE_S = 0.5
-"""Maximum predicted time of an answer that is requested in one piece. A stall, a failover or the choice of a
-faster node is noticed so much later than in a stream."""
+"""Maximum predicted time of an answer that is requested in one piece. A stall is noticed, and another
+node tried, at most so much later than with a stream."""
 WEIGHT = 0.2
 """Weight of the latest answer in the averages."""
 

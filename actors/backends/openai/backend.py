@@ -219,7 +219,7 @@ class OpenAIBackend(Backend):
                 roles = less
                 continue
             except InvalidRequest as error:
-                if streamed or shown:
+                if streamed or shown or isinstance(error, ContextTooLong):
                     raise
                 streamed, refusal = True, error
                 continue
@@ -244,9 +244,8 @@ class OpenAIBackend(Backend):
         try:
             block = await answer.block()
             if not answer.streamed or block.lstrip(_BLANK)[:1] in _NO_STREAM:
-                piece = reader.take(
-                    block + await answer.whole()
-                )  # requested so, without streaming, or an error
+                # one body: requested so, from a server without streaming, or an error
+                piece = reader.take(block + await answer.whole())
                 finish = reader.finish(done=True)
                 times.learn(time.monotonic() - began, finish.usage.completion_tokens)
                 if piece is not None:

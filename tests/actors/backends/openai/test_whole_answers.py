@@ -8,7 +8,7 @@ import pytest
 
 from actors.backends.openai import OpenAIBackend, OpenAISettings, answer_time
 from actors.backends.openai.answer_time import WHOLE_S, AnswerTime
-from orchestration.errors import BackendFailed, InvalidRequest
+from orchestration.errors import BackendFailed, ContextTooLong, InvalidRequest
 from orchestration.messages import (
     ChatGeneration,
     ChatMessage,
@@ -161,3 +161,19 @@ async def test_llamacpp_answers_the_same_in_both_forms(llamacpp: LlamaServer) ->
             assert finish.usage.completion_tokens == end.usage.completion_tokens
     finally:
         await backend.close()
+
+
+async def test_a_prompt_that_is_too_long_is_refused_once() -> None:
+    async def script(request: Request) -> AsyncIterator[bytes]:
+        if request.body["stream"]:
+            async for part in either(request):
+                yield part
+        else:
+            message = "This model's maximum context length is 10 tokens"
+            yield response(400, {"error": {"message": message, "code": "context_length_exceeded"}})
+
+    async with backend_before(script) as (backend, upstream):
+        await whole(backend, SHORT)
+        with pytest.raises(ContextTooLong):
+            await whole(backend, SHORT)
+        assert len(upstream.requests) == 2
