@@ -16,6 +16,7 @@ from actors.bus.provision import apply_when_ready
 from actors.cli.drain import drain
 from actors.cli.main import common, nats_option, overrides_of
 from actors.cli.reach import nats_url_of
+from actors.launch.observability import observed
 from actors.launch.process import (
     configure_logging,
     connected,
@@ -36,7 +37,7 @@ from actors.node.backend_factory import (
 )
 from actors.runtime.system import ActorSystem
 from actors.settings import Settings, load
-from actors.telemetry.telemetry import start_tracing
+from actors.telemetry.identity import ProcessIdentity
 from orchestration.errors import InvalidRequest
 
 Watch = Callable[[], Awaitable[object]]
@@ -141,7 +142,7 @@ def node(
         id_taken = raise_when_set(running.identity_lost, f"another node has taken the id {running.id}")
         return f"node {running.id} serves {names}", [id_taken, running.drained.wait, *watches]
 
-    _serve(settings, enter)
+    _serve(settings, "node", enter)
 
 
 node.add_command(drain)
@@ -155,7 +156,7 @@ def role(*options: Callable[[Any], Any]) -> Callable[[Enter], click.Command]:
         def serve(config_file: Path | None, data: Path | None, nats_url: str | None, **more: Any) -> None:
             settings, _ = load(overrides_of(data=data, nats__url=nats_url, **more), config_file)
             configure_logging(settings.telemetry)
-            _serve(settings, enter)
+            _serve(settings, enter.__name__, enter)
 
         for option in (*reversed(options), nats_option, common):
             serve = option(serve)
@@ -270,22 +271,19 @@ def _backend(
     return onnx_backend(folders, settings.onnx | options)
 
 
-def _serve(settings: Settings, enter: Enter) -> None:
+def _serve(settings: Settings, role_name: str, enter: Enter) -> None:
     ignore_hangup()
-    provider = start_tracing(settings.telemetry)
-    try:
-        raise SystemExit(run(_run(settings, enter)))
-    finally:
-        if provider is not None:
-            provider.shutdown()
+    raise SystemExit(run(_run(settings, role_name, enter)))
 
 
-async def _run(settings: Settings, enter: Enter) -> int:
+async def _run(settings: Settings, role_name: str, enter: Enter) -> int:
     stop = stop_on_signals()
     url = nats_url_of(settings)
     async with AsyncExitStack() as stack:
         bus = await stack.enter_async_context(connected(settings, url, "orchestra"))
         await apply_when_ready(bus, shipped_declaration())
+        identity = ProcessIdentity.of_this_process(role_name)
+        await stack.enter_async_context(observed(bus, settings, identity))
         system = ActorSystem()
         ready, watches = await enter(settings, stack, bus, system)
         click.echo(f"Orchestra {ready} · {url}")

@@ -14,7 +14,6 @@ from actors.gateway.http import HttpServer
 from actors.launch.process import configure_logging, ignore_hangup, run, stop_on_signals, until
 from actors.launch.up import refuse_to_start, run_up
 from actors.settings import Settings, load
-from actors.telemetry.telemetry import start_tracing
 from orchestration.errors import InvalidRequest
 
 
@@ -65,12 +64,7 @@ def up(config_file: Path | None, data: Path | None, no_model: bool, **values: An
     http_server = HttpServer(settings.gateway)  # binds its port before a model is downloaded
     names = () if no_model else settings.models
     folders = [pull_model(name, settings.models_folder) for name in names]
-    provider = start_tracing(settings.telemetry)
-    try:
-        raise SystemExit(run(_up(settings, folders, http_server)))
-    finally:
-        if provider is not None:
-            provider.shutdown()
+    raise SystemExit(run(_up(settings, folders, http_server)))
 
 
 async def _up(settings: Settings, folders: list[Path], http_server: HttpServer) -> int:

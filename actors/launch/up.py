@@ -20,6 +20,7 @@ from actors.cluster.registry import Registry
 from actors.dispatcher.process import run_dispatcher
 from actors.embedding.embedder import Embedder
 from actors.gateway.http import HttpServer
+from actors.launch.observability import observed
 from actors.launch.process import connected, raise_when_set
 from actors.launch.roles import run_agents_role, run_gateway_role
 from actors.nats_server import EmbeddedNats, NatsPortInUse, NatsServerSettings
@@ -28,6 +29,7 @@ from actors.node.backend_factory import local_backend, openai_backend
 from actors.node.process import run_node
 from actors.runtime.system import ActorSystem
 from actors.settings import Settings
+from actors.telemetry.identity import ProcessIdentity
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable
@@ -84,6 +86,7 @@ async def run_up(
             watches.append(await stack.enter_async_context(join_cluster(bus, server)))
         else:
             await apply_when_ready(bus, shipped_declaration())
+        await stack.enter_async_context(observed(bus, settings, ProcessIdentity.of_this_process("up")))
         models: tuple[str, ...] = ()
         for node_id, backend in {**_own_backends(settings, folders), **backends}.items():
             node_settings = settings.node.model_copy(update={"id": node_id})

@@ -1,0 +1,69 @@
+"""The log of events of this process: roles record events, and sinks such as the publisher take them.
+
+It is one per process, as Python's logging is. Without a sink an event is not even made.
+"""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections.abc import Callable
+from typing import Any
+
+from actors.telemetry.identity import ProcessIdentity
+from orchestration.log_events import LogEvent, LogLevel
+
+Sink = Callable[[LogEvent], None]
+"""Takes one event. It returns at once and raises nothing."""
+
+
+class EventLog:
+    """Passes the events of this process to its sinks."""
+
+    def __init__(self) -> None:
+        self.identity = ProcessIdentity(role="", id="", host="", pid=0)
+        self._sinks: list[Sink] = []
+        self._numbers = itertools.count(1)
+
+    @property
+    def enabled(self) -> bool:
+        """Whether anyone takes events. Callers that would compute something for an event ask first."""
+        return bool(self._sinks)
+
+    def add_sink(self, sink: Sink) -> None:
+        self._sinks.append(sink)
+
+    def remove_sink(self, sink: Sink) -> None:
+        if sink in self._sinks:
+            self._sinks.remove(sink)
+
+    def record(
+        self, name: str, *, ordinal: int | None = None, level: LogLevel = LogLevel.INFO, **fields: Any
+    ) -> None:
+        """Record the event `name` now. `fields` are those of `LogEvent`.
+
+        With `ordinal` the event's id is made of run, step, name and ordinal, so that a repetition of the same
+        fact, by this or another process, has the same id; without, the id is new.
+        """
+        if not self._sinks:
+            return
+        identity = self.identity
+        if ordinal is None:
+            event_id = f"{identity.id}/{next(self._numbers)}"
+        else:
+            event_id = f"{fields.get('run', '')}/{fields.get('step', '')}/{name}/{ordinal}"
+        event = LogEvent(
+            id=event_id,
+            at=time.time(),
+            name=name,
+            level=level,
+            process=identity.id,
+            role=identity.role,
+            host=identity.host,
+            **fields,
+        )
+        for sink in self._sinks:
+            sink(event)
+
+
+event_log = EventLog()
