@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, StringConstraints
 
 from orchestration.limits import QuotaLimit
 
+INFERENCE: Literal["inference"] = "inference"
+ADMIN: Literal["admin"] = "admin"
+Scope = Literal["inference", "admin"]
 CallerName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.@-]{1,64}$")]
 
 
@@ -50,6 +53,9 @@ class CallerSettings(CallerLimits):
 
     key: SecretStr = Field(min_length=8)
     """The API key, sent as `Authorization: Bearer KEY`. At least 8 characters."""
+    scopes: tuple[Scope, ...] = (INFERENCE,)
+    """What the key may call: `inference` the routes under `/v1`, `admin` those under `/admin`. Give operators
+    `["admin"]`."""
     namespace: CallerName | None = None
     """Callers of the same namespace share cached responses, equal requests in progress, and jobs. Default:
     the caller alone."""

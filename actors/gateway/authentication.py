@@ -5,10 +5,12 @@ from __future__ import annotations
 import hmac
 import re
 from collections.abc import Mapping
+from ipaddress import ip_address
 from secrets import token_bytes
 
-from actors.gateway.admission_settings import CallerSettings
-from actors.gateway.errors import InvalidApiKey
+from actors.gateway.admission_settings import ADMIN, CallerSettings
+from actors.gateway.errors import Forbidden, InvalidApiKey
+from actors.gateway.settings import split_address
 from orchestration.errors import InvalidRequest
 
 ANONYMOUS = "anonymous"
@@ -56,6 +58,22 @@ class Authenticator:
             )
         return name
 
+    def check_scope(self, caller: str, scope: str) -> None:
+        """Check that a caller may use the routes of `scope`, where the settings name callers. Raises
+        `Forbidden`."""
+        settings = self._settings.get(caller)
+        if settings is not None and scope not in settings.scopes:
+            scopes = ", ".join(settings.scopes) or "none"
+            raise Forbidden(
+                f"the key of caller {caller!r} lacks the scope {scope!r}; it has: {scopes} "
+                f"(gateway.callers.{caller}.scopes)"
+            )
+
+    def check_nats_admin(self, caller: str) -> None:
+        """Check that a caller of the settings has the scope `admin`. NATS' permissions decide who else may
+        send to the subjects of operators. Raises `Forbidden`."""
+        self.check_scope(caller, ADMIN)
+
     @property
     def named(self) -> bool:
         """Whether the settings name callers. Then a caller sees its own jobs only."""
@@ -68,3 +86,32 @@ class Authenticator:
 
     def _digest(self, key: bytes) -> bytes:
         return hmac.digest(self._secret, key, "sha256")
+
+
+def check_local(listens_on: str, host: str, origin: str) -> None:
+    """Check a request for operators that needs no key: the gateway must listen on a loopback address, and no
+    page of another site may send the request through an operator's browser.
+
+    `host` and `origin` are headers of the request. Raises `Forbidden`.
+    """
+    listener = split_address(listens_on)[0]
+    if not _is_loopback(listener):
+        raise Forbidden(
+            "without keys /admin answers on a loopback address only, and this gateway listens on "
+            f"{listener}: "
+            'give an operator a key with scopes = ["admin"] in [gateway.callers.NAME]'
+        )
+    name = host.rpartition("]")[0].removeprefix("[") if host.startswith("[") else host.partition(":")[0]
+    if host and not _is_loopback(name):
+        raise Forbidden(f"without keys /admin answers to localhost only, not to the host {name[:80]!r}")
+    if origin and origin.partition("://")[2] != host:
+        raise Forbidden(f"without keys /admin answers no page of another site: {origin[:80]!r}")
+
+
+def _is_loopback(host: str) -> bool:
+    if host.lower() == "localhost":
+        return True
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return False

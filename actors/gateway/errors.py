@@ -3,6 +3,7 @@
 OrchestraError                status  code
 ├── InvalidRequest
 │   ├── InvalidApiKey         401     invalid_api_key
+│   ├── Forbidden             403     forbidden
 │   ├── NotFound              404     not_found
 │   ├── MethodNotAllowed      405     method_not_allowed
 │   ├── RequestTimeout        408     request_timeout
@@ -29,6 +30,13 @@ class InvalidApiKey(InvalidRequest):
 
     status = 401
     code = "invalid_api_key"
+
+
+class Forbidden(InvalidRequest):
+    """The caller may not use the route: its key lacks the scope."""
+
+    status = 403
+    code = "forbidden"
 
 
 class NotFound(InvalidRequest):

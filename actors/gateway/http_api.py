@@ -1,42 +1,60 @@
-"""The HTTP API: a Starlette router over the table of operations."""
+"""The HTTP API: a Starlette router over tables of operations."""
 
 from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any, TypeVar
 
 from opentelemetry.trace import SpanKind
 from starlette.datastructures import QueryParams
 from starlette.routing import Route, Router
 
+from actors.gateway.admission_settings import ADMIN, INFERENCE
+from actors.gateway.authentication import check_local
 from actors.gateway.body_memory import BodyMemory
 from actors.gateway.errors import ClientDisconnected, MethodNotAllowed, NotFound
 from actors.gateway.gateway import Gateway
 from actors.gateway.http_context import HttpContext, Receive, Scope, Send
 from actors.gateway.metrics import count_request
 from actors.gateway.operation import Access, CallContext, HttpHandler, Operation
-from actors.gateway.operations import OPERATIONS, Services
+from actors.gateway.settings import GatewaySettings
 from actors.runtime.failures import UNEXPECTED_ERRORS, internal_error
 from actors.telemetry.telemetry import span, trace_id, traceparent
 from orchestration.errors import OrchestraError
+
+S = TypeVar("S")
 
 OTHER = "other"
 """The route of a path that does not exist, in metrics."""
 
 
 class HttpApi:
-    """The ASGI application. Each path of the table is an ASGI application of its own in the router, so what
-    is mounted beside them may be any other."""
+    """The ASGI application. Each path of a table is an ASGI application of its own in the router, so what is
+    mounted beside them may be any other."""
 
-    def __init__(self, gateway: Gateway, services: Services) -> None:
+    def __init__(self, gateway: Gateway) -> None:
         self.gateway = gateway
-        self.services = services
         self.body_memory = BodyMemory(gateway.settings.max_bodies_bytes)
-        by_path: dict[str, list[Operation[Services]]] = {}
-        for operation in OPERATIONS:
-            by_path.setdefault(operation.path, []).append(operation)
-        apps = {path: PathApp(self, each[0].route, each) for path, each in by_path.items()}
-        self.exact = {path: app for path, app in apps.items() if "{" not in path}
+        self.exact: dict[str, PathApp] = {}
         """The paths without parameters, for which the router need not match patterns."""
-        routes = [Route(path, app) for path, app in apps.items() if path not in self.exact]
-        self.router = Router(routes, redirect_slashes=False, default=PathApp(self, OTHER, []))
+        self.router = Router(redirect_slashes=False, default=PathApp(self, OTHER, {}))
+
+    def serve(self, operations: Iterable[Operation[S]], services: S) -> None:
+        """Serve the operations of a table, beside those that are served already."""
+        by_path: dict[str, list[Operation[S]]] = {}
+        for operation in operations:
+            by_path.setdefault(operation.path, []).append(operation)
+        for path, each in by_path.items():
+            handlers = {
+                method: (operation, _http_handler(operation, services, self.gateway.settings))
+                for operation in each
+                for method in operation.methods
+            }
+            app = PathApp(self, each[0].route, handlers)
+            if "{" in path:
+                self.router.routes.append(Route(path, app))
+            else:
+                self.exact[path] = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
@@ -46,22 +64,20 @@ class HttpApi:
 class PathApp:
     """Serves the operations of one path, and answers its errors as OpenAI's API does."""
 
-    def __init__(self, api: HttpApi, route: str, operations: list[Operation[Services]]) -> None:
+    def __init__(
+        self, api: HttpApi, route: str, handlers: Mapping[str, tuple[Operation[Any], HttpHandler]]
+    ) -> None:
         self.api = api
         self.gateway = api.gateway
         self.route = route
-        self.handlers = {
-            method: (each, self._http_handler(each)) for each in operations for method in each.methods
-        }
+        self.handlers = handlers
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         context = HttpContext(scope, receive, send, self.api.body_memory)
         try:
             operation, handler = self._handler(context)
-            key = context.header(b"authorization")
-            if operation.access is Access.KEY or (key and operation.access is Access.OPTIONAL_KEY):
-                context.caller = self.gateway.authenticator.of_http(key)
-            if operation.access is Access.KEY:
+            self._authorize(context, operation.access)
+            if operation.access in (Access.KEY, Access.ADMIN):
                 await self._traced(handler, context)
             else:
                 await handler(context)
@@ -77,7 +93,22 @@ class PathApp:
             context.close()
             count_request("http", self.route, context.status or ClientDisconnected.status)
 
-    def _handler(self, context: HttpContext) -> tuple[Operation[Services], HttpHandler]:
+    def _authorize(self, context: HttpContext, access: Access) -> None:
+        """Set the caller of the request. Raises `InvalidApiKey` and `Forbidden`."""
+        authenticator, key = self.gateway.authenticator, context.header(b"authorization")
+        if access is Access.KEY:
+            context.caller = authenticator.of_http(key)
+            authenticator.check_scope(context.caller, INFERENCE)
+        elif access is Access.ADMIN:
+            context.caller = authenticator.of_http(key)
+            if authenticator.named:
+                authenticator.check_scope(context.caller, ADMIN)
+            else:
+                check_local(self.gateway.settings.http, context.header(b"host"), context.header(b"origin"))
+        elif key and access is Access.OPTIONAL_KEY:
+            context.caller = authenticator.of_http(key)
+
+    def _handler(self, context: HttpContext) -> tuple[Operation[Any], HttpHandler]:
         if not self.handlers:
             raise NotFound(f"no such path: {context.path}")
         found = self.handlers.get(context.method)
@@ -85,31 +116,6 @@ class PathApp:
             allowed = ", ".join(self.handlers)
             raise MethodNotAllowed(f"{context.path} takes {allowed}, not {context.method}", allowed=allowed)
         return found
-
-    def _http_handler(self, operation: Operation[Services]) -> HttpHandler:
-        if operation.http_handler is not None:
-            return operation.http_handler(self.api.services)
-        assert operation.handler is not None
-        handler, settings = operation.handler(self.api.services), self.gateway.settings
-        limit = operation.max_bytes or settings.max_body_bytes
-
-        async def handle(context: HttpContext) -> None:
-            body, others = b"{}", dict(context.path_params)
-            if operation.has_body:
-                body = await context.body(limit, settings.body_timeout_s)
-            else:
-                query = QueryParams(context.scope.get("query_string", b""))
-                known = operation.request.model_fields
-                others |= {name: value for name, value in query.items() if value and name in known}
-            call = CallContext(
-                caller=context.caller,
-                header=lambda name: context.header(name.lower().encode()),
-                trace=context.trace,
-            )
-            reply = await handler(operation.decode(body, others), call)
-            await context.answer(reply.status, reply.body, *reply.headers, kind=reply.content_type)
-
-        return handle
 
     async def _traced(self, handler: HttpHandler, context: HttpContext) -> None:
         parent = context.header(b"traceparent")
@@ -124,3 +130,29 @@ class PathApp:
             await context.fail_stream(error)
         elif not context.status:
             await context.error(error)
+
+
+def _http_handler(operation: Operation[S], services: S, settings: GatewaySettings) -> HttpHandler:
+    if operation.http_handler is not None:
+        return operation.http_handler(services)
+    assert operation.handler is not None
+    handler = operation.handler(services)
+    limit = operation.max_bytes or settings.max_body_bytes
+
+    async def handle(context: HttpContext) -> None:
+        body, others = b"{}", dict(context.path_params)
+        if operation.has_body:
+            body = await context.body(limit, settings.body_timeout_s)
+        else:
+            query = QueryParams(context.scope.get("query_string", b""))
+            known = operation.request.model_fields
+            others |= {name: value for name, value in query.items() if value and name in known}
+        call = CallContext(
+            caller=context.caller,
+            header=lambda name: context.header(name.lower().encode()),
+            trace=context.trace,
+        )
+        reply = await handler(operation.decode(body, others), call)
+        await context.answer(reply.status, reply.body, *reply.headers, kind=reply.content_type)
+
+    return handle

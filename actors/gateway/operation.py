@@ -21,12 +21,15 @@ _CONVERTOR = re.compile(r":\w+}")
 
 
 class Access(Enum):
-    """Whether an HTTP route needs an API key, where the settings name callers."""
+    """Which API key an HTTP route needs, where the settings name callers."""
 
     KEY = "key"
     OPEN = "open"
     OPTIONAL_KEY = "optional key"
     """No key is needed, but one that is sent must be valid: clients list the models to check their key."""
+    ADMIN = "admin key"
+    """The key needs the scope `admin`. Where the settings name no callers, only a gateway that listens on a
+    loopback address answers."""
 
 
 class NoFields(Wire):

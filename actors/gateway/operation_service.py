@@ -6,13 +6,13 @@ with the body that HTTP has. The header `Orchestra-Caller` names the caller.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
 from actors.bus.bus import Message
 from actors.gateway.gateway import Gateway
-from actors.gateway.operation import CallContext, Operation
-from actors.gateway.operations import OPERATIONS, Services
+from actors.gateway.operation import Access, CallContext, Operation
 from actors.openai_api.encoder import error_json
 from actors.runtime.actor import Actor
 from actors.runtime.actor_host import ActorRef
@@ -28,18 +28,19 @@ QUEUE = "orchestra"
 class CallOperation:
     """A decoded request, and the message it came in, for its headers."""
 
-    operation: Operation[Services]
+    operation: Operation[Any]
     request: Any
     message: Message
 
 
 class OperationService(Actor):
-    """Answers with JSON; `concurrency` bounds the calls in progress, `mailbox_size` those that wait."""
+    """Answers the operations of one table, whose methods `services` has, with JSON. `concurrency` bounds the
+    calls in progress, `mailbox_size` those that wait."""
 
     concurrency = 256
     mailbox_size = 4_096
 
-    def __init__(self, gateway: Gateway, services: Services) -> None:
+    def __init__(self, gateway: Gateway, services: Any) -> None:
         self.gateway = gateway
         self.services = services
 
@@ -47,22 +48,26 @@ class OperationService(Actor):
         assert message.operation.handler is not None
         envelope = current_envelope.get()
         caller = self.gateway.authenticator.of_nats(envelope.caller) if envelope.caller else ""
+        if message.operation.access is Access.ADMIN:
+            self.gateway.authenticator.check_nats_admin(caller)
         call = CallContext(caller=caller, header=message.message.header, trace=traceparent(envelope.trace))
         with self.gateway.storage.explain_errors():
             reply = await message.operation.handler(self.services)(message.request, call)
         return reply.body
 
 
-def operation_endpoints(ref: ActorRef, max_body_bytes: int) -> list[Endpoint]:
+def operation_endpoints(
+    ref: ActorRef, operations: Iterable[Operation[Any]], max_body_bytes: int
+) -> list[Endpoint]:
     """One for each operation with a subject and a `handler`; all gateways share them in a queue group."""
     return [
         _endpoint(ref, operation, operation.max_bytes or max_body_bytes)
-        for operation in OPERATIONS
+        for operation in operations
         if operation.subject and operation.handler is not None
     ]
 
 
-def _endpoint(ref: ActorRef, operation: Operation[Services], max_bytes: int) -> Endpoint:
+def _endpoint(ref: ActorRef, operation: Operation[Any], max_bytes: int) -> Endpoint:
     def decode(message: Message) -> CallOperation:
         if len(message.data) > max_bytes:
             raise PayloadTooLarge.of(len(message.data), max_bytes)

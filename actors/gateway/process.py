@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
 from actors.bus.bus import Bus
@@ -19,7 +19,7 @@ from actors.gateway.http import GRACE_S, HttpServer
 from actors.gateway.http_api import HttpApi
 from actors.gateway.jobs_api import JobsApi
 from actors.gateway.operation_service import OperationService, operation_endpoints
-from actors.gateway.operations import Services, routes_text
+from actors.gateway.operations import OPERATIONS, Services, routes_text
 from actors.gateway.run_events import RunEvents
 from actors.gateway.settings import GatewaySettings
 from actors.gateway.status import StatusRoutes
@@ -36,11 +36,18 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunningGateway:
-    """`url` is where HTTP is served, `connections` those that are open there."""
+    """`url` is where HTTP is served, `connections` those that are open there. `api` and `service` are what
+    answers over HTTP and NATS."""
 
     gateway: Gateway
     url: str
     connections: ConnectionTable
+    api: HttpApi
+    service: Service
+
+
+Extension = Callable[[RunningGateway], AbstractAsyncContextManager[None]]
+"""Adds operations to a gateway before it accepts requests, and ends after it."""
 
 
 @asynccontextmanager
@@ -53,12 +60,13 @@ async def run_gateway(
     placement: PlacementSettings = DEFAULT_PLACEMENT,
     catalogue: Catalogue = BUILT_IN,
     registry: Registry | None = None,
+    extension: Extension | None = None,
 ) -> AsyncIterator[RunningGateway]:
     """Serve until the block ends; then refuse new requests and finish those in flight, within `drain_s`.
 
     Raises `HttpPortBusy` before anything else is started. Pass `http` to bind the port earlier, before other
     parts of the process start. `placement` is that of the dispatchers, `catalogue` that of the agents;
-    `registry` is shared with other roles of the process.
+    `registry` is shared with other roles of the process. `extension` adds operations.
     """
     server = http or HttpServer(settings)
     registry = registry or Registry(bus, placement.fallbacks)
@@ -90,13 +98,20 @@ async def run_gateway(
             OperationService, lambda: OperationService(gateway, services), name="gateway operations"
         )
         stack.push_async_callback(operations.host.drain, GRACE_S)
-        for endpoint in operation_endpoints(operations, settings.max_body_bytes):
+        for endpoint in operation_endpoints(operations, OPERATIONS, settings.max_body_bytes):
             await service.add(endpoint)
+        api = HttpApi(gateway)
+        api.serve(OPERATIONS, services)
+        running = RunningGateway(
+            gateway=gateway, url=server.url, connections=server.connections, api=api, service=service
+        )
+        if extension is not None:
+            await stack.enter_async_context(extension(running))
         await run_events.start()
         await service.start()
-        await server.start(HttpApi(gateway, services))
+        await server.start(api)
         try:
-            yield RunningGateway(gateway=gateway, url=server.url, connections=server.connections)
+            yield running
         finally:
             await service.leave()
             gateway.draining = True

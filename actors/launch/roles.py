@@ -57,6 +57,7 @@ def run_gateway_role(
 ) -> AbstractAsyncContextManager[RunningGateway]:
     """Run a gateway until the block ends. `http` is a server that has bound its port already; `registry` is
     shared with other roles of the process."""
+    from actors.admin.process import run_admin
     from actors.gateway.process import run_gateway
 
     return run_gateway(
@@ -68,4 +69,5 @@ def run_gateway_role(
         placement=settings.dispatcher,
         catalogue=catalogue,
         registry=registry,
+        extension=partial(run_admin, system=system),
     )

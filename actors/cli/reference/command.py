@@ -2,26 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import click
 
-PAGES = ("settings.md", "metrics.md", "errors.md", "run-events.md", "nats.md", "http.md", "openapi.json")
+PAGES = (
+    *("settings.md", "metrics.md", "errors.md", "run-events.md", "nats.md"),
+    *("http.md", "openapi.json", "admin.md", "admin-openapi.json"),
+)
 
 
 def pages(names: Sequence[str] = PAGES) -> dict[str, str]:
     """The text of reference pages, by the names of their files."""
+    from actors.admin.operations import ADMIN_OPERATIONS, ADMIN_TITLE
     from actors.cli.reference import errors, http, metrics, nats, run_events, settings
+    from actors.gateway.openapi import openapi
+    from actors.gateway.operations import OPERATIONS
 
-    makers = {
+    makers: dict[str, Callable[[], str]] = {
         "settings.md": settings.page,
         "metrics.md": metrics.page,
         "errors.md": errors.page,
         "run-events.md": run_events.page,
         "nats.md": nats.page,
         "http.md": http.page,
-        "openapi.json": http.openapi,
+        "openapi.json": lambda: openapi(OPERATIONS),
+        "admin.md": http.admin_page,
+        "admin-openapi.json": lambda: openapi(ADMIN_OPERATIONS, ADMIN_TITLE),
     }
     return {name: makers[name]() for name in names}
 

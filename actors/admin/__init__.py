@@ -1,0 +1,1 @@
+"""The operations of operators: under `/admin` over HTTP, and under `orchestra.admin.` over NATS."""

@@ -1,0 +1,92 @@
+"""The table of the operations of operators.
+
+Each is served under `/admin` and under `orchestra.admin.`, and has its row in docs/reference/admin.md. A
+change takes all its parameters in the body, and answers after its audit record was handed over. A new
+operation is a new row of two lines, which ruff leaves as they are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import BaseModel
+
+from actors.admin.audit import Change, audited
+from actors.admin.description import Description
+from actors.admin.nodes import NodeId, NodesAdmin
+from actors.admin.requests import ChangeRequest, PageRequest
+from actors.gateway.operation import Access, Handler, NoFields, Operation
+
+ADMIN_TITLE = "Orchestra: operations for operators"
+MAX_BODY_BYTES = 64 * 1024
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AdminServices:
+    """What answers the operations."""
+
+    description: Description
+    nodes: NodesAdmin
+
+
+Row = Operation[AdminServices]
+
+
+def _see(
+    name: str,
+    path: str,
+    summary: str,
+    handler: Callable[[AdminServices], Handler],
+    request: type[BaseModel] = NoFields,
+) -> Row:
+    """An operation that only reads, over GET."""
+    return _row(name, "GET", path, summary, request, handler)
+
+
+def _change(
+    name: str,
+    path: str,
+    summary: str,
+    change: Callable[[AdminServices], Change],
+    request: type[ChangeRequest],
+) -> Row:
+    """An operation that changes something, over POST, and is recorded."""
+    return _row(name, "POST", path, summary, request, lambda services: audited(name, change(services)))
+
+
+def _row(
+    name: str,
+    method: str,
+    path: str,
+    summary: str,
+    request: type[BaseModel],
+    handler: Callable[[AdminServices], Handler],
+) -> Row:
+    return Operation(
+        f"admin-{name.replace('.', '-')}",
+        method,
+        f"/admin{path}",
+        summary,
+        subject=f"orchestra.admin.{name}",
+        request=request,
+        max_bytes=MAX_BODY_BYTES,
+        access=Access.ADMIN,
+        handler=handler,
+    )
+
+
+# fmt: off
+ADMIN_OPERATIONS: tuple[Row, ...] = (
+    _see("nodes.list", "/nodes", "List the live nodes", lambda s: s.nodes.list_nodes, PageRequest),
+    _see("nodes.inspect", "/nodes/{id}", "Show everything about one node", lambda s: s.nodes.inspect, NodeId),
+    _see("openapi", "/openapi.json", "The OpenAPI 3.1 description of these operations",
+         lambda s: s.description.openapi),
+)
+# fmt: on
+
+
+def changes() -> list[Any]:
+    """The operations that change something."""
+    return [each for each in ADMIN_OPERATIONS if each.method == "POST"]

@@ -1,0 +1,36 @@
+"""Serves the operations of operators at a gateway."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from actors.admin.description import Description
+from actors.admin.nodes import NodesAdmin
+from actors.admin.operations import ADMIN_OPERATIONS, ADMIN_TITLE, MAX_BODY_BYTES, AdminServices
+from actors.gateway.openapi import openapi
+from actors.gateway.operation_service import OperationService, operation_endpoints
+from actors.gateway.process import RunningGateway
+from actors.runtime.system import ActorSystem
+
+DRAIN_S = 3.0
+
+
+@asynccontextmanager
+async def run_admin(running: RunningGateway, system: ActorSystem) -> AsyncIterator[None]:
+    """Add the operations to a gateway that starts; at its end finish those in progress."""
+    gateway = running.gateway
+    services = AdminServices(
+        description=Description(lambda: openapi(ADMIN_OPERATIONS, ADMIN_TITLE)),
+        nodes=NodesAdmin(gateway.bus, gateway.registry),
+    )
+    running.api.serve(ADMIN_OPERATIONS, services)
+    ref = await system.spawn(
+        OperationService, lambda: OperationService(gateway, services), name="gateway admin"
+    )
+    for endpoint in operation_endpoints(ref, ADMIN_OPERATIONS, MAX_BODY_BYTES):
+        await running.service.add(endpoint)
+    try:
+        yield
+    finally:
+        await ref.host.drain(DRAIN_S)

@@ -1,0 +1,175 @@
+"""The table of the operations of operators, who may call them, and that HTTP and NATS answer alike."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import aiohttp
+import pytest
+
+from actors.admin.operations import ADMIN_OPERATIONS
+from actors.backends.echo import EchoBackend, EchoSettings
+from actors.bus.bus import Bus
+from actors.bus.message import ERROR_CODE
+from actors.bus.settings import BusSettings
+from actors.gateway.admission_settings import CallerSettings
+from actors.gateway.authentication import check_local
+from actors.gateway.errors import Forbidden
+from actors.gateway.operation import Access, Operation
+from actors.gateway.operations import OPERATIONS
+from actors.gateway.settings import GatewaySettings
+from actors.runtime.envelope import CALLER
+from tests.fixtures.cluster import Cluster, running_cluster
+
+SETTINGS = GatewaySettings(
+    http="127.0.0.1:0",
+    callers={
+        "alice": CallerSettings(key="key-of-alice"),
+        "olga": CallerSettings(key="key-of-olga", scopes=("admin",)),
+        "both": CallerSettings(key="key-of-both", scopes=("inference", "admin")),
+    },
+)
+
+
+def bearer(name: str) -> dict[str, str]:
+    return {"Authorization": f"Bearer key-of-{name}"}
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Cluster]:
+    backends = [(name, EchoBackend(EchoSettings(models=("echo",)))) for name in ("n1", "n2", "n3")]
+    with running_cluster(backends, gateway=SETTINGS) as running:
+        yield running
+
+
+async def over_http(
+    cluster: Cluster, method: str, path: str, body: Any = None, headers: dict[str, str] | None = None
+) -> tuple[int, Any]:
+    headers = bearer("olga") if headers is None else headers
+    async with aiohttp.ClientSession(cluster.url, headers=headers) as http:
+        async with http.request(method, path, json=body) as answer:
+            return answer.status, await answer.json()
+
+
+async def over_nats(cluster: Cluster, subject: str, body: Any, caller: str = "olga") -> tuple[int, Any]:
+    bus = await Bus.connect(BusSettings(url=cluster.nats.url), name="test")
+    try:
+        headers = {CALLER: caller} if caller else None
+        answer = await bus.request(subject, json.dumps(body).encode(), timeout=10, headers=headers)
+        return int(answer.header(ERROR_CODE, "200")), json.loads(answer.data)
+    finally:
+        await bus.close()
+
+
+def test_the_rows_are_distinct_and_complete() -> None:
+    rows: list[Operation[Any]] = [*OPERATIONS, *ADMIN_OPERATIONS]
+    for values in (
+        [each.name for each in rows],
+        [each.subject for each in rows if each.subject],
+        [(method, each.route) for each in rows for method in each.methods],
+    ):
+        assert len(set(values)) == len(values)
+    for each in ADMIN_OPERATIONS:
+        assert each.access is Access.ADMIN
+        assert each.subject.startswith("orchestra.admin.")
+        assert each.path.startswith("/admin/")
+        assert each.handler is not None
+        assert each.summary
+
+
+@pytest.mark.parametrize("operation", ADMIN_OPERATIONS, ids=lambda each: each.name)
+async def test_each_operation_refuses_a_key_without_the_scope(
+    cluster: Cluster, operation: Operation[Any]
+) -> None:
+    path = operation.path.replace("{id}", "n1")
+    for headers, status in (({}, 401), (bearer("nobody"), 401), (bearer("alice"), 403)):
+        answered, body = await over_http(cluster, operation.method, path, {}, headers)
+        assert (answered, "error" in body) == (status, True)
+    status, body = await over_nats(cluster, operation.subject, {}, "alice")
+    assert status in (400, 403)  # 400: the request is read first
+    assert status == 400 or "lacks the scope 'admin'" in body["error"]["message"]
+
+
+async def test_the_key_of_an_operator_alone_asks_no_model(cluster: Cluster) -> None:
+    body = {"model": "echo", "messages": [{"role": "user", "content": "a"}]}
+    chat = "/v1/chat/completions"
+    assert (await over_http(cluster, "POST", chat, body, bearer("olga")))[0] == 403
+    for name in ("alice", "both"):
+        assert (await over_http(cluster, "POST", chat, body, bearer(name)))[0] == 200
+
+
+@pytest.mark.parametrize(
+    ("path", "subject", "fields"),
+    [
+        ("/admin/nodes", "nodes.list", {}),
+        ("/admin/nodes?limit=2", "nodes.list", {"limit": 2}),
+        ("/admin/nodes?limit=0", "nodes.list", {"limit": 0}),
+        ("/admin/nodes/n9", "nodes.inspect", {"id": "n9"}),
+        ("/admin/openapi.json", "openapi", {}),
+    ],
+)
+async def test_http_and_nats_answer_alike(
+    cluster: Cluster, path: str, subject: str, fields: dict[str, Any]
+) -> None:
+    http = await over_http(cluster, "GET", path)
+    assert await over_nats(cluster, f"orchestra.admin.{subject}", fields) == http
+
+
+async def test_a_list_comes_in_pages_by_key(cluster: Cluster) -> None:
+    seen: list[str] = []
+    after = ""
+    while True:
+        _, page = await over_http(cluster, "GET", f"/admin/nodes?limit=2&after={after}")
+        seen += [node["id"] for node in page["data"]]
+        after = page["next"]
+        if not after:
+            break
+    assert seen == ["n1", "n2", "n3"]
+
+
+async def test_a_node_that_is_not_there_gets_the_names_of_those_that_are(cluster: Cluster) -> None:
+    status, body = await over_http(cluster, "GET", "/admin/nodes/n9")
+    assert status == 404
+    assert body["error"]["message"] == "no live node 'n9'; there are: n1, n2, n3"
+    assert (await over_http(cluster, "GET", "/admin/nodes/n1"))[1]["slots"] > 0
+
+
+async def test_a_path_below_admin_that_does_not_exist_is_not_found(cluster: Cluster) -> None:
+    assert (await over_http(cluster, "GET", "/admin/nothing"))[0] == 404
+    assert (await over_http(cluster, "DELETE", "/admin/nodes"))[0] == 405
+
+
+@pytest.mark.parametrize(
+    ("listens_on", "host", "origin", "answers"),
+    [
+        ("127.0.0.1:80", "127.0.0.1:80", "", True),
+        ("localhost:80", "localhost", "", True),
+        ("[::1]:80", "[::1]:80", "http://[::1]:80", True),
+        ("127.0.0.1:80", "localhost:80", "http://localhost:80", True),
+        ("0.0.0.0:80", "127.0.0.1:80", "", False),
+        ("[::]:80", "[::1]:80", "", False),
+        ("127.0.0.1:80", "evil.example", "", False),
+        ("127.0.0.1:80", "127.0.0.1:80", "https://evil.example", False),
+        ("127.0.0.1:80", "127.0.0.1:80", "null", False),
+    ],
+)
+def test_without_keys_only_this_machine_is_answered(
+    listens_on: str, host: str, origin: str, answers: bool
+) -> None:
+    if answers:
+        check_local(listens_on, host, origin)
+    else:
+        with pytest.raises(Forbidden):
+            check_local(listens_on, host, origin)
+
+
+def test_without_callers_in_the_settings_no_key_is_needed_on_loopback() -> None:
+    import asyncio
+
+    with running_cluster([("n1", EchoBackend(EchoSettings(models=("echo",))))]) as running:
+        assert asyncio.run(over_http(running, "GET", "/admin/nodes", headers={}))[0] == 200
+        other_site = {"Origin": "https://evil.example"}
+        assert asyncio.run(over_http(running, "GET", "/admin/nodes", headers=other_site))[0] == 403
+        assert asyncio.run(over_nats(running, "orchestra.admin.nodes.list", {}, ""))[0] == 200
