@@ -1,4 +1,4 @@
-"""What pydantic says of invalid data, in the words of our error messages."""
+"""What pydantic says of invalid data, in the words of our error messages; and addresses in settings."""
 
 from __future__ import annotations
 
@@ -34,3 +34,17 @@ def first_problem(error: ValidationError, *, under: str = "") -> Problem:
     if isinstance(first["input"], str):
         message = message.replace(" items ", " characters ").replace("Value should", "Text should")
     return Problem((under, *path) if under else path, message, first["type"])
+
+
+def split_address(address: str) -> tuple[str, int]:
+    """Host and port of `host:port` or `[v6]:port`. Raises ValueError saying what is wrong."""
+    host, colon, port = address.rpartition(":")
+    if not colon or not host:
+        raise ValueError(f"{address!r} is not host:port")
+    if not (port.isascii() and port.isdigit() and int(port) <= 65_535):
+        raise ValueError(f"{port!r} in {address!r} is not a port (0 to 65535)")
+    if host.startswith("[") and host.endswith("]"):
+        host = host[1:-1]
+    elif ":" in host:
+        raise ValueError(f"an IPv6 address needs brackets: [{host}]:{port}")
+    return host, int(port)

@@ -17,10 +17,11 @@ from hypothesis import HealthCheck, settings
 from actors.bus.bus import Bus, BusSettings
 from tests.fixtures.markers import mark, sort
 from tests.fixtures.nats import RunningNats, nats_server, own_nats
+from tests.fixtures.prometheus import prometheus, promtool
 from tests.fixtures.spans import spans
 from tests.fixtures.triton import own_triton, triton_server
 
-__all__ = ["nats_server", "own_nats", "own_triton", "spans", "triton_server"]
+__all__ = ["nats_server", "own_nats", "own_triton", "prometheus", "promtool", "spans", "triton_server"]
 
 
 def pytest_configure() -> None:

@@ -77,6 +77,8 @@ class Bus:
     """The open streams of each client of this process, by id."""
     loop_monitor: LoopMonitor = field(default_factory=LoopMonitor)
     """Whether this process is behind with its work."""
+    http_url: str = ""
+    """The base URL of this process's HTTP API, while it serves one."""
     ready: bool = False
     """Whether the server has every subscription; after a reconnect that takes a moment."""
 

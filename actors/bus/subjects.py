@@ -19,6 +19,9 @@ node itself reports its load a quarter of a second later."""
 ARRIVALS_SUBJECT = "forecast.arrivals"
 """The model calls that a process has begun lately, for the dispatcher that forecasts them."""
 
+PROCESSES_SUBJECT = "process.describe"
+"""Request that every process answers: who it is, its roles and nodes, and where its metrics are."""
+
 
 def encode_token(name: str) -> str:
     """Any name as one subject token: letters, digits and `-` stay, all else becomes `_` + hex bytes.
@@ -248,6 +251,23 @@ class AgentAddress:
     def heartbeat(self) -> str:
         """Heartbeat of the agent, by the protocol."""
         return f"agents.hb.orchestra.{self.cluster}.{self.name}"
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessAddress:
+    """The subjects of one process."""
+
+    id: str
+
+    @property
+    def describe(self) -> str:
+        """Request to the process to describe itself, as `process.describe` asks all."""
+        return f"process.{encode_token(self.id)}.describe"
+
+    @property
+    def metrics(self) -> str:
+        """Request to the process for its metrics, in Prometheus' text format."""
+        return f"process.{encode_token(self.id)}.metrics"
 
 
 @dataclass(frozen=True, slots=True)

@@ -283,10 +283,11 @@ async def _run(settings: Settings, role_name: str, enter: Enter) -> int:
         bus = await stack.enter_async_context(connected(settings, url, "orchestra"))
         await apply_when_ready(bus, shipped_declaration())
         identity = ProcessIdentity.of_this_process(role_name)
-        await stack.enter_async_context(observed(bus, settings, identity))
+        process = await stack.enter_async_context(observed(bus, settings, identity))
         system = ActorSystem()
         ready, watches = await enter(settings, stack, bus, system)
-        click.echo(f"Orchestra {ready} · {url}")
+        metrics = f" · metrics at {process.metrics_url}" if process.metrics_url else ""
+        click.echo(f"Orchestra {ready} · {url}{metrics}")
         await until(
             stop,
             raise_when_set(system.actor_failed, "an actor crashed too often; see the log above"),

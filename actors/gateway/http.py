@@ -16,7 +16,8 @@ from actors.gateway.connection import Config
 from actors.gateway.connections import ConnectionTable
 from actors.gateway.errors import HttpPortBusy
 from actors.gateway.http_api import HttpApi
-from actors.gateway.settings import GatewaySettings, split_address
+from actors.gateway.settings import GatewaySettings
+from orchestration.validation import split_address
 
 log = logging.getLogger(__name__)
 

@@ -15,7 +15,7 @@ from actors.gateway.generations import GenerationRoutes
 from actors.gateway.jobs_api import JobBody, JobId, JobsApi, ListJobs
 from actors.gateway.operation import Access, Operation
 from actors.gateway.run_events import RunEvents, RunId
-from actors.gateway.status import ModelId, StatusRoutes
+from actors.gateway.status import ModelId, ProcessId, StatusRoutes
 from actors.learning.feedback import Feedback
 
 
@@ -62,6 +62,10 @@ OPERATIONS: tuple[Operation[Services], ...] = (
               handler=lambda s: s.status.readyz, access=Access.OPEN),
     Operation("metrics", "GET", "/metrics", "Metrics for Prometheus",
               handler=lambda s: s.status.metrics, access=Access.OPEN),
+    Operation("metrics-targets", "GET", "/metrics/targets", "All processes, for Prometheus to discover",
+              handler=lambda s: s.status.targets, access=Access.OPEN),
+    Operation("process-metrics", "GET", "/metrics/processes/{id}", "Metrics of one process of the cluster",
+              request=ProcessId, handler=lambda s: s.status.process_metrics, access=Access.OPEN),
     Operation("index", "GET", "/", "This page",
               handler=lambda s: s.status.index, access=Access.OPEN),
 )

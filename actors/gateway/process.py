@@ -110,9 +110,11 @@ async def run_gateway(
         await run_events.start()
         await service.start()
         await server.start(api)
+        bus.http_url = server.url
         try:
             yield running
         finally:
+            bus.http_url = ""
             await service.leave()
             gateway.draining = True
             await run_events.stop()

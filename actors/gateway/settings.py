@@ -5,6 +5,7 @@ from __future__ import annotations
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from actors.gateway.admission_settings import CacheSettings, CallerLimits, CallersSettings, LimitsSettings
+from orchestration.validation import split_address
 
 
 class GatewaySettings(BaseModel):
@@ -78,17 +79,3 @@ class GatewaySettings(BaseModel):
     def _has_host_and_port(cls, value: str) -> str:
         split_address(value)
         return value
-
-
-def split_address(address: str) -> tuple[str, int]:
-    """Host and port of `host:port` or `[v6]:port`. Raises ValueError saying what is wrong."""
-    host, colon, port = address.rpartition(":")
-    if not colon or not host:
-        raise ValueError(f"{address!r} is not host:port")
-    if not (port.isascii() and port.isdigit() and int(port) <= 65_535):
-        raise ValueError(f"{port!r} in {address!r} is not a port (0 to 65535)")
-    if host.startswith("[") and host.endswith("]"):
-        host = host[1:-1]
-    elif ":" in host:
-        raise ValueError(f"an IPv6 address needs brackets: [{host}]:{port}")
-    return host, int(port)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from pydantic_core import to_json
 
+from actors.gateway.errors import NotFound
 from actors.gateway.gateway import Gateway
 from actors.gateway.operation import CallContext, NoFields, Reply
-from orchestration.errors import UnknownModel
+from actors.runtime.processes import list_processes, metrics_of
+from actors.telemetry.exposition import CONTENT_TYPE_LATEST, exposition
+from orchestration.errors import NoResponders, UnknownModel
 from orchestration.messages import ModelCard, Wire
 from orchestration.virtual_models import pattern_name
 
@@ -34,8 +36,16 @@ class ModelId(Wire):
     """Name of a model or of a virtual model; it may have slashes."""
 
 
+class ProcessId(Wire):
+    """The id of a process."""
+
+    id: str
+    """Id of the process."""
+
+
 class StatusRoutes:
-    """The handlers; none of them waits for the bus. `routes` is the index's list of HTTP routes."""
+    """The handlers; only those for the metrics of other processes wait for the bus. `routes` is the index's
+    list of HTTP routes."""
 
     def __init__(self, gateway: Gateway, routes: str) -> None:
         self.gateway = gateway
@@ -73,7 +83,35 @@ class StatusRoutes:
         return Reply(body=body, status=503, headers=((b"retry-after", b"1"),))
 
     async def metrics(self, request: NoFields, call: CallContext) -> Reply:
-        return Reply(body=generate_latest(), content_type=METRICS)
+        return Reply(body=await exposition(), content_type=METRICS)
+
+    async def process_metrics(self, request: ProcessId, call: CallContext) -> Reply:
+        try:
+            return Reply(body=await metrics_of(self.gateway.bus, request.id), content_type=METRICS)
+        except NoResponders as error:
+            raise NotFound(f"no such process: {request.id[:200]!r}; /metrics/targets lists them") from error
+
+    async def targets(self, request: NoFields, call: CallContext) -> Reply:
+        """The processes as Prometheus' HTTP service discovery takes them, all to be scraped through this
+        gateway, at the address that the request came to."""
+        host = call.header("host")
+        processes = await list_processes(self.gateway.bus)
+        return Reply(
+            body=to_json(
+                [
+                    {
+                        "targets": [host],
+                        "labels": {
+                            "__metrics_path__": f"/metrics/processes/{each.id}",
+                            "instance": each.id,
+                            "role": each.role,
+                            "host": each.host,
+                        },
+                    }
+                    for each in processes
+                ]
+            )
+        )
 
     async def index(self, request: NoFields, call: CallContext) -> Reply:
         return Reply(body=self._index, content_type=TEXT)

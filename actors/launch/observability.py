@@ -6,19 +6,34 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 
 from actors.bus.bus import Bus
+from actors.launch.metrics_server import serve_metrics
+from actors.runtime.processes import ProcessService
 from actors.settings import Settings
 from actors.telemetry.event_log import event_log
 from actors.telemetry.identity import ProcessIdentity
+from actors.telemetry.process_metrics import LoopLag, describe_process
 from actors.telemetry.telemetry import start_tracing
+
+WITH_GATEWAY = ("up", "gateway")
+"""Roles whose gateway serves the metrics."""
 
 
 @asynccontextmanager
-async def observed(bus: Bus, settings: Settings, identity: ProcessIdentity) -> AsyncIterator[None]:
+async def observed(bus: Bus, settings: Settings, identity: ProcessIdentity) -> AsyncIterator[ProcessService]:
     """Trace, measure and log this process until the block ends. Enter it before the roles start, so that it
-    ends after them."""
+    ends after them. Raises `MetricsPortBusy`."""
     async with AsyncExitStack() as stack:
         event_log.identity = identity
         provider = start_tracing(settings.telemetry)
         if provider is not None:
             stack.callback(provider.shutdown)
-        yield
+        describe_process(identity)
+        lag = LoopLag()
+        lag.start()
+        stack.callback(lag.stop)
+        process = ProcessService(bus, identity)
+        address = settings.telemetry.metrics
+        if address and identity.role not in WITH_GATEWAY:
+            process.metrics_url = await stack.enter_async_context(serve_metrics(bus, address))
+        await stack.enter_async_context(process.running())
+        yield process

@@ -18,7 +18,9 @@ from opentelemetry.trace import Span, SpanKind
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 from opentelemetry.util.types import AttributeValue
 from prometheus_client import Counter, Gauge, Histogram
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+from orchestration.validation import split_address
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace import TracerProvider
@@ -65,6 +67,17 @@ class TelemetrySettings(BaseModel):
     """Value of `service.name` in traces."""
     log_level: str = Field(default="WARNING", pattern="^(DEBUG|INFO|WARNING|ERROR)$")
     """Minimum level of log lines."""
+    metrics: str = "127.0.0.1:0"
+    """The address at which a process without a gateway serves `/metrics`, `/healthz` and `/readyz`:
+    `host:port` or `[v6]:port`; port 0 takes a free port, which the ready line names. Empty: none. A
+    gateway serves them at `gateway.http`, and there the metrics of all other processes as well."""
+
+    @field_validator("metrics")
+    @classmethod
+    def _has_host_and_port(cls, value: str) -> str:
+        if value:
+            split_address(value)
+        return value
 
 
 def start_tracing(settings: TelemetrySettings) -> TracerProvider | None:

@@ -3,7 +3,8 @@ from __future__ import annotations
 import pytest
 from pydantic import ValidationError
 
-from actors.gateway.settings import GatewaySettings, split_address
+from actors.gateway.settings import GatewaySettings
+from orchestration.validation import split_address
 
 
 def test_an_address_is_a_host_and_a_port_with_brackets_around_ipv6() -> None:
