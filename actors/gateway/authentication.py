@@ -10,8 +10,8 @@ from secrets import token_bytes
 
 from actors.gateway.admission_settings import ADMIN, CallerSettings
 from actors.gateway.errors import Forbidden, InvalidApiKey
-from actors.gateway.settings import split_address
 from orchestration.errors import InvalidRequest
+from orchestration.validation import split_address
 
 ANONYMOUS = "anonymous"
 _NAME = re.compile(r"[A-Za-z0-9_.@-]{1,64}")
