@@ -87,9 +87,15 @@ class Delivery:
         """The number under which the stream stored it."""
         return int(self._token(5))
 
+    @property
+    def stored_at(self) -> float:
+        """Unix time in seconds at which the stream stored it."""
+        return int(self._token(7)) / 1e9
+
     def _token(self, place: int) -> str:
-        """A token of the reply subject `$JS.ACK.<stream>.<consumer>.<delivered>.<sequence>.…`, which has nine
-        tokens; a longer one has `<domain>.<account>` before the stream."""
+        """A token of the reply subject
+        `$JS.ACK.<stream>.<consumer>.<delivered>.<sequence>.<consumer's sequence>.<time>.<pending>`, which has
+        nine tokens; a longer one has `<domain>.<account>` before the stream."""
         tokens = self.message.reply.split(".")
         return tokens[place if len(tokens) == 9 else place + 2]
 

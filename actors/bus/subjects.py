@@ -16,6 +16,8 @@ BACKLOG_SUBJECT = "placement.backlog"
 FREED_SUBJECT = "placement.freed"
 """The id of a node on which a direct call has ended while generations of its model wait, for dispatchers: the
 node itself reports its load a quarter of a second later."""
+HELD_SUBJECT = "placement.held"
+"""Request that every dispatcher answers: the generations that wait there, taken from a queue."""
 ARRIVALS_SUBJECT = "forecast.arrivals"
 """The model calls that a process has begun lately, for the dispatcher that forecasts them."""
 

@@ -13,7 +13,9 @@ from rich.console import Console
 from rich.table import Table
 
 from actors.bus.bus import Bus
+from actors.bus.depth_reader import read_depth
 from actors.bus.key_value import Bucket
+from actors.bus.queue_depth import QUEUES, ClusterDepth
 from actors.cli.forecast import forecast_line, forecast_of
 from actors.cli.main import common, nats_option, overrides_of
 from actors.cli.placement import explanations, show
@@ -82,13 +84,13 @@ async def _status(settings: ClientSettings, as_json: bool) -> int:
         nodes = await nodes_of(bus)
         services = await _services(bus)
         servers = await servers_of(bus)
-        queues = {stream: await _waiting(bus, stream) for stream in ("RUNS", "GENERATIONS")}
+        depth = await read_depth(bus)
         forecast = await forecast_of(bus)
     if as_json:
         report = {
             "nodes": [node.model_dump(mode="json") for node in nodes],
             "services": services,
-            "queues": queues,
+            "queues": _queues(depth),
             "nats": servers.as_json(),
             "forecast": forecast.expected if forecast else {},
         }
@@ -123,7 +125,7 @@ async def _status(settings: ClientSettings, as_json: bool) -> int:
         )
     for line in servers.lines():
         console.print(line)
-    console.print("  ".join(f"{name}: {count} waiting" for name, count in queues.items()))
+    console.print("  ".join(_queue_line(depth, name) for name in ("RUNS", "GENERATIONS")))
     return 0
 
 
@@ -159,6 +161,19 @@ async def _services(bus: Bus) -> list[dict[str, Any]]:
     return sorted(services, key=lambda service: (service["name"], service["id"]))
 
 
-async def _waiting(bus: Bus, stream: str) -> int:
-    info = json.loads((await bus.request(f"$JS.API.STREAM.INFO.{stream}")).data)
-    return int(info.get("state", {}).get("messages", 0))
+def _queues(depth: ClusterDepth) -> dict[str, dict[str, float]]:
+    """The numbers of each queue that exists, by its name."""
+    return {
+        stream.name: {
+            "waiting": depth.waiting(stream.name),
+            "in_progress": depth.in_progress(stream.name),
+            "oldest_age_s": round(depth.age_s(stream.name), 3),
+        }
+        for stream in depth.streams
+        if stream.name in QUEUES
+    }
+
+
+def _queue_line(depth: ClusterDepth, queue: str) -> str:
+    age = f", the oldest for {depth.age_s(queue):.0f} s" if depth.waiting(queue) else ""
+    return f"{queue}: {depth.waiting(queue)} waiting{age}, {depth.in_progress(queue)} in progress"

@@ -15,6 +15,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from actors.bus.bus import Bus
+from actors.bus.held_generations import HeldResponder
 from actors.bus.jetstream import Delivery
 from actors.cluster.registry import Registry
 from actors.dispatcher.explainer import Explainer
@@ -86,6 +87,7 @@ class Dispatcher(Actor):
             self._other_ended,
             self.placer.model_scheduler.with_rivals,
         )
+        self._held = HeldResponder(bus, self._sharing.name, self._jobs.waiting, lambda: self._sharing.count)
         self._fallbacks = Fallbacks(bus, self.executor.live_nodes, settings.fallbacks, settings.busy_pause_s)
         self._arrival_reporter = ArrivalReporter(bus)
         self.prewarmer = Prewarmer(bus, registry, self._sharing.name, settings.warming)
@@ -100,6 +102,7 @@ class Dispatcher(Actor):
         await self._explainer.start()
         await self._sharing.start()
         await self._backlog.start()
+        await self._held.start()
         await self.prewarmer.start()
         self.registry.on_change.append(self._change_event.set)
         self._change_event.set()
@@ -112,6 +115,7 @@ class Dispatcher(Actor):
             self.registry.on_change.remove(self._change_event.set)
         await self.leave()
         await self._backlog.stop()
+        await self._held.stop()
         await self.executor.stop()
         await self._explainer.stop()
         await self._sharing.stop()

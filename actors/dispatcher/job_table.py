@@ -8,8 +8,9 @@ from collections.abc import Callable, Iterator
 
 from actors.bus.bus import Bus
 from actors.bus.cancel_registry import CancelRegistry
+from actors.bus.held_generations import Waiting
 from actors.bus.jetstream import Delivery
-from actors.bus.subjects import StreamAddress
+from actors.bus.subjects import GenerationQueue, StreamAddress
 from actors.dispatcher.pulled_job import PulledJob
 from actors.jobs.dead_letters import dead_letter_delivery
 from actors.placement.metrics import ended
@@ -57,6 +58,12 @@ class JobTable:
         """Jobs that wait for a node and were pulled more than `seconds` ago."""
         pulled_before = time.monotonic() - seconds
         return [job for job in self if job.waits and job.received_at < pulled_before]
+
+    def waiting(self) -> Iterator[Waiting]:
+        """The queue of each job that is on no node, and when the job was stored there."""
+        for job in self:
+            if not job.on_node:
+                yield GenerationQueue(job.priority, job.requested_model), job.delivery.stored_at
 
     def add(self, delivery: Delivery) -> PulledJob | None:
         """The new job of a delivery; None for an invalid message, or when the job is here already."""

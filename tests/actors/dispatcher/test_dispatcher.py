@@ -7,6 +7,7 @@ import pytest
 from prometheus_client import REGISTRY
 
 from actors.bus.bus import Message
+from actors.bus.depth_reader import read_depth
 from actors.bus.jetstream import Delivery, enqueue
 from actors.bus.subjects import GenerationQueue
 from actors.cli.placement import explanations
@@ -610,3 +611,18 @@ async def test_a_model_that_waits_for_its_turn_is_explained(cluster: LocalCluste
     assert (await running)[1].finish.model == a
     assert (await waiting)[1].finish.model == b
     await cluster.settled(dispatcher)
+
+
+async def test_a_generation_that_waits_at_a_dispatcher_counts_as_waiting(cluster: LocalCluster) -> None:
+    await cluster.node(slots=1, speed=20)
+    dispatcher = await cluster.dispatcher()
+    asked = [asyncio.create_task(cluster.ask(cluster.generation(tokens=400))) for _ in range(2)]
+    await eventually(lambda: dispatcher.snapshot().total_waiting == 1)
+    depth = await read_depth(cluster.bus)
+    (found,) = [each for each in depth.parts if each.model == cluster.model]
+    assert (found.waiting, found.in_progress) == (1, 1)
+    assert found.oldest_at is not None
+    assert found.oldest_at <= depth.at
+    for task in asked:
+        task.cancel()
+    await asyncio.wait(asked)
