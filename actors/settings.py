@@ -16,6 +16,7 @@ from actors.evaluation.settings import EvaluationSettings
 from actors.gateway.settings import GatewaySettings
 from actors.jobs.settings import JobsSettings
 from actors.knowledge.settings import KnowledgeSettings
+from actors.logs.settings import LogsSettings
 from actors.nats_server.settings import NatsServerSettings
 from actors.node.settings import NodeSettings
 from actors.patterns.settings import PatternsSettings
@@ -53,6 +54,7 @@ class Settings(ClientSettings):
     triton: dict[str, Any] = Field(default_factory=dict)
     triton_server: TritonServerSettings = TritonServerSettings()
     telemetry: TelemetrySettings = TelemetrySettings()
+    logs: LogsSettings = LogsSettings()
 
 
 def load(

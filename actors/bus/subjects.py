@@ -292,3 +292,39 @@ class ExplainAddress:
         if (kind, verb) != ("placement", "explain"):
             raise ValueError(f"{subject!r} is not a subject of placement")
         return cls(decode_token(model))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LogSubject:
+    """The subject of an event of the central log, or with `*` for an unknown field a filter for events.
+
+    The fields that have few values come first, so that the server finds the events of a run without a look at
+    every other run. Names are shortened to `MAX_CHARACTERS`: readers compare the event itself as well.
+    """
+
+    level: str = ""
+    kind: str = ""
+    caller: str = ""
+    run: str = ""
+    trace: str = ""
+
+    STREAM = "LOGS"
+    CONSUMER = "log-shipper"
+    ALL = "logs.>"
+    MAX_CHARACTERS = 64
+
+    @property
+    def subject(self) -> str:
+        """Events with exactly these fields; an empty one is `-`."""
+        return f"logs.{'.'.join(self._token(each) or '-' for each in self._fields())}"
+
+    @property
+    def filter(self) -> str:
+        """Events with these fields; an empty one is any."""
+        return f"logs.{'.'.join(self._token(each) or '*' for each in self._fields())}"
+
+    def _fields(self) -> tuple[str, ...]:
+        return self.level, self.kind, self.caller, self.run, self.trace
+
+    def _token(self, name: str) -> str:
+        return encode_token(name[: self.MAX_CHARACTERS]) if name else ""

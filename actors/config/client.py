@@ -24,6 +24,7 @@ SECTIONS = (
     "jobs",
     "knowledge",
     "local_backend",
+    "logs",
     "models",
     "nats",
     "nats_server",

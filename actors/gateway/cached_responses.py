@@ -11,6 +11,7 @@ from actors.gateway.choices import merge_choices
 from actors.gateway.metered_client import MeteredClient
 from actors.gateway.metrics import CACHE
 from actors.gateway.request_coalescer import RequestCoalescer, SharedStream
+from actors.gateway.request_log import RequestOutcome
 from actors.gateway.requests import AdmittedRequest
 from actors.gateway.response_cache import ResponseCache
 from actors.gateway.settings import GatewaySettings
@@ -29,16 +30,19 @@ class Response:
     for a request that is not cached. It is known after `start`.
     """
 
-    __slots__ = ("_first", "events", "origin")
+    __slots__ = ("_first", "_outcome", "events", "origin")
 
-    def __init__(self) -> None:
+    def __init__(self, outcome: RequestOutcome) -> None:
         self.origin = ""
+        self._outcome = outcome
         self.events: AsyncGenerator[StreamEvent | ChoiceEvent, None]
         self._first: StreamEvent | ChoiceEvent | None = None
 
     async def start(self) -> None:
         """Wait for the first event, if any. Raises what the events raise."""
         self._first = await anext(self.events, None)
+        if self._first is not None:
+            self._outcome.observe(self._first)
 
     def __aiter__(self) -> Response:
         return self
@@ -47,7 +51,9 @@ class Response:
         if self._first is not None:
             event, self._first = self._first, None
             return event
-        return await self.events.__anext__()
+        event = await self.events.__anext__()
+        self._outcome.observe(event)
+        return event
 
 
 class CachedResponses:
@@ -72,7 +78,7 @@ class CachedResponses:
     def open(self, request: AdmittedRequest, envelope: Envelope) -> Response:
         """Close its `events`; that cancels what no other request needs. They raise what
         `MeteredClient.stream` raises. A cached or shared response uses no tokens."""
-        response = Response()
+        response = Response(request.outcome)
         works = (request.work, *request.others)
         choices = [self._events(response, work, request.cache, envelope) for work in works]
         response.events = merge_choices(choices) if request.others else choices[0]

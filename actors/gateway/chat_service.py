@@ -17,6 +17,8 @@ for a reply.
 from __future__ import annotations
 
 import asyncio
+import math
+import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -29,6 +31,7 @@ from actors.gateway.bodies import ChatBody
 from actors.gateway.gateway import Gateway
 from actors.gateway.metrics import count_request
 from actors.gateway.model_resolver import ModelResolver
+from actors.gateway.request_log import RequestEnd
 from actors.gateway.requests import AdmittedRequest, admit_chat, parse_chat
 from actors.openai_api.encoder import error_json
 from actors.runtime.actor import Actor
@@ -81,14 +84,14 @@ class ChatService(Actor):
     async def on_complete(self, message: CompleteChat) -> bytes:
         """The completion."""
         request, envelope = self._admit(message.body)
-        with self._work(request, message.key):
+        with self._work(request, envelope, message.key):
             _, body = await self.gateway.full(request, envelope)
             return body
 
     async def on_stream(self, message: StreamChat) -> AsyncIterator[bytes]:
         """The chunks."""
         request, envelope = self._admit(message.body)
-        with self._work(request, message.key):
+        with self._work(request, envelope, message.key):
             if isinstance(request.work, Run):
                 for data in request.encoder.encode_opening():
                     yield data
@@ -98,7 +101,7 @@ class ChatService(Actor):
                         yield data
 
     def _admit(self, body: ChatBody) -> tuple[AdmittedRequest, Envelope]:
-        gateway = self.gateway
+        gateway, started = self.gateway, time.perf_counter()
         try:
             caller = gateway.authenticator.of_nats(current_envelope.get().caller)
             gateway.storage.check()
@@ -109,6 +112,7 @@ class ChatService(Actor):
                 request = admit_chat(body, work_id, gateway.resolver)
         except OrchestraError as error:
             count_request("nats", CHAT_SUBJECT, error.status)
+            self._record(_end(None, current_envelope.get(), error.status, started, error))
             raise
         received = current_envelope.get()
         longest = gateway.settings.request_timeout_s
@@ -116,8 +120,9 @@ class ChatService(Actor):
         return request, Envelope.within(seconds, trace=traceparent(received.trace), caller=caller)
 
     @contextmanager
-    def _work(self, request: AdmittedRequest, key: str) -> Iterator[None]:
+    def _work(self, request: AdmittedRequest, envelope: Envelope, key: str) -> Iterator[None]:
         """Make the current task cancellable by its names while the block runs, and count its result."""
+        started, failure = time.perf_counter(), None
         task = asyncio.current_task()
         assert task is not None
         names = [request.work.id, key] if key else [request.work.id]
@@ -132,13 +137,17 @@ class ChatService(Actor):
                 yield
             status = 200
         except OrchestraError as error:
-            status = error.status
+            status, failure = error.status, error
             raise
         finally:
             count_request("nats", CHAT_SUBJECT, status)
+            self._record(_end(request, envelope, status, started, failure))
             for name in names:
                 if self._tasks.get(name) is task:
                     del self._tasks[name]
+
+    def _record(self, end: RequestEnd) -> None:
+        end.record(self.gateway.settings.slow_request_s)
 
     async def _cancel(self, message: Message) -> None:
         name = message.data.decode(errors="replace").strip().removeprefix("chatcmpl-")
@@ -148,6 +157,26 @@ class ChatService(Actor):
         task.cancel()
         if message.reply:
             await self.gateway.bus.publish(message.reply, b'{"cancelled":true}')
+
+
+def _end(
+    request: AdmittedRequest | None,
+    envelope: Envelope,
+    status: int,
+    started: float,
+    error: OrchestraError | None,
+) -> RequestEnd:
+    """The end of a chat, for the log."""
+    return RequestEnd(
+        protocol="nats",
+        route=CHAT_SUBJECT,
+        status=status,
+        started=started,
+        caller=envelope.caller,
+        trace=envelope.trace,
+        error=error,
+        request=request,
+    )
 
 
 def service_info(bus: Bus) -> ServiceInfo:
@@ -164,9 +193,14 @@ def chat_endpoint(ref: ActorRef, resolver: ModelResolver, max_body_bytes: int) -
     """`orchestra.chat`, shared by all gateways."""
 
     def decode(message: Message) -> CompleteChat | StreamChat:
-        if len(message.data) > max_body_bytes:
-            raise PayloadTooLarge.of(len(message.data), max_body_bytes)
-        body = parse_chat(message.data, resolver)
+        try:
+            if len(message.data) > max_body_bytes:
+                raise PayloadTooLarge.of(len(message.data), max_body_bytes)
+            body = parse_chat(message.data, resolver)
+        except OrchestraError as error:
+            envelope = Envelope.from_headers(message.headers)
+            _end(None, envelope, error.status, time.perf_counter(), error).record(math.inf)
+            raise
         kind = StreamChat if body.stream else CompleteChat
         return kind(body=body, key=message.header(CANCEL_KEY))
 

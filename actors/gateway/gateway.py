@@ -99,7 +99,9 @@ class Gateway:
 
         Raises `LimitExceeded` at a limit, `Unavailable` while draining, and what the work ended with.
         """
+        asked = time.perf_counter()
         permit = await self._acquire(envelope)
+        request.outcome.admitted_s = time.perf_counter() - asked
         if isinstance(request.work, Run):
             self.runs[request.work.id] = envelope.caller
         started = time.perf_counter()
@@ -112,6 +114,8 @@ class Gateway:
                     raise self.resolver.missed_deadline(request.work, error) from error
                 permit.mark_started()
                 FIRST_EVENT_SECONDS.observe(time.perf_counter() - started)
+                request.outcome.cache = response.origin
+                request.outcome.reader = self.streams.readers.get(request.work.id)
                 request.encoder.describe(recorded_trace_id(envelope.trace), response.origin)
                 yield response
             ANSWER_SECONDS.observe(time.perf_counter() - started)

@@ -43,7 +43,7 @@ class GenerationRoutes:
         context.extra.append((b"x-orchestra-run", work_id.encode()))
         envelope = self._envelope(context)
         raw = await context.body(settings.max_body_bytes, settings.body_timeout_s)
-        request = admit(raw, work_id, gateway.resolver)
+        request = context.request = admit(raw, work_id, gateway.resolver)
         await (self._stream if request.stream else self._full)(context, request, envelope)
 
     def _envelope(self, context: HttpContext) -> Envelope:

@@ -17,6 +17,7 @@ from actors.gateway.gateway import Gateway
 from actors.gateway.http_context import HttpContext, Receive, Scope, Send
 from actors.gateway.metrics import count_request
 from actors.gateway.operation import Access, CallContext, HttpHandler, Operation
+from actors.gateway.request_log import RequestEnd
 from actors.gateway.settings import GatewaySettings
 from actors.runtime.failures import UNEXPECTED_ERRORS, internal_error
 from actors.telemetry.telemetry import span, trace_id, traceparent
@@ -74,6 +75,7 @@ class PathApp:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         context = HttpContext(scope, receive, send, self.api.body_memory)
+        operation: Operation[Any] | None = None
         try:
             operation, handler = self._handler(context)
             self._authorize(context, operation.access)
@@ -81,17 +83,32 @@ class PathApp:
                 await self._traced(handler, context)
             else:
                 await handler(context)
-        except ClientDisconnected:
-            context.status = ClientDisconnected.status
+        except ClientDisconnected as error:
+            context.status, context.error_sent = ClientDisconnected.status, error
         except OrchestraError as error:
             await self._fail(context, self.gateway.storage.explain_error(error))
         except UNEXPECTED_ERRORS as error:  # a defect becomes the 500 of this request
-            run = next((value.decode() for name, value in context.extra if name == b"x-orchestra-run"), "")
-            what = f"request {run or context.request_id.decode()} to {self.route}"
+            what = f"request {_run_of(context) or context.request_id.decode()} to {self.route}"
             await self._fail(context, internal_error(what, error, "http"))
         finally:
             context.close()
             count_request("http", self.route, context.status or ClientDisconnected.status)
+            if operation is not None and operation.access is Access.KEY:
+                self._record(context)
+
+    def _record(self, context: HttpContext) -> None:
+        """Record the end of the request in the log."""
+        RequestEnd(
+            protocol="http",
+            route=f"{context.method} {self.route}",
+            status=context.status or ClientDisconnected.status,
+            started=context.started,
+            caller=context.caller,
+            trace=context.trace,
+            run=_run_of(context),
+            error=context.error_sent,
+            request=context.request,
+        ).record(self.gateway.settings.slow_request_s)
 
     def _authorize(self, context: HttpContext, access: Access) -> None:
         """Set the caller of the request. Raises `InvalidApiKey` and `Forbidden`."""
@@ -126,6 +143,7 @@ class PathApp:
 
     async def _fail(self, context: HttpContext, error: OrchestraError) -> None:
         """Send the error; in a stream that has begun, as an event."""
+        context.error_sent = error
         if context.streaming:
             await context.fail_stream(error)
         elif not context.status:
@@ -156,3 +174,8 @@ def _http_handler(operation: Operation[S], services: S, settings: GatewaySetting
         await context.answer(reply.status, reply.body, *reply.headers, kind=reply.content_type)
 
     return handle
+
+
+def _run_of(context: HttpContext) -> str:
+    """The id of the run in the headers of the response, or ''."""
+    return next((value.decode() for name, value in context.extra if name == b"x-orchestra-run"), "")

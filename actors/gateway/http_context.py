@@ -8,7 +8,7 @@ import re
 import time
 from collections.abc import Awaitable, Callable, MutableMapping
 from random import getrandbits
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from actors.gateway.body_memory import BodyMemory
 from actors.gateway.connections import ClientConnection
@@ -22,6 +22,9 @@ from actors.gateway.errors import (
 )
 from actors.openai_api.encoder import error_json
 from orchestration.errors import OrchestraError, PayloadTooLarge
+
+if TYPE_CHECKING:
+    from actors.gateway.requests import AdmittedRequest
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -58,16 +61,19 @@ class HttpContext:
         "body_memory",
         "caller",
         "connection",
+        "error_sent",
         "extra",
         "headers",
         "method",
         "path",
         "receive",
+        "request",
         "request_id",
         "scope",
         "send",
         "sending",
         "sent_at",
+        "started",
         "status",
         "streaming",
         "trace",
@@ -87,6 +93,11 @@ class HttpContext:
         client_id = self.headers.get(b"x-request-id", b"")
         self.request_id = client_id if _REQUEST_ID.fullmatch(client_id) else new_request_id()
         self.extra: list[Header] = [(b"x-request-id", self.request_id)]
+        self.started = time.perf_counter()
+        self.request: AdmittedRequest | None = None
+        """The request, once it was parsed, where it asks for an answer of a model or a pattern."""
+        self.error_sent: OrchestraError | None = None
+        """The error that ended the request."""
         self.caller = ""
         self.trace = ""
         self.status = 0

@@ -6,6 +6,7 @@ with the body that HTTP has. The header `Orchestra-Caller` names the caller.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -13,13 +14,14 @@ from typing import Any
 from actors.bus.bus import Message
 from actors.gateway.gateway import Gateway
 from actors.gateway.operation import Access, CallContext, Operation
+from actors.gateway.request_log import RequestEnd
 from actors.openai_api.encoder import error_json
 from actors.runtime.actor import Actor
 from actors.runtime.actor_host import ActorRef
 from actors.runtime.envelope import current_envelope
 from actors.runtime.service import Endpoint
 from actors.telemetry.telemetry import traceparent
-from orchestration.errors import PayloadTooLarge
+from orchestration.errors import OrchestraError, PayloadTooLarge
 
 QUEUE = "orchestra"
 
@@ -51,8 +53,24 @@ class OperationService(Actor):
         if message.operation.access is Access.ADMIN:
             self.gateway.authenticator.check_nats_admin(caller)
         call = CallContext(caller=caller, header=message.message.header, trace=traceparent(envelope.trace))
-        with self.gateway.storage.explain_errors():
-            reply = await message.operation.handler(self.services)(message.request, call)
+        started, status, failure = time.perf_counter(), 499, None
+        try:
+            with self.gateway.storage.explain_errors():
+                reply = await message.operation.handler(self.services)(message.request, call)
+            status = reply.status
+        except OrchestraError as error:
+            status, failure = error.status, error
+            raise
+        finally:
+            RequestEnd(
+                protocol="nats",
+                route=message.operation.subject,
+                status=status,
+                started=started,
+                caller=caller,
+                trace=call.trace,
+                error=failure,
+            ).record(self.gateway.settings.slow_request_s)
         return reply.body
 
 

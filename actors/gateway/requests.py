@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, TypedDict, TypeVar
 
 from pydantic import ValidationError
@@ -22,6 +22,7 @@ from actors.gateway.bodies import (
 from actors.gateway.choices import MAX_CHOICES, ChoicesEncoder
 from actors.gateway.fields import ALIASES, NO_FIELDS, SAMPLING_FIELDS, Fields, Upstreams, sort_fields
 from actors.gateway.model_resolver import ModelKind, ModelResolver
+from actors.gateway.request_log import RequestOutcome
 from actors.gateway.tool_bodies import offer_of
 from actors.openai_api.chat import ChatEncoder
 from actors.openai_api.completion import CompletionEncoder
@@ -62,6 +63,10 @@ class AdmittedRequest:
     """Warnings for the client."""
     others: tuple[Generation, ...] = ()
     """The work of the further choices of the same request."""
+    repeats: int = 1
+    """Choices of each prompt."""
+    outcome: RequestOutcome = field(default_factory=RequestOutcome)
+    """What has been seen of the response."""
 
 
 class _CommonParams(TypedDict):
@@ -363,6 +368,7 @@ def _admit(
         cache=body.cache or DEFAULT_CACHE,
         notes=fields.notes,
         others=tuple(others),
+        repeats=repeats,
     )
 
 

@@ -62,6 +62,8 @@ class GatewaySettings(BaseModel):
     """A connection without a request is closed after this time."""
     drain_s: float = Field(default=20, ge=0)
     """How long requests in flight may continue once the gateway shuts down; then they are cancelled."""
+    slow_request_s: float = Field(default=30, gt=0)
+    """A request that takes this long or longer is logged as slow."""
     limits: LimitsSettings = LimitsSettings()
     cache: CacheSettings = CacheSettings()
     callers: CallersSettings = {}

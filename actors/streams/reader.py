@@ -95,6 +95,10 @@ class StreamReader:
         self._writer: str | None = None
         self.handed_off = False
         """Whether the work was given to another writer."""
+        self.moves = 0
+        """Times that another writer took over."""
+        self.hedges = 0
+        """Times that a second writer was admitted beside the first."""
         self._attempt = 0
         """The number of the latest delivery of the work that may write."""
         self._second_writer = ""
@@ -236,6 +240,7 @@ class StreamReader:
                 return StreamPosition()
         self.close()
         self._attempt = max(self._attempt, attempt)
+        self.moves += 1
         self.handed_off, self._second_writer, self._on_winner = True, "", None
         self._handed_off_at = self._expected
         self._last_signal_at = time.monotonic()
@@ -268,6 +273,7 @@ class StreamReader:
             return StreamPosition(open=False)
         if self._writer is not None or self._on_winner is not None:
             return StreamPosition(alive=True)
+        self.hedges += 1
         self._second_writer, self._on_winner = token_hex(4), on_winner
         return StreamPosition(continuation=Continuation(writer=self._second_writer))
 

@@ -13,6 +13,8 @@ from typing import Any
 from actors.telemetry.identity import ProcessIdentity
 from orchestration.log_events import LogEvent, LogLevel
 
+RECORDED = {"recorded": True}
+"""`extra` of a line of Python's logging that tells an event, and so becomes none itself."""
 Sink = Callable[[LogEvent], None]
 """Takes one event. It returns at once and raises nothing."""
 
@@ -22,6 +24,8 @@ class EventLog:
 
     def __init__(self) -> None:
         self.identity = ProcessIdentity(role="", id="", host="", pid=0)
+        self.content = False
+        """Whether events may contain texts of models, upstreams and exceptions, which may quote prompts."""
         self._sinks: list[Sink] = []
         self._numbers = itertools.count(1)
 
