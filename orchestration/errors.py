@@ -14,6 +14,7 @@
     │   └── MailboxFull               429  mailbox_full             yes
     ├── BudgetExceeded                402  budget_exceeded          no
     ├── Cancelled                     499  cancelled                no
+    │   └── CancelledByOperator       499  cancelled_by_operator    no
     ├── BackendFailed                 502  backend_failed           yes, on another node
     │   ├── NoOutput                  502  no_output                yes, on another node
     │   └── ContentFiltered           400  content_filter           no
@@ -177,6 +178,16 @@ class Cancelled(OrchestraError):
 
     status = 499
     code = "cancelled"
+
+
+class CancelledByOperator(Cancelled):
+    """An operator cancelled the run, or purged its queue; the message has the reason."""
+
+    code = "cancelled_by_operator"
+
+    @classmethod
+    def of(cls, what: str, by: str, reason: str) -> CancelledByOperator:
+        return cls(f"{what} was cancelled by an operator ({by}){f': {reason}' if reason else ''}")
 
 
 class BackendFailed(OrchestraError):

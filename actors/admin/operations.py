@@ -16,6 +16,8 @@ from pydantic import BaseModel
 from actors.admin.audit import Change, audited
 from actors.admin.description import Description
 from actors.admin.nodes import NodeId, NodesAdmin
+from actors.admin.purge import PurgeQueue, PurgesAdmin
+from actors.admin.queues import QueueChange, QueuesAdmin
 from actors.admin.requests import ChangeRequest, PageRequest
 from actors.gateway.operation import Access, Handler, NoFields, Operation
 
@@ -29,6 +31,8 @@ class AdminServices:
 
     description: Description
     nodes: NodesAdmin
+    queues: QueuesAdmin
+    purges: PurgesAdmin
 
 
 Row = Operation[AdminServices]
@@ -81,6 +85,14 @@ def _row(
 ADMIN_OPERATIONS: tuple[Row, ...] = (
     _see("nodes.list", "/nodes", "List the live nodes", lambda s: s.nodes.list_nodes, PageRequest),
     _see("nodes.inspect", "/nodes/{id}", "Show everything about one node", lambda s: s.nodes.inspect, NodeId),
+    _see("queues.list", "/queues", "List the queues with their depth, age and pause",
+         lambda s: s.queues.list_queues, PageRequest),
+    _change("queues.pause", "/queues/pause", "Let nothing of a queue begin; accepted work stays",
+            lambda s: s.queues.pause, QueueChange),
+    _change("queues.resume", "/queues/resume", "Take the pause of a queue back",
+            lambda s: s.queues.resume, QueueChange),
+    _change("queues.purge", "/queues/purge", "End everything that waits in a queue, after a confirmation",
+            lambda s: s.purges.purge, PurgeQueue),
     _see("openapi", "/openapi.json", "The OpenAPI 3.1 description of these operations",
          lambda s: s.description.openapi),
 )

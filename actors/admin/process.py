@@ -8,6 +8,8 @@ from contextlib import asynccontextmanager
 from actors.admin.description import Description
 from actors.admin.nodes import NodesAdmin
 from actors.admin.operations import ADMIN_OPERATIONS, ADMIN_TITLE, MAX_BODY_BYTES, AdminServices
+from actors.admin.purge import PurgesAdmin
+from actors.admin.queues import QueuesAdmin
 from actors.gateway.openapi import openapi
 from actors.gateway.operation_service import OperationService, operation_endpoints
 from actors.gateway.process import RunningGateway
@@ -20,9 +22,12 @@ DRAIN_S = 3.0
 async def run_admin(running: RunningGateway, system: ActorSystem) -> AsyncIterator[None]:
     """Add the operations to a gateway that starts; at its end finish those in progress."""
     gateway = running.gateway
+    queues = QueuesAdmin(gateway.bus, gateway.registry)
     services = AdminServices(
         description=Description(lambda: openapi(ADMIN_OPERATIONS, ADMIN_TITLE)),
         nodes=NodesAdmin(gateway.bus, gateway.registry),
+        queues=queues,
+        purges=PurgesAdmin(queues),
     )
     running.api.serve(ADMIN_OPERATIONS, services)
     ref = await system.spawn(

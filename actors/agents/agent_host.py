@@ -89,7 +89,12 @@ class AgentHost:
                 await self._serve_steps(role.name)
         self.coordinator = await self.system.spawn(Coordinator, lambda: Coordinator(services))
         self.run_consumer = RunConsumer(
-            self.bus, self.coordinator, self.settings, self.options.jobs, services.catalogue
+            self.bus,
+            self.coordinator,
+            self.settings,
+            self.options.jobs,
+            services.catalogue,
+            services.registry.orders,
         )
         await self.run_consumer.start()
         await self.bus.flush()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 from collections import Counter
 from collections.abc import Coroutine
 from functools import partial
@@ -23,6 +24,7 @@ from actors.bus.bus import Bus
 from actors.bus.cancel_registry import CancelRegistry
 from actors.bus.jetstream import Delivery, Puller
 from actors.bus.subjects import RunQueue, StreamAddress
+from actors.cluster.orders import OrderBook
 from actors.jobs.attempts import JobAttempts
 from actors.jobs.dead_letters import dead_letter, dead_letter_delivery
 from actors.jobs.records import QueuedJob, decode_queue_message
@@ -50,9 +52,12 @@ class RunConsumer:
         settings: AgentsSettings,
         jobs: JobsSettings | None = None,
         catalogue: Catalogue = BUILT_IN,
+        orders: OrderBook | None = None,
     ) -> None:
+        """`orders` say whether an operator has paused the queue of runs."""
         self.bus = bus
         self.ref = ref
+        self.orders = orders
         self.settings = settings
         self.jobs = jobs or JobsSettings()
         self.catalogue = catalogue
@@ -61,6 +66,8 @@ class RunConsumer:
         self.open: dict[str, RunCompletion] = {}
         self._active: Counter[Priority] = Counter()
         self._pullers: dict[Priority, Puller] = {}
+        self._orders_changed = asyncio.Event()
+        self._pulling: asyncio.Task[None] | None = None
         self._cancels = CancelRegistry(bus, self._cancel, limit=settings.remembered_cancels)
         self._keeping: asyncio.Task[None] | None = None
         self._settling: set[asyncio.Task[None]] = set()
@@ -71,16 +78,45 @@ class RunConsumer:
         await self._cancels.start()
         await self.run_event_history.start()
         self._keeping = asyncio.get_running_loop().create_task(self._keep_alive())
-        for priority in Priority:
-            puller = Puller(
-                self.bus, RunQueue.STREAM, RunQueue.consumer(priority), partial(self._on_delivery, priority)
-            )
-            await puller.start()
-            self._pullers[priority] = puller
-            self._pull(priority)
+        if self.orders is not None:
+            self.orders.on_change.append(self._orders_changed.set)
+        await self._follow_order()
+        self._pulling = asyncio.get_running_loop().create_task(self._follow_orders())
 
     async def leave(self) -> None:
         """Pull no more runs. Runs that have begun go on."""
+        if self._pulling is not None:
+            self._pulling.cancel()
+            await asyncio.wait([self._pulling])
+        if self.orders is not None and self._orders_changed.set in self.orders.on_change:
+            self.orders.on_change.remove(self._orders_changed.set)
+        await self._stop_pulling()
+
+    async def _follow_orders(self) -> None:
+        while True:
+            await self._orders_changed.wait()
+            self._orders_changed.clear()
+            try:
+                await self._follow_order()
+            except OrchestraError as error:  # NATS is away: once more after the next reading of the orders
+                log.warning("cannot follow the orders for the queue of runs: %s", error)
+                self._orders_changed.set()
+                await self.bus.wait_connected(math.inf)
+
+    async def _follow_order(self) -> None:
+        """Pull runs, unless the queue is paused. A puller that stops has the server deliver nothing more."""
+        if self.orders is not None and self.orders.runs_paused:
+            await self._stop_pulling()
+            return
+        for priority in Priority:
+            if priority not in self._pullers:
+                deliver = partial(self._on_delivery, priority)
+                puller = Puller(self.bus, RunQueue.STREAM, RunQueue.consumer(priority), deliver)
+                await puller.start()
+                self._pullers[priority] = puller
+                self._pull(priority)
+
+    async def _stop_pulling(self) -> None:
         pullers, self._pullers = self._pullers, {}
         for puller in pullers.values():
             await puller.stop()

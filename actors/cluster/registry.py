@@ -15,6 +15,7 @@ from actors.bus.key_value import Bucket
 from actors.bus.provision import call_api
 from actors.bus.subjects import decode_token
 from actors.cluster.failure_detector import FailureDetector
+from actors.cluster.orders import OrderBook
 from orchestration.errors import OrchestraError
 from orchestration.messages import ModelCard, NodeInfo
 
@@ -55,6 +56,8 @@ class Registry:
         sweep_s: float = SWEEP_S,
     ) -> None:
         self.bus = bus
+        self.orders = OrderBook(bus)
+        """The standing orders of operators, for the roles that share the registry."""
         self.fallbacks = fallbacks
         self.draining: dict[str, NodeInfo] = {}
         self.cards: dict[str, ModelCard] = {}
@@ -91,6 +94,7 @@ class Registry:
         if self._users > 1:
             return
         await self._load_known_models()
+        await self.orders.start()
         self._subscription = await Bucket(self.bus, BUCKET).watch(self._entry_changed)
         self._sweeper = asyncio.get_running_loop().create_task(self._sweep())
         self._detector.start()
@@ -101,6 +105,7 @@ class Registry:
         if self._users:
             return
         self._detector.stop()
+        await self.orders.stop()
         if self._sweeper is not None:
             self._sweeper.cancel()
         if self._subscription is not None:

@@ -105,6 +105,7 @@ class Dispatcher(Actor):
         await self._held.start()
         await self.prewarmer.start()
         self.registry.on_change.append(self._change_event.set)
+        self.registry.orders.on_change.append(self._change_event.set)
         self._change_event.set()
         self._loops = [self.run_loop(loop) for loop in (self._follow_registry(), self._keep_alive(), *loops)]
 
@@ -113,6 +114,8 @@ class Dispatcher(Actor):
             task.cancel()
         if self._change_event.set in self.registry.on_change:
             self.registry.on_change.remove(self._change_event.set)
+        if self._change_event.set in self.registry.orders.on_change:
+            self.registry.orders.on_change.remove(self._change_event.set)
         await self.leave()
         await self._backlog.stop()
         await self._held.stop()
@@ -139,7 +142,8 @@ class Dispatcher(Actor):
         while True:
             await self._change_event.wait()
             self._change_event.clear()
-            if not await self.queues.serve(self.registry.cards.keys() | self._fallbacks.replaced_models):
+            models = self.registry.cards.keys() | self._fallbacks.replaced_models
+            if not await self.queues.serve(models, self._paused):
                 asyncio.get_running_loop().call_later(1, self._change_event.set)
             for model in self._waiting.models:
                 self._place(model)
@@ -162,6 +166,11 @@ class Dispatcher(Actor):
             max(0, max(free, ahead) - waiting, min(ahead, 1) - own)
             for own, waiting in zip(counts, cumulative, strict=True)
         ]
+
+    @property
+    def _paused(self) -> frozenset[str]:
+        """The models of which an operator lets no generation begin. What was pulled before waits here."""
+        return self.registry.orders.paused_models
 
     def snapshot(self) -> DispatcherSnapshot:
         """The current state of this dispatcher."""
@@ -187,7 +196,7 @@ class Dispatcher(Actor):
         of the slots. Keeping to shares costs capacity, so it is done only then, and not because all nodes are
         busy."""
         models = {job.model for job in self._jobs.waiting_longer_than(self.settings.starving_s)}
-        return any(self._is_short_of_slots(model) for model in models)
+        return any(self._is_short_of_slots(model) for model in models - self._paused)
 
     def _is_short_of_slots(self, model: str) -> bool:
         counts = self.executor.in_flight.counts
@@ -302,6 +311,8 @@ class Dispatcher(Actor):
                 for job in unwanted:
                     self._withdraw(job)
                 continue
+            if model in self._paused:
+                break
             if self._refuse_limited(jobs):
                 continue
             # With this many waiting here the queue may hold any number more: leave no slot free.

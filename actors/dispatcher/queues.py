@@ -66,8 +66,9 @@ class Queues:
         """Read again which queues hold generations whenever NATS was away."""
         self.bus.on_reconnect.append(self._check_soon)
 
-    async def serve(self, models: Iterable[str]) -> bool:
+    async def serve(self, models: Iterable[str], paused: frozenset[str] = frozenset()) -> bool:
         """Serve these models too. When there are too many, models that are gone make room for new ones.
+        Nothing is pulled of the `paused` ones.
 
         Returns False when some cannot be served yet, which is logged: call again.
         """
@@ -82,12 +83,14 @@ class Queues:
                     self._reject_model(model)
                     continue
                 await self._listen(model)
+            for model in paused & self._pullers.keys():
+                await self._close(model)
             await self._read_filled()
         except OrchestraError as error:
             log.warning("cannot listen to the queues of models: %s", error)
             return False
         done = True
-        for model in list(self._filled & self._listening.keys()):
+        for model in list((self._filled & self._listening.keys()) - paused):
             try:
                 await self._open(model)
             except OrchestraError as error:

@@ -55,6 +55,7 @@ class DirectPath:
 
     def __init__(self, bus: Bus, registry: Registry, settings: PlacementSettings) -> None:
         self.bus = bus
+        self.orders = registry.orders
         self.settings = settings
         self.jobs: dict[str, DirectJob] = {}
         self.executor = Executor(bus, registry, settings, self.jobs, PendingQueue(), lambda model: None)
@@ -87,8 +88,8 @@ class DirectPath:
         await self.backlog.stop()
 
     def begin(self, work: Generation, envelope: Envelope, stream: StreamReader, requeue: Requeue) -> bool:
-        """Send `work` to a node with room. Returns False when it must go to its queue: nodes are full, or
-        others wait for them."""
+        """Send `work` to a node with room. Returns False when it must go to its queue: nodes are full, others
+        wait for them, or an operator has paused the queue."""
         if not self.settings.direct or not self.bus.connected or self._waits(work.model):
             direct(work.model, "queued").inc()
             return False
@@ -141,7 +142,9 @@ class DirectPath:
             task.cancel()
 
     def _waits(self, model: str) -> bool:
-        """Whether generations of `model` wait in a queue."""
+        """Whether generations of `model` wait in a queue, or have to."""
+        if model in self.orders.paused_models:
+            return True
         own = self._queued.get(model)
         if own is not None:
             for work_id, stream in list(own.items()):

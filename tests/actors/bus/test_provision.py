@@ -48,7 +48,7 @@ async def test_applying_twice_makes_everything_once_and_then_finds_nothing_to_do
     names = set((await api(bus, "STREAM.NAMES"))["streams"])
     queues = {"RUNS", "GENERATIONS", "WEBHOOKS", "DEAD"}
     buckets = {"nodes", "jobs", "results", "limits", "response_cache", "leases", "forecast", "steps"}
-    buckets |= {"tuning", "run_feedback", "models"}
+    buckets |= {"tuning", "run_feedback", "models", "orders"}
     assert names == queues | {f"KV_{name}" for name in buckets}
 
 

@@ -1,0 +1,150 @@
+"""Standing orders of operators: what is paused, forced or cleared, the same for all processes.
+
+They are one entry of the bucket `orders`, so that a change is one conditional write and all processes follow
+it at once. They stay until an operator takes them back, also over restarts.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+
+from pydantic import Field, ValidationError
+
+from actors.bus.bus import Bus, Subscription
+from actors.bus.key_value import Bucket, Entry
+from orchestration.errors import InvalidRequest, OrchestraError
+from orchestration.messages import Wire
+
+log = logging.getLogger(__name__)
+
+BUCKET = "orders"
+KEY = "orders"
+CHECK_S = 10.0
+"""Time between two readings of the entry, in case a change was not heard of."""
+MAX_ORDERS = 500
+"""Maximum orders of each kind: every process reads all of them."""
+RUNS = "runs"
+"""The queue of runs, as orders name it."""
+GENERATIONS = "generations/"
+"""What the names of the queues of models begin with."""
+
+
+class Order(Wire):
+    """Who ordered something, when (Unix seconds), and why."""
+
+    by: str
+    at: float
+    reason: str = ""
+
+
+class CacheClear(Wire):
+    """Responses stored before `at` (Unix seconds) are not used, of all models and namespaces where empty."""
+
+    model: str = ""
+    namespace: str = ""
+    at: float
+
+
+class Orders(Wire):
+    """All standing orders. `number` grows by 1 with each change."""
+
+    number: int = 0
+    paused: dict[str, Order] = Field(default_factory=dict)
+    """The paused queues: `runs`, or `generations/<model>`."""
+    open_breakers: dict[str, Order] = Field(default_factory=dict)
+    """The breakers that operators hold open, as `<model> on <node>`."""
+    disabled_patterns: dict[str, Order] = Field(default_factory=dict)
+    cleared: tuple[CacheClear, ...] = ()
+
+
+Edit = Callable[[Orders], Orders]
+
+
+class OrderBook:
+    """Follows the standing orders of a cluster, for the roles of one process.
+
+    Read `current`, `runs_paused` and `paused_models`. Callbacks in `on_change` are called after each change.
+    """
+
+    def __init__(self, bus: Bus) -> None:
+        self.bus = bus
+        self.current = Orders()
+        self.runs_paused = False
+        self.paused_models: frozenset[str] = frozenset()
+        self.on_change: list[Callable[[], None]] = []
+        self._bucket = Bucket(bus, BUCKET)
+        self._subscription: Subscription | None = None
+        self._checking: asyncio.Task[None] | None = None
+        self._check_now = asyncio.Event()
+
+    async def start(self) -> None:
+        """Returns once the present orders are known."""
+        self._subscription = await self._bucket.watch(self._written)
+        self.bus.on_reconnect.append(self._check_now.set)
+        self._checking = asyncio.get_running_loop().create_task(self._check())
+
+    async def stop(self) -> None:
+        if self._check_now.set in self.bus.on_reconnect:
+            self.bus.on_reconnect.remove(self._check_now.set)
+        if self._checking is not None:
+            self._checking.cancel()
+        if self._subscription is not None:
+            await self._subscription.unsubscribe()
+
+    async def change(self, edit: Edit) -> tuple[Orders, Orders]:
+        """Write what `edit` makes of the present orders; returns the orders before and after. When `edit`
+        returns what it got, nothing is written. Of several writers each gets the orders of the one before.
+
+        Raises what `edit` raises, `InvalidRequest` beyond `MAX_ORDERS`, and `BusUnavailable`.
+        """
+        before = after = Orders()
+
+        def write(entry: Entry) -> bytes | None:
+            nonlocal before, after
+            before = after = Orders() if entry.value is None else Orders.model_validate_json(entry.value)
+            edited = edit(before)
+            if edited == before:
+                return None
+            after = edited.model_copy(update={"number": before.number + 1})
+            for kind in (after.paused, after.open_breakers, after.disabled_patterns, after.cleared):
+                if len(kind) > MAX_ORDERS:
+                    raise InvalidRequest(f"limit reached: {MAX_ORDERS} standing orders of a kind; undo some")
+            return after.model_dump_json(exclude_defaults=True).encode()
+
+        await self._bucket.update(KEY, write)
+        self._take(after)
+        return before, after
+
+    def _written(self, value: bytes | None, subject: str) -> None:
+        if value is None:
+            return
+        try:
+            self._take(Orders.model_validate_json(value))
+        except ValidationError as error:
+            log.warning("the orders of operators cannot be read: %s", error)
+
+    def _take(self, orders: Orders) -> None:
+        if orders.number <= self.current.number:
+            return
+        self.current = orders
+        self.runs_paused = RUNS in orders.paused
+        self.paused_models = frozenset(
+            queue.removeprefix(GENERATIONS) for queue in orders.paused if queue.startswith(GENERATIONS)
+        )
+        for call in list(self.on_change):
+            call()
+
+    async def _check(self) -> None:
+        while True:
+            try:
+                async with asyncio.timeout(CHECK_S):
+                    await self._check_now.wait()
+            except TimeoutError:
+                pass
+            self._check_now.clear()
+            try:
+                self._written((await self._bucket.latest(KEY, sure=True)).value, KEY)
+            except OrchestraError as error:
+                log.debug("cannot read the orders of operators: %s", error)
