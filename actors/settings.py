@@ -17,6 +17,7 @@ from actors.gateway.settings import GatewaySettings
 from actors.jobs.settings import JobsSettings
 from actors.knowledge.settings import KnowledgeSettings
 from actors.logs.settings import LogsSettings
+from actors.nats_monitor.settings import NatsMonitorSettings
 from actors.nats_server.settings import NatsServerSettings
 from actors.node.settings import NodeSettings
 from actors.patterns.settings import PatternsSettings
@@ -38,6 +39,7 @@ class Settings(ClientSettings):
     with AVX-512, unless the section `onnx` has settings; else `onnx`. Measured on one Xeon: 1.1 to 1.4 times
     the tokens per CPU-second with 8 to 32 generations at once, 0.9 to 1.1 with one."""
     nats_server: NatsServerSettings = NatsServerSettings()
+    nats_monitor: NatsMonitorSettings = NatsMonitorSettings()
     gateway: GatewaySettings = GatewaySettings()
     dispatcher: DispatcherSettings = DispatcherSettings()
     agents: AgentsSettings = AgentsSettings()

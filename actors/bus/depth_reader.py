@@ -218,9 +218,12 @@ def _stream(info: dict[str, Any], subjects: dict[str, int]) -> StreamDepth:
 
 
 def _consumer(info: dict[str, Any]) -> ConsumerDepth:
+    priority, model = _place_of(info["config"].get("filter_subject", ">"))
     return ConsumerDepth(
         name=info["name"],
         queue=info["stream_name"],
+        priority=priority,
+        model=model,
         ack_pending=info["num_ack_pending"],
         max_ack_pending=max(0, info["config"].get("max_ack_pending", 0)),
         redelivered=info["num_redelivered"],

@@ -60,10 +60,19 @@ class ConsumerDepth:
 
     name: str
     queue: str
+    """Name of the stream."""
+    priority: str
+    model: str
     ack_pending: int
     max_ack_pending: int
+    """0: no limit."""
     redelivered: int
     """Messages in progress that were delivered more than once."""
+
+    @property
+    def fullness(self) -> float:
+        """The share of the limit that is used, from 0 to 1."""
+        return self.ack_pending / self.max_ack_pending if self.max_ack_pending else 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -27,6 +27,7 @@ SECTIONS = (
     "logs",
     "models",
     "nats",
+    "nats_monitor",
     "nats_server",
     "node",
     "onnx",

@@ -8,6 +8,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from actors.bus.bus import Bus
 from actors.launch.metrics_server import serve_metrics
 from actors.logs.process import run_log_publisher
+from actors.nats_monitor.process import run_nats_monitor
 from actors.runtime.processes import ProcessService
 from actors.settings import Settings
 from actors.telemetry.event_log import event_log
@@ -38,4 +39,5 @@ async def observed(bus: Bus, settings: Settings, identity: ProcessIdentity) -> A
             process.metrics_url = await stack.enter_async_context(serve_metrics(bus, address))
         await stack.enter_async_context(process.running())
         await stack.enter_async_context(run_log_publisher(bus, settings.logs))
+        await stack.enter_async_context(run_nats_monitor(bus, settings.nats_monitor, identity))
         yield process

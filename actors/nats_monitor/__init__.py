@@ -1,0 +1,1 @@
+"""What the NATS server knows of itself: the depth of queues, limits, advisories, and its message traces."""
