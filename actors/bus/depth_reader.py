@@ -112,7 +112,7 @@ async def _parts(
     if name == DEAD:
         letters = QueueDepth(queue=name, waiting=state["messages"], oldest_at=_first_at(state))
         return [letters] if letters.waiting else []
-    backlogs = [_of_consumer(name, each) for each in consumers]
+    backlogs = [_of_consumer(name, each) for each in consumers if _is_used(info, each)]
     served = {backlog.filter for backlog in backlogs}
     if name == GenerationQueue.STREAM:  # a model that nobody serves has no consumer
         alone = [(subject, count) for subject, count in subjects.items() if subject not in served]
@@ -124,6 +124,12 @@ async def _parts(
     if name == GenerationQueue.STREAM:
         parts = [_with_held(part, held) for part in parts]
     return [part for part in parts if part.waiting or part.in_progress]
+
+
+def _is_used(stream: dict[str, Any], consumer: dict[str, Any]) -> bool:
+    """Whether anyone has ever pulled: without MongoDB no event of LOGS waits to be shipped."""
+    pulled = consumer["delivered"]["consumer_seq"] or consumer["num_waiting"]
+    return bool(pulled) or stream["config"]["retention"] == "workqueue"
 
 
 def _of_consumer(queue: str, info: dict[str, Any]) -> _Backlog:

@@ -5,7 +5,7 @@ the metrics and the admin API all show it:
 
 - *waiting*: messages that were stored and that nobody works on: those that were never delivered, and the
   generations that a dispatcher has taken ahead and not yet given to a node. Letters in DEAD wait for a
-  person.
+  person. Events in LOGS wait to be shipped to MongoDB; where nothing ever was shipped none waits.
 - *in progress*: messages that were delivered and are not acknowledged, without those that wait at a
   dispatcher. A message that was returned for a later attempt (a job between two attempts, a webhook call that
   failed) is in progress until it is delivered again: the server does not tell the two apart.

@@ -233,3 +233,11 @@ async def test_dead_letters_wait(queues: Queues) -> None:
     depth = await read_depth(queues.bus)
     assert depth.waiting("DEAD") == 2
     assert 0 < depth.age_s("DEAD") < 60
+
+
+async def test_events_wait_for_their_shipper_once_there_was_one(queues: Queues) -> None:
+    await queues.put("logs.info.run.-.-.-", 3)
+    assert (await read_depth(queues.bus)).waiting("LOGS") == 0
+    await queues.pull("LOGS", "log-shipper", 1)
+    depth = await read_depth(queues.bus)
+    assert (depth.waiting("LOGS"), depth.in_progress("LOGS")) == (2, 1)
