@@ -6,11 +6,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import Field, ValidationError
 
 from actors.agents.settings import AgentsSettings
 from actors.config.client import ClientSettings, with_running_data
 from actors.config.layers import merged_layers, settings_error
+from actors.config.masking import shown_values
+from actors.config.setting_names import dotted
 from actors.dispatcher.settings import DispatcherSettings
 from actors.evaluation.settings import EvaluationSettings
 from actors.gateway.settings import GatewaySettings
@@ -24,7 +26,6 @@ from actors.patterns.settings import PatternsSettings
 from actors.telemetry.telemetry import TelemetrySettings
 from actors.triton.settings import TritonServerSettings
 
-SECRET_WORDS = ("password", "secret", "token", "key")
 DEFAULT = "default"
 
 
@@ -79,28 +80,4 @@ def load(
 
 def leaves(settings: Settings) -> dict[str, Any]:
     """Every value by its dotted name, with secrets masked."""
-    values: dict[str, Any] = {}
-
-    def walk(prefix: str, value: Any) -> None:
-        if isinstance(value, BaseModel):
-            for name in type(value).model_fields:
-                walk(f"{prefix}.{name}" if prefix else name, getattr(value, name))
-        elif isinstance(value, Mapping) and value:
-            for name, inner in value.items():
-                walk(f"{prefix}.{name}", inner)
-        else:
-            values[prefix] = _masked(prefix, value)
-
-    walk("", settings)
-    return values
-
-
-def _masked(name: str, value: Any) -> Any:
-    last = name.rsplit(".", 1)[-1]
-    secret = any(last == word or last.endswith("_" + word) for word in SECRET_WORDS)
-    if secret and value:
-        return "********"
-    if isinstance(value, str) and "@" in value and "://" in value:
-        scheme, _, rest = value.partition("://")
-        return f"{scheme}://********@{rest.rpartition('@')[2]}"
-    return value
+    return {dotted(path): value for path, value in shown_values(settings).items()}

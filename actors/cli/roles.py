@@ -16,6 +16,8 @@ from actors.bus.provision import apply_when_ready
 from actors.cli.drain import drain
 from actors.cli.main import common, nats_option, overrides_of
 from actors.cli.reach import nats_url_of
+from actors.config.hot_settings import HotSettings
+from actors.config.settings_follower import followed
 from actors.launch.observability import observed
 from actors.launch.process import (
     configure_logging,
@@ -47,7 +49,9 @@ _OPTIONS = {
     "replay": {"speed", "records"},
 }
 """Options of `orchestra node` by backend."""
-Enter = Callable[[Settings, AsyncExitStack, Bus, ActorSystem], Awaitable[tuple[str, list[Watch]]]]
+Enter = Callable[
+    [HotSettings[Settings], AsyncExitStack, Bus, ActorSystem], Awaitable[tuple[str, list[Watch]]]
+]
 """Starts a role. Returns the line to print once it runs, and the conditions that end it."""
 
 
@@ -116,7 +120,7 @@ def node(
     if backend is None:
         raise click.UsageError("Missing option '--backend'.")
     slots, memory_mb = options.pop("slots"), options.pop("memory_mb")
-    settings, _ = load(
+    settings, origins = load(
         overrides_of(
             data=data,
             nats__url=nats_url,
@@ -132,17 +136,17 @@ def node(
     make = _maker(backend, settings, [ServedName.parse(text) for text in serve], options_set, slots)
 
     async def enter(
-        settings: Settings, stack: AsyncExitStack, bus: Bus, system: ActorSystem
+        hot: HotSettings[Settings], stack: AsyncExitStack, bus: Bus, system: ActorSystem
     ) -> tuple[str, list[Watch]]:
         from actors.node.process import run_node
 
         serving, watches = await make(stack)
-        running = await stack.enter_async_context(run_node(bus, serving, settings.node, system))
+        running = await stack.enter_async_context(run_node(bus, serving, hot.settings.node, system))
         names = ", ".join(card.name for card in serving.models)
         id_taken = raise_when_set(running.identity_lost, f"another node has taken the id {running.id}")
         return f"node {running.id} serves {names}", [id_taken, running.drained.wait, *watches]
 
-    _serve(settings, "node", enter)
+    _serve(HotSettings(settings, origins), "node", enter)
 
 
 node.add_command(drain)
@@ -154,9 +158,9 @@ def role(*options: Callable[[Any], Any]) -> Callable[[Enter], click.Command]:
 
     def command(enter: Enter) -> click.Command:
         def serve(config_file: Path | None, data: Path | None, nats_url: str | None, **more: Any) -> None:
-            settings, _ = load(overrides_of(data=data, nats__url=nats_url, **more), config_file)
+            settings, origins = load(overrides_of(data=data, nats__url=nats_url, **more), config_file)
             configure_logging(settings.telemetry)
-            _serve(settings, enter.__name__, enter)
+            _serve(HotSettings(settings, origins), enter.__name__, enter)
 
         for option in (*reversed(options), nats_option, common):
             serve = option(serve)
@@ -167,28 +171,27 @@ def role(*options: Callable[[Any], Any]) -> Callable[[Enter], click.Command]:
 
 @role()
 async def agents(
-    settings: Settings, stack: AsyncExitStack, bus: Bus, system: ActorSystem
+    hot: HotSettings[Settings], stack: AsyncExitStack, bus: Bus, system: ActorSystem
 ) -> tuple[str, list[Watch]]:
     """Run a coordinator and the agents of all roles."""
     from actors.cli.progress import agents_embedder
     from actors.launch.roles import run_agents_role
     from actors.patterns.plugins import load_catalogue
 
+    settings = hot.settings
     catalogue = load_catalogue(settings.patterns)
-    await stack.enter_async_context(
-        run_agents_role(bus, settings, system, catalogue, agents_embedder(settings))
-    )
+    await stack.enter_async_context(run_agents_role(bus, hot, system, catalogue, agents_embedder(settings)))
     return f"agents of cluster {settings.agents.cluster} are ready", []
 
 
 @role()
 async def dispatcher(
-    settings: Settings, stack: AsyncExitStack, bus: Bus, system: ActorSystem
+    hot: HotSettings[Settings], stack: AsyncExitStack, bus: Bus, system: ActorSystem
 ) -> tuple[str, list[Watch]]:
     """Send each generation to a node."""
-    from actors.dispatcher.process import run_dispatcher
+    from actors.launch.roles import run_dispatcher_role
 
-    await stack.enter_async_context(run_dispatcher(bus, settings.dispatcher, system))
+    await stack.enter_async_context(run_dispatcher_role(bus, hot, system))
     return "dispatcher is ready", []
 
 
@@ -201,14 +204,14 @@ async def dispatcher(
     )
 )
 async def gateway(
-    settings: Settings, stack: AsyncExitStack, bus: Bus, system: ActorSystem
+    hot: HotSettings[Settings], stack: AsyncExitStack, bus: Bus, system: ActorSystem
 ) -> tuple[str, list[Watch]]:
     """Serve the OpenAI API and the NATS service `orchestra`."""
     from actors.launch.roles import run_gateway_role
     from actors.patterns.plugins import load_catalogue
 
-    catalogue = load_catalogue(settings.patterns)
-    running = await stack.enter_async_context(run_gateway_role(bus, settings, system, catalogue))
+    catalogue = load_catalogue(hot.settings.patterns)
+    running = await stack.enter_async_context(run_gateway_role(bus, hot, system, catalogue))
     return f"gateway is at {running.url}", []
 
 
@@ -271,21 +274,23 @@ def _backend(
     return onnx_backend(folders, settings.onnx | options)
 
 
-def _serve(settings: Settings, role_name: str, enter: Enter) -> None:
+def _serve(hot: HotSettings[Settings], role_name: str, enter: Enter) -> None:
     ignore_hangup()
-    raise SystemExit(run(_run(settings, role_name, enter)))
+    raise SystemExit(run(_run(hot, role_name, enter)))
 
 
-async def _run(settings: Settings, role_name: str, enter: Enter) -> int:
+async def _run(hot: HotSettings[Settings], role_name: str, enter: Enter) -> int:
     stop = stop_on_signals()
+    settings = hot.settings
     url = nats_url_of(settings)
     async with AsyncExitStack() as stack:
         bus = await stack.enter_async_context(connected(settings, url, "orchestra"))
         await apply_when_ready(bus, shipped_declaration())
         identity = ProcessIdentity.of_this_process(role_name)
-        process = await stack.enter_async_context(observed(bus, settings, identity))
+        await stack.enter_async_context(followed(bus, hot, identity))
+        process = await stack.enter_async_context(observed(bus, hot, identity))
         system = ActorSystem()
-        ready, watches = await enter(settings, stack, bus, system)
+        ready, watches = await enter(hot, stack, bus, system)
         metrics = f" · metrics at {process.metrics_url}" if process.metrics_url else ""
         click.echo(f"Orchestra {ready} · {url}{metrics}")
         await until(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -57,19 +58,22 @@ def up(config_file: Path | None, data: Path | None, no_model: bool, **values: An
     """
     if values["nats_server__join"] and values["nats__url"]:
         raise InvalidRequest("--join starts a NATS server of its own and --nats uses another: choose one")
-    settings, _ = load(overrides_of(data=data, **values), config_file, find_running=False)
+    settings, origins = load(overrides_of(data=data, **values), config_file, find_running=False)
     configure_logging(settings.telemetry)
     ignore_hangup()
     refuse_to_start(settings)
     http_server = HttpServer(settings.gateway)  # binds its port before a model is downloaded
     names = () if no_model else settings.models
     folders = [pull_model(name, settings.models_folder) for name in names]
-    raise SystemExit(run(_up(settings, folders, http_server)))
+    raise SystemExit(run(_up(settings, folders, http_server, origins)))
 
 
-async def _up(settings: Settings, folders: list[Path], http_server: HttpServer) -> int:
+async def _up(
+    settings: Settings, folders: list[Path], http_server: HttpServer, origins: Mapping[str, str]
+) -> int:
     stop = stop_on_signals()
-    async with run_up(settings, folders, agents_embedder(settings), http_server) as running:
+    embedder = agents_embedder(settings)
+    async with run_up(settings, folders, embedder, http_server, origins=origins) as running:
         serving = ", ".join(running.models) or "no model here"
         with register_data_folder(settings.folder):
             click.echo(f"Orchestra is ready: {running.http_url} · {running.nats_url} · {serving}")

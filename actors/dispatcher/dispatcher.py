@@ -94,6 +94,13 @@ class Dispatcher(Actor):
         self._loops: list[asyncio.Task[None]] = []
         self._leaving = False
 
+    def update_settings(self, settings: DispatcherSettings) -> None:
+        """Use other settings from now on."""
+        self.settings = settings
+        self.executor.update_settings(settings)
+        self._fallbacks.fallbacks, self._fallbacks.pause_s = settings.fallbacks, settings.busy_pause_s
+        self._change_event.set()
+
     async def started(self) -> None:
         await self._jobs.start()
         await self.queues.start()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pydantic import BaseModel, ConfigDict, Field
 
 from actors.placement.settings import PlacementSettings
+from orchestration.hot import Hot
 
 
 class WarmingSettings(BaseModel):
@@ -33,16 +34,16 @@ class DispatcherSettings(PlacementSettings):
     keep_alive_s: float = Field(default=2, gt=0)
     """Time between two renewals of a message in progress, so that the queue does not deliver it again. Keep
     it near a third of the consumers' `ack_wait`."""
-    deliveries: int = Field(default=5, ge=1, le=19)
+    deliveries: Hot[int] = Field(default=5, ge=1, le=19)
     """Maximum deliveries of a generation, one more after each dispatcher that died with it; then it goes to
     the dead letters. A rolling restart of three machines can take three."""
-    takeover_quiet_s: float = Field(default=3.0, gt=0)
+    takeover_quiet_s: Hot[float] = Field(default=3.0, gt=0)
     """A generation of a dead dispatcher stays on its node while the node wrote within this time."""
-    pulled_ahead: int = Field(default=16, ge=0)
+    pulled_ahead: Hot[int] = Field(default=16, ge=0)
     """Maximum generations of each model and priority that wait in this process, so that a free slot is filled
     at once. At most half of the slots."""
     warming: WarmingSettings = WarmingSettings()
-    starving_s: float = Field(default=2.0, gt=0)
+    starving_s: Hot[float] = Field(default=2.0, gt=0)
     """When a generation waited here for this long, all dispatchers keep to their share of the slots."""
     remembered_cancels: int = Field(default=10_000, ge=1)
     """Maximum cancelled generations that are remembered while they may still be in the queue; the oldest are

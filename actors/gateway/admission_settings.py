@@ -5,8 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, StringConstraints
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    SecretStr,
+    StringConstraints,
+    field_validator,
+)
 
+from actors.config.key_hash import check_key, hash_of
 from orchestration.limits import QuotaLimit
 
 INFERENCE: Literal["inference"] = "inference"
@@ -52,13 +61,20 @@ class CallerSettings(CallerLimits):
     """`[gateway.callers.NAME]`: a request with `key` comes from NAME."""
 
     key: SecretStr = Field(min_length=8)
-    """The API key, sent as `Authorization: Bearer KEY`. At least 8 characters."""
+    """The API key, sent as `Authorization: Bearer KEY`. At least 8 characters; or `sha256:` and its SHA-256
+    in hexadecimal digits, so that the key itself is nowhere."""
     scopes: tuple[Scope, ...] = (INFERENCE,)
     """What the key may call: `inference` the routes under `/v1`, `admin` those under `/admin`. Give operators
     `["admin"]`."""
     namespace: CallerName | None = None
     """Callers of the same namespace share cached responses, equal requests in progress, and jobs. Default:
     the caller alone."""
+
+    @field_validator("key")
+    @classmethod
+    def _readable(cls, key: SecretStr) -> SecretStr:
+        check_key(key.get_secret_value())
+        return key
 
 
 class LimitsSettings(BaseModel):
@@ -114,7 +130,7 @@ class CacheSettings(BaseModel):
 
 
 def _distinct(callers: Mapping[str, CallerSettings]) -> Mapping[str, CallerSettings]:
-    keys = [caller.key.get_secret_value() for caller in callers.values()]
+    keys = [hash_of(caller.key.get_secret_value()) for caller in callers.values()]
     if len(set(keys)) < len(keys):
         raise ValueError("two callers have the same key")
     return callers

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import hmac
 import re
 from collections.abc import Mapping
 from ipaddress import ip_address
 from secrets import token_bytes
 
+from actors.config.key_hash import HASHED, hash_of
 from actors.gateway.admission_settings import ADMIN, CallerSettings
 from actors.gateway.errors import Forbidden, InvalidApiKey
 from orchestration.errors import InvalidRequest
@@ -20,15 +22,19 @@ _NAME = re.compile(r"[A-Za-z0-9_.@-]{1,64}")
 class Authenticator:
     """Without callers in the settings every HTTP client is `anonymous`, with any key or none.
 
-    API keys are stored and looked up as HMACs with a random secret, so that the time of a look-up reveals
-    nothing about a key, and does not grow with the number of callers.
+    API keys are stored and looked up as HMACs of their SHA-256 with a random secret, so that the time of a
+    look-up reveals nothing about a key, and does not grow with the number of callers.
     """
 
     def __init__(self, settings: Mapping[str, CallerSettings]) -> None:
-        self._settings = settings
         self._secret = token_bytes(32)
+        self.update_settings(settings)
+
+    def update_settings(self, settings: Mapping[str, CallerSettings]) -> None:
+        """Take other callers: requests that come from now on need their keys."""
+        self._settings = settings
         self._names = {
-            self._digest(caller.key.get_secret_value().encode()): name for name, caller in settings.items()
+            self._digest(hash_of(caller.key.get_secret_value())): name for name, caller in settings.items()
         }
 
     def __repr__(self) -> str:
@@ -40,7 +46,8 @@ class Authenticator:
             return ANONYMOUS
         scheme, _, key = authorization.strip().partition(" ")
         raw = key.strip().encode("latin-1", "replace")  # the bytes on the wire
-        name = self._names.get(self._digest(raw)) if scheme.lower() == "bearer" else None
+        hashed = HASHED + hashlib.sha256(raw).hexdigest()
+        name = self._names.get(self._digest(hashed)) if scheme.lower() == "bearer" else None
         if name is None:
             missing = "missing API key: send Authorization: Bearer KEY"
             raise InvalidApiKey("invalid API key" if authorization else missing)
@@ -84,8 +91,8 @@ class Authenticator:
         settings = self._settings.get(caller)
         return caller if settings is None or settings.namespace is None else f"shared:{settings.namespace}"
 
-    def _digest(self, key: bytes) -> bytes:
-        return hmac.digest(self._secret, key, "sha256")
+    def _digest(self, hashed: str) -> bytes:
+        return hmac.digest(self._secret, hashed.encode(), "sha256")
 
 
 def check_local(listens_on: str, host: str, origin: str) -> None:

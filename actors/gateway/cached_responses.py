@@ -71,6 +71,13 @@ class CachedResponses:
             max_total_bytes=settings.cache.max_shared_streams_bytes,
         )
 
+    def update_settings(self, settings: GatewaySettings) -> None:
+        """Take other settings. Cached responses keep their expiry, unless they do not fit any more."""
+        self.settings = settings
+        self.cache.update_settings(settings.cache)
+        self.coalescer.max_stream_bytes = settings.cache.max_shared_stream_bytes
+        self.coalescer.max_total_bytes = settings.cache.max_shared_streams_bytes
+
     async def stop(self) -> None:
         """Cancel the generations that requests share."""
         await self.coalescer.stop()

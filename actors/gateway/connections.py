@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import logging
+import resource
 from ipaddress import ip_address
 from typing import Protocol
 
@@ -10,11 +12,32 @@ from actors.gateway.errors import TooManyConnections
 from actors.gateway.metrics import CONNECTIONS, REFUSED
 from actors.gateway.settings import GatewaySettings
 
+log = logging.getLogger(__name__)
+
+SPARE_FILES = 512
+"""Files for other purposes than HTTP connections."""
 SWEEP_S = 0.25
 """Interval of the checks of all connections. One check takes about 0.5 us; a timer per request takes
 several."""
 MAX_REFUSED = 64
 """Maximum refused connections that get a response at a time; further ones are closed without one."""
+
+
+def allow_files(connections: int) -> None:
+    """Raise this process's limit of open files for `connections` connections, as far as allowed."""
+    required = connections + SPARE_FILES
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == resource.RLIM_INFINITY or soft >= required:
+        return
+    allowed = required if hard == resource.RLIM_INFINITY else min(required, hard)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
+    if allowed < required:
+        log.warning(
+            "gateway.max_connections %d needs %d open files, and the limit is %d: raise `ulimit -Hn`",
+            connections,
+            required,
+            allowed,
+        )
 
 
 class TrackedConnection(Protocol):
@@ -71,6 +94,11 @@ class ConnectionTable:
 
     def __len__(self) -> int:
         return len(self._open)
+
+    def update_settings(self, settings: GatewaySettings) -> None:
+        """Use other settings for new connections."""
+        self.settings = settings
+        allow_files(settings.max_connections)
 
     def stop(self) -> None:
         """Stop the checks."""

@@ -58,6 +58,25 @@ class Gateway:
         """Requests in flight, over HTTP and NATS."""
         return self.limits.in_flight
 
+    def update_settings(self, settings: GatewaySettings) -> None:
+        """Take other settings. Requests in flight keep their timeouts and permits; a key that is gone and a
+        lower limit hold for the next request."""
+        self.settings = settings
+        self.resolver.wait_for_node_s = settings.wait_for_node_s
+        self.authenticator.update_settings(settings.callers)
+        total, each, named = _quota_limits(settings)
+        self.limits.change_limits(
+            total,
+            each,
+            named,
+            here=QuotaLimit(requests_in_flight=settings.max_in_flight),
+            now=time.monotonic(),
+            sharing=self.shared_limits.sharing,
+        )
+        self.shared_limits.limits_changed()
+        self.client.assumed_tokens = settings.limits.assumed_tokens
+        self.responses.update_settings(settings)
+
     async def start(self) -> None:
         """Join the gateways that share limits, and start to monitor the disk."""
         limits = self.limits
@@ -144,18 +163,27 @@ class Gateway:
 
 def limits_of(settings: GatewaySettings) -> RateLimiter:
     """Return the limits of the settings, without any use."""
+    total, each, named = _quota_limits(settings)
+    return RateLimiter(
+        total,
+        each,
+        named,
+        now=time.monotonic(),
+        here=QuotaLimit(requests_in_flight=settings.max_in_flight),
+        here_names={"requests_in_flight": "max_in_flight"},
+    )
+
+
+def _quota_limits(settings: GatewaySettings) -> tuple[QuotaLimit, QuotaLimit, dict[str, QuotaLimit]]:
+    """The limits of all callers together, of each caller, and of named ones."""
     limits = settings.limits
     total = QuotaLimit(
         requests_in_flight=limits.requests_in_flight,
         queue_depth=limits.queue_depth,
         tokens_per_minute=limits.tokens_per_minute,
     )
-    named = {name: settings.limits_of(name).limit() for name in settings.callers}
-    return RateLimiter(
+    return (
         total,
         limits.per_caller.limit(),
-        named,
-        now=time.monotonic(),
-        here=QuotaLimit(requests_in_flight=settings.max_in_flight),
-        here_names={"requests_in_flight": "max_in_flight"},
+        {name: settings.limits_of(name).limit() for name in settings.callers},
     )

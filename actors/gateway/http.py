@@ -4,25 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 import math
-import resource
 import socket
 from collections.abc import Iterator
 
 import uvicorn
 
 from actors.gateway.connection import Config
-from actors.gateway.connections import ConnectionTable
+from actors.gateway.connections import ConnectionTable, allow_files
 from actors.gateway.errors import HttpPortBusy
 from actors.gateway.http_api import HttpApi
 from actors.gateway.settings import GatewaySettings
 from orchestration.validation import split_address
 
-log = logging.getLogger(__name__)
-
-SPARE_FILES = 512
-"""Files for other purposes than HTTP connections."""
 GRACE_S = 3
 """Time after `drain_s` for responses to end with their error, before connections are closed."""
 
@@ -50,23 +44,6 @@ def bind(address: str, send_buffer_bytes: int) -> socket.socket:
             f"choose another with --http {host}:PORT (port 0 takes a free one)"
         ) from error
     return bound
-
-
-def allow_files(connections: int) -> None:
-    """Raise this process's limit of open files for `connections` connections, as far as allowed."""
-    required = connections + SPARE_FILES
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft == resource.RLIM_INFINITY or soft >= required:
-        return
-    allowed = required if hard == resource.RLIM_INFINITY else min(required, hard)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
-    if allowed < required:
-        log.warning(
-            "gateway.max_connections %d needs %d open files, and the limit is %d: raise `ulimit -Hn`",
-            connections,
-            required,
-            allowed,
-        )
 
 
 class _Server(uvicorn.Server):

@@ -18,7 +18,6 @@ from actors.gateway.http_context import HttpContext, Receive, Scope, Send
 from actors.gateway.metrics import count_request
 from actors.gateway.operation import Access, CallContext, HttpHandler, Operation
 from actors.gateway.request_log import RequestEnd
-from actors.gateway.settings import GatewaySettings
 from actors.runtime.failures import UNEXPECTED_ERRORS, internal_error
 from actors.telemetry.telemetry import span, trace_id, traceparent
 from orchestration.errors import OrchestraError
@@ -47,7 +46,7 @@ class HttpApi:
             by_path.setdefault(operation.path, []).append(operation)
         for path, each in by_path.items():
             handlers = {
-                method: (operation, _http_handler(operation, services, self.gateway.settings))
+                method: (operation, _http_handler(operation, services, self.gateway))
                 for operation in each
                 for method in operation.methods
             }
@@ -150,17 +149,17 @@ class PathApp:
             await context.error(error)
 
 
-def _http_handler(operation: Operation[S], services: S, settings: GatewaySettings) -> HttpHandler:
+def _http_handler(operation: Operation[S], services: S, gateway: Gateway) -> HttpHandler:
     if operation.http_handler is not None:
         return operation.http_handler(services)
     assert operation.handler is not None
     handler = operation.handler(services)
-    limit = operation.max_bytes or settings.max_body_bytes
+    limit = operation.max_bytes or gateway.settings.max_body_bytes
 
     async def handle(context: HttpContext) -> None:
         body, others = b"{}", dict(context.path_params)
         if operation.has_body:
-            body = await context.body(limit, settings.body_timeout_s)
+            body = await context.body(limit, gateway.settings.body_timeout_s)
         else:
             query = QueryParams(context.scope.get("query_string", b""))
             known = operation.request.model_fields

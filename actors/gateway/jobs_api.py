@@ -68,6 +68,11 @@ class JobsApi:
         self.service = JobService(gateway.bus, max_listed=settings.max_listed)
         self.quota = JobQuota(gateway.bus)
 
+    def update_settings(self, settings: JobsSettings) -> None:
+        """Use other settings for requests from now on."""
+        self.settings = settings
+        self.service.max_listed = settings.max_listed
+
     def viewer(self, caller: str) -> str | None:
         """The namespace whose jobs `caller` sees; None, which is all, where callers have no keys."""
         authenticator = self.gateway.authenticator

@@ -37,13 +37,21 @@ log = logging.getLogger(__name__)
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunningGateway:
     """`url` is where HTTP is served, `connections` those that are open there. `api` and `service` are what
-    answers over HTTP and NATS."""
+    answers over HTTP and NATS, `direct` is what places generations without a queue."""
 
     gateway: Gateway
     url: str
     connections: ConnectionTable
     api: HttpApi
     service: Service
+    jobs: JobsApi
+    direct: DirectPath
+
+    def update_settings(self, settings: GatewaySettings) -> None:
+        """Take other settings for what begins from now on; connections that are open keep their timeouts."""
+        self.gateway.update_settings(settings)
+        self.connections.update_settings(settings)
+        self.api.body_memory.limit_bytes = settings.max_bodies_bytes
 
 
 Extension = Callable[[RunningGateway], AbstractAsyncContextManager[None]]
@@ -70,7 +78,8 @@ async def run_gateway(
     """
     server = http or HttpServer(settings)
     registry = registry or Registry(bus, placement.fallbacks)
-    streams = StreamClient(bus, direct=DirectPath(bus, registry, placement))
+    direct = DirectPath(bus, registry, placement)
+    streams = StreamClient(bus, direct=direct)
     gateway = Gateway(bus, streams, registry, settings, catalogue)
     service = Service(bus, service_info(bus))
     async with AsyncExitStack() as stack:
@@ -103,7 +112,13 @@ async def run_gateway(
         api = HttpApi(gateway)
         api.serve(OPERATIONS, services)
         running = RunningGateway(
-            gateway=gateway, url=server.url, connections=server.connections, api=api, service=service
+            gateway=gateway,
+            url=server.url,
+            connections=server.connections,
+            api=api,
+            service=service,
+            jobs=jobs_api,
+            direct=direct,
         )
         if extension is not None:
             await stack.enter_async_context(extension(running))

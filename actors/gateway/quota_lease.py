@@ -90,6 +90,12 @@ class QuotaLease:
             left = self.ledger.refilled(bucket.per_minute, time.time()).tokens
             bucket.refill(left, time.monotonic())
 
+    def limit_changed(self) -> None:
+        """The account has another limit: take what the ledger gives of it, and ask again for more."""
+        self._refused.clear()
+        self._permits_freed.set()
+        self._apply(self.ledger)
+
     async def on_written(self, ledger: QuotaLedger, revision: int, *, by_me: bool) -> None:
         """The ledger was written, by this gateway or another."""
         if revision > self.revision:
@@ -113,7 +119,7 @@ class QuotaLease:
         limit, bucket = account.limit.requests_in_flight, account.bucket
 
         def released(ledger: QuotaLedger) -> QuotaLedger:
-            if limit is not None and leave:
+            if (leave or limit is None) and ledger.permits.get(self.name):
                 ledger = ledger.with_permits(self.name, 0)
             elif limit is not None:
                 ledger = ledger.yield_permits(self.name, account.in_flight, limit, time.time())

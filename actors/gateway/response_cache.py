@@ -51,6 +51,13 @@ class ResponseCache:
         self.bucket = Bucket(bus, BUCKET)
         self.cache = LruCache(max_entries=settings.max_entries, max_bytes=settings.max_bytes)
 
+    def update_settings(self, settings: CacheSettings) -> None:
+        """Take other settings; evict what does not fit any more."""
+        self.settings = settings
+        evicted = self.cache.evicted
+        self.cache.resize(max_entries=settings.max_entries, max_bytes=settings.max_bytes)
+        self._count(evicted)
+
     def local(self, key: str, max_age_s: float | None) -> tuple[StreamEvent, ...] | None:
         """Return the events of a response that this process has cached."""
         found = self.cache.get(key, time.monotonic(), max_age_s=max_age_s)
@@ -96,6 +103,9 @@ class ResponseCache:
     def _put(self, key: str, value: bytes, age_s: float, ttl_s: float) -> None:
         evicted = self.cache.evicted
         self.cache.put(key, value, time.monotonic() - age_s, ttl_s)
+        self._count(evicted)
+
+    def _count(self, evicted: int) -> None:
         CACHE_EVICTED.inc(self.cache.evicted - evicted)
         CACHE_ENTRIES.set(len(self.cache))
         CACHE_BYTES.set(self.cache.size)

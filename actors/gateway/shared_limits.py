@@ -8,8 +8,10 @@ for the next requests too. Unused quota goes back to the ledger.
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import TypeVar
 
 from actors.bus.bus import Bus, Message, Subscription
@@ -18,13 +20,18 @@ from actors.bus.subjects import decode_token
 from actors.cluster.peers import PeerGroup
 from actors.gateway.metrics import REFUSED
 from actors.gateway.quota_lease import QuotaLease
+from orchestration.errors import OrchestraError
 from orchestration.limits import LimitExceeded, QuotaAccount, QuotaLedger, RateLimiter
+
+log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
 BUCKET = "limits"
 TICK_S = 0.25
 MAX_TRIES = 8
+JOIN_PAUSE_S = 1.0
+"""Pause between two tries to join the other gateways while NATS is away."""
 
 
 class SharedLimits:
@@ -40,18 +47,48 @@ class SharedLimits:
         """The leases of accounts in use, by the account's name."""
         self._subscription: Subscription | None = None
         self._ticking: asyncio.Task[None] | None = None
+        self._tick_event = asyncio.Event()
+        """Set when quota should be returned at once."""
+        self._joining: asyncio.Task[None] | None = None
+        """Joins the other gateways for limits that came while this one ran."""
+
+    @property
+    def sharing(self) -> bool:
+        """Whether there are other gateways, with which the limits are divided."""
+        return self._sharing
 
     async def start(self) -> None:
-        """Join the other gateways. Does nothing without limits."""
-        if not self.limits.shared:
-            return
+        """Join the other gateways, if there are limits."""
+        if self.limits.shared:
+            await self._join()
+
+    async def _join(self) -> None:
         self.limits.on_account = self._account_made
         self._subscription = await self.bus.subscribe(f"watch.{BUCKET}.*", self._written)
         await self.peers.start()
         self._ticking = asyncio.get_running_loop().create_task(self._tick())
 
+    def limits_changed(self) -> None:
+        """The limits are others now: use them, and join the other gateways if these are the first."""
+        for lease in self._leases.values():
+            lease.limit_changed()
+        self._tick_event.set()
+        if self.limits.shared and self._ticking is None and self._joining is None:
+            self._joining = asyncio.get_running_loop().create_task(self._join_soon())
+
+    async def _join_soon(self) -> None:
+        while True:
+            try:
+                await self.bus.wait_connected(JOIN_PAUSE_S)
+                return await self._join()
+            except OrchestraError as error:
+                log.warning("limits are not shared with other gateways yet: %s", error)
+                await asyncio.sleep(JOIN_PAUSE_S)
+
     async def stop(self) -> None:
         """Return all quota, and leave the other gateways."""
+        if self._joining is not None:
+            self._joining.cancel()
         if self._ticking is None:
             return
         self._ticking.cancel()
@@ -120,7 +157,10 @@ class SharedLimits:
 
     async def _tick(self) -> None:
         while True:
-            await asyncio.sleep(TICK_S)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(TICK_S):
+                    await self._tick_event.wait()
+            self._tick_event.clear()
             if not self.bus.connected:
                 continue
             for name, lease in list(self._leases.items()):

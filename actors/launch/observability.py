@@ -6,7 +6,9 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 
 from actors.bus.bus import Bus
+from actors.config.hot_settings import HotSettings
 from actors.launch.metrics_server import serve_metrics
+from actors.launch.process import set_log_level
 from actors.logs.process import run_log_publisher
 from actors.nats_monitor.process import run_nats_monitor
 from actors.runtime.processes import ProcessService
@@ -21,11 +23,15 @@ WITH_GATEWAY = ("up", "gateway")
 
 
 @asynccontextmanager
-async def observed(bus: Bus, settings: Settings, identity: ProcessIdentity) -> AsyncIterator[ProcessService]:
+async def observed(
+    bus: Bus, hot: HotSettings[Settings], identity: ProcessIdentity
+) -> AsyncIterator[ProcessService]:
     """Trace, measure and log this process until the block ends. Enter it before the roles start, so that it
     ends after them. Raises `MetricsPortBusy`."""
     async with AsyncExitStack() as stack:
+        settings = hot.settings
         event_log.identity = identity
+        hot.on_change("telemetry.log_level", lambda now: set_log_level(now.telemetry), since=hot.base)
         provider = start_tracing(settings.telemetry)
         if provider is not None:
             stack.callback(provider.shutdown)

@@ -43,6 +43,11 @@ def configure_logging(settings: TelemetrySettings) -> None:
     logging.getLogger("nats").setLevel(logging.CRITICAL)  # the bus logs the same events
 
 
+def set_log_level(settings: TelemetrySettings) -> None:
+    """Use another minimum level from now on."""
+    logging.getLogger().setLevel(settings.log_level)
+
+
 def run(main: Coroutine[Any, Any, T]) -> T:
     """Run `main` on uvloop.
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import asynccontextmanager
 from functools import partial
 from typing import TYPE_CHECKING
 
 from actors.bus.bus import Bus
+from actors.config.hot_settings import HotSettings
 from actors.runtime.system import ActorSystem
 from actors.settings import Settings
 
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 @asynccontextmanager
 async def run_agents_role(
     bus: Bus,
-    settings: Settings,
+    hot: HotSettings[Settings],
     system: ActorSystem,
     catalogue: Catalogue,
     embedder: Embedder | None,
@@ -35,6 +36,7 @@ async def run_agents_role(
     from actors.jobs.process import run_webhooks
     from actors.launch.build_tools import build_tools
 
+    settings = hot.settings
     options = AgentOptions(
         jobs=settings.jobs,
         placement=settings.dispatcher,
@@ -47,20 +49,22 @@ async def run_agents_role(
         yield
 
 
-def run_gateway_role(
+@asynccontextmanager
+async def run_gateway_role(
     bus: Bus,
-    settings: Settings,
+    hot: HotSettings[Settings],
     system: ActorSystem,
     catalogue: Catalogue,
     http: HttpServer | None = None,
     registry: Registry | None = None,
-) -> AbstractAsyncContextManager[RunningGateway]:
+) -> AsyncIterator[RunningGateway]:
     """Run a gateway until the block ends. `http` is a server that has bound its port already; `registry` is
     shared with other roles of the process."""
     from actors.admin.process import run_admin
     from actors.gateway.process import run_gateway
 
-    return run_gateway(
+    settings = hot.settings
+    async with run_gateway(
         bus,
         settings.gateway,
         system,
@@ -70,4 +74,23 @@ def run_gateway_role(
         catalogue=catalogue,
         registry=registry,
         extension=partial(run_admin, system=system),
-    )
+    ) as running:
+        hot.on_change("gateway", lambda now: running.update_settings(now.gateway), since=settings)
+        hot.on_change("jobs", lambda now: running.jobs.update_settings(now.jobs), since=settings)
+        hot.on_change(
+            "dispatcher", lambda now: running.direct.update_settings(now.dispatcher), since=settings
+        )
+        yield running
+
+
+@asynccontextmanager
+async def run_dispatcher_role(
+    bus: Bus, hot: HotSettings[Settings], system: ActorSystem, registry: Registry | None = None
+) -> AsyncIterator[None]:
+    """Run a dispatcher until the block ends. `registry` is shared with other roles of the process."""
+    from actors.dispatcher.process import run_dispatcher
+
+    settings = hot.settings
+    async with run_dispatcher(bus, settings.dispatcher, system, registry) as dispatcher:
+        hot.on_change("dispatcher", lambda now: dispatcher.update_settings(now.dispatcher), since=settings)
+        yield

@@ -17,12 +17,13 @@ from actors.bus.provision import apply_when_ready
 from actors.bus.storage import report_full_disk
 from actors.cluster.formation import has_enough_replicas, join_cluster
 from actors.cluster.registry import Registry
-from actors.dispatcher.process import run_dispatcher
+from actors.config.hot_settings import HotSettings
+from actors.config.settings_follower import followed
 from actors.embedding.embedder import Embedder
 from actors.gateway.http import HttpServer
 from actors.launch.observability import observed
 from actors.launch.process import connected, raise_when_set
-from actors.launch.roles import run_agents_role, run_gateway_role
+from actors.launch.roles import run_agents_role, run_dispatcher_role, run_gateway_role
 from actors.nats_server import EmbeddedNats, NatsPortInUse, NatsServerSettings
 from actors.nats_server.lock import require_unused
 from actors.node.backend_factory import local_backend, openai_backend
@@ -57,12 +58,14 @@ async def run_up(
     embedder: Embedder | None = None,
     http: HttpServer | None = None,
     backends: Mapping[str, Backend] = NO_BACKENDS,
+    origins: Mapping[str, str] | None = None,
 ) -> AsyncIterator[Up]:
     """Run all roles until the block ends; then drain gateway, agents, dispatcher and node, in this order.
 
     `folders` are the models to serve on a node of this machine; a second node serves those of
     `openai.base_url`. Each is there only if set. `embedder` is that of the agents. `http` is a server that
-    has bound its port already. `backends` are those of further nodes, by the nodes' ids. Raises
+    has bound its port already. `backends` are those of further nodes, by the nodes' ids. `origins` are the
+    sources of settings: what the environment or the command line sets stays so. Raises
     `OrchestraError` for a busy port, a data folder that is in use or not writable, a corrupt model, or an
     upstream that cannot be reached.
     """
@@ -86,7 +89,11 @@ async def run_up(
             watches.append(await stack.enter_async_context(join_cluster(bus, server)))
         else:
             await apply_when_ready(bus, shipped_declaration())
-        await stack.enter_async_context(observed(bus, settings, ProcessIdentity.of_this_process("up")))
+        identity = ProcessIdentity.of_this_process("up")
+        hot = HotSettings(settings, origins)
+        await stack.enter_async_context(followed(bus, hot, identity))
+        settings = hot.settings
+        await stack.enter_async_context(observed(bus, hot, identity))
         models: tuple[str, ...] = ()
         for node_id, backend in {**_own_backends(settings, folders), **backends}.items():
             node_settings = settings.node.model_copy(update={"id": node_id})
@@ -94,10 +101,10 @@ async def run_up(
             watches.append(raise_when_set(node.identity_lost, f"another node has taken the id {node.id}"))
             models += tuple(card.name for card in backend.models)
         registry = Registry(bus, settings.dispatcher.fallbacks)
-        await stack.enter_async_context(run_dispatcher(bus, settings.dispatcher, system, registry))
-        await stack.enter_async_context(run_agents_role(bus, settings, system, catalogue, embedder, registry))
+        await stack.enter_async_context(run_dispatcher_role(bus, hot, system, registry))
+        await stack.enter_async_context(run_agents_role(bus, hot, system, catalogue, embedder, registry))
         gateway = await stack.enter_async_context(
-            run_gateway_role(bus, settings, system, catalogue, http, registry)
+            run_gateway_role(bus, hot, system, catalogue, http, registry)
         )
         yield Up(url, gateway.url, models, tuple(watches))
 

@@ -67,6 +67,11 @@ class DirectPath:
         self._queued_models: dict[str, str] = {}
         self._loops: list[asyncio.Task[None]] = []
 
+    def update_settings(self, settings: PlacementSettings) -> None:
+        """Use other settings from now on."""
+        self.settings = settings
+        self.executor.update_settings(settings)
+
     async def start(self) -> None:
         await self.backlog.start()
         loop = asyncio.get_running_loop()

@@ -50,6 +50,15 @@ class Executor:
         self.node_health.on_back = [self.placer.mark_responsive]
         self._on_gone = (self.in_flight.fail_node, self.node_health.remove)
 
+    def update_settings(self, settings: PlacementSettings) -> None:
+        """Use other settings from now on; calls in progress keep their limits of time."""
+        self.placer.chooser.update_settings(settings.breaker)
+        self.placer.model_scheduler.hold_s = settings.group_hold_s
+        self.node_client.first_outputs.settings = settings.first_output
+        self.hedger.update_settings(settings.hedging)
+        self.failover.update_settings(settings)
+        self.registry.fallbacks = settings.fallbacks
+
     async def start(self) -> list[Coroutine[Any, Any, None]]:
         """Follow the registry. Returns the loops that the caller runs until `stop`."""
         await self.node_health.start()

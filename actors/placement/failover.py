@@ -56,6 +56,10 @@ class Failover:
         self.max_busy: int | None = None
         """Maximum number of nodes that a generation is sent to while they refuse it as busy; None: all."""
 
+    def update_settings(self, settings: PlacementSettings) -> None:
+        self.settings = settings
+        self.budget.resize(share=settings.retry_share, reserve=settings.retry_reserve)
+
     async def run(self, job: Job, first: NodeInfo) -> tuple[OrchestraError | None, bool]:
         """Return the error of the last node, or None when a node ended the stream; and whether the generation
         may wait for another node. The caller has taken the slot of `first`."""

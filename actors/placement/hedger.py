@@ -67,6 +67,10 @@ class Hedger:
         self.first_tokens = FirstTokens(settings)
         self.budget = RetryBudget(share=settings.share, reserve=settings.reserve)
 
+    def update_settings(self, settings: HedgeSettings) -> None:
+        self.settings = self.first_tokens.settings = settings
+        self.budget.resize(share=settings.share, reserve=settings.reserve)
+
     async def generate(self, node: NodeInfo, job: Job, tried_nodes: set[str]) -> OrchestraError | None:
         """Run `job` on `node` and, when that is late, on a second node too. Adds both to `tried_nodes`.
 

@@ -41,6 +41,16 @@ class ModelScheduler:
         """The time of the next decision at the earliest, on the monotonic clock."""
         self._timer: asyncio.TimerHandle | None = None
 
+    @property
+    def hold_s(self) -> float:
+        """How long a model keeps the memory of a node while generations of another wait."""
+        return self._grouping.hold_s
+
+    @hold_s.setter
+    def hold_s(self, hold_s: float) -> None:
+        self._grouping.hold_s = hold_s
+        self._grouping.changed = True
+
     def stop(self) -> None:
         if self._timer is not None:
             self._timer.cancel()

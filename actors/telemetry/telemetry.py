@@ -20,6 +20,7 @@ from opentelemetry.util.types import AttributeValue
 from prometheus_client import Counter, Gauge, Histogram
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
+from orchestration.hot import Hot
 from orchestration.validation import split_address
 
 if TYPE_CHECKING:
@@ -65,7 +66,7 @@ class TelemetrySettings(BaseModel):
     sampled flag is set."""
     service_name: str = "orchestra"
     """Value of `service.name` in traces."""
-    log_level: str = Field(default="WARNING", pattern="^(DEBUG|INFO|WARNING|ERROR)$")
+    log_level: Hot[str] = Field(default="WARNING", pattern="^(DEBUG|INFO|WARNING|ERROR)$")
     """Minimum level of log lines."""
     metrics: str = "127.0.0.1:0"
     """The address at which a process without a gateway serves `/metrics`, `/healthz` and `/readyz`:

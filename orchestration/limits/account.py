@@ -86,6 +86,27 @@ class QuotaAccount:
         per_minute = limit.tokens_per_minute
         self.bucket = None if per_minute is None else TokenBucket(per_minute, now)
 
+    def change_limit(self, limit: QuotaLimit, now: float, *, sharing: bool) -> None:
+        """Take another limit. What is in flight keeps its permits and tokens, and counts. `sharing`: other
+        gateways divide the limit, so that what is new has no quota until it is drawn."""
+        before, self.limit = self.limit, limit
+        if limit.requests_in_flight is None:
+            self.quota = None
+        elif self.quota is not None:
+            self.quota = min(self.quota, limit.requests_in_flight)
+        elif sharing:
+            self.quota = self.in_flight
+        if limit.tokens_per_minute == before.tokens_per_minute:
+            return
+        if limit.tokens_per_minute is None:
+            self.bucket = None
+        elif self.bucket is not None:
+            self.bucket.change_size(limit.tokens_per_minute, now)
+        else:
+            self.bucket = TokenBucket(limit.tokens_per_minute, now)
+            if sharing:
+                self.bucket.drain(now)
+
     def has_room(self, tokens: int, now: float) -> bool:
         """Whether there is room here for that many tokens, or with 0 for one request."""
         if tokens:

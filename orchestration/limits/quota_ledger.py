@@ -68,8 +68,10 @@ class QuotaLedger(Wire):
 
     def usable(self, me: str, limit: int, now: float) -> int:
         """The permits that `me` may use now: those it has, but only its fair share while another gateway with
-        less is short."""
+        less is short. When the limit was lowered below what all have, those that the others leave."""
         count, fair_share = self.permits.get(me, 0), self.fair_share(me, limit, now)
+        if self.free(limit) < 0:
+            count = max(0, count + self.free(limit))
         is_unfair = any(self.permits.get(peer, 0) < fair_share for peer in self.short_peers(me, now))
         return min(count, fair_share) if is_unfair else count
 
@@ -89,8 +91,10 @@ class QuotaLedger(Wire):
 
     def yield_permits(self, me: str, used: int, limit: int, now: float) -> QuotaLedger:
         """If others are short, take unused permits from `me`: all, or those beyond its fair share if it is
-        short too."""
+        short too. Take all too when the limit was lowered below what all have."""
         count = self.permits.get(me, 0)
+        if self.free(limit) < 0:
+            return self.with_permits(me, min(count, used))
         if not self.short_peers(me, now):
             return self
         keep = max(used, self.fair_share(me, limit, now) if self.is_short(me, now) else 0)

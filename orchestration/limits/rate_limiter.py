@@ -44,6 +44,23 @@ class RateLimiter:
         self._here = QuotaAccount(here, "", "", here_names or {}, now)
         self._accounts: OrderedDict[str, QuotaAccount] = OrderedDict()
 
+    def change_limits(
+        self,
+        total: QuotaLimit,
+        each: QuotaLimit,
+        named: Mapping[str, QuotaLimit],
+        *,
+        here: QuotaLimit,
+        now: float,
+        sharing: bool,
+    ) -> None:
+        """Take other limits for new requests; see `QuotaAccount.change_limit`."""
+        self.each, self.named = each, named
+        self.total.change_limit(total, now, sharing=sharing)
+        self._here.change_limit(here, now, sharing=False)
+        for caller, account in self._accounts.items():
+            account.change_limit(named.get(caller, each), now, sharing=sharing)
+
     @property
     def in_flight(self) -> int:
         """The number of requests in flight."""

@@ -41,6 +41,13 @@ class TokenBucket:
         level, self._level, self.refills = self.level(now), 0.0, False
         return level
 
+    def change_size(self, per_minute: int, now: float) -> None:
+        """Hold and refill another number of tokens. A larger bucket that refills has the added ones at once;
+        a smaller one has at most `per_minute`."""
+        level, added = self.level(now), per_minute - self.per_minute
+        self.per_minute = per_minute
+        self._level = level + added if added > 0 and self.refills else min(level, float(per_minute))
+
     def refill(self, tokens: float, now: float) -> None:
         """Add `tokens`, and refill from now on."""
         self.give_back(tokens, now)

@@ -98,6 +98,12 @@ class Breaker:
         self._unprobed = False
         """Whether it closes without a probe when the open state ends."""
 
+    def update_settings(self, settings: BreakerSettings) -> None:
+        """Use other settings from now on. An open breaker stays open for as long as it was to be."""
+        self.settings = settings
+        self._calls = deque(self._calls, maxlen=settings.window_calls)
+        self._dwell = min(max(self._dwell, settings.dwell_s), settings.max_dwell_s)
+
     def state(self, now: float) -> State:
         if not self.until or (self._unprobed and now >= self.until):
             return State.CLOSED

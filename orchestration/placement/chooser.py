@@ -74,6 +74,11 @@ class Chooser:
         self._consecutive_refusals: dict[str, int] = {}
         """The refusals by model since a node last succeeded."""
 
+    def update_settings(self, settings: BreakerSettings) -> None:
+        """Use other settings from now on."""
+        self.settings = settings
+        self.index.update_settings(settings)
+
     def choose(
         self,
         needs: Needs,

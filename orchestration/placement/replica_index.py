@@ -50,6 +50,13 @@ class ReplicaIndex:
         self._departed: OrderedDict[str, None] = OrderedDict()
         self._wakeups: list[tuple[float, str, str]] = []
 
+    def update_settings(self, settings: BreakerSettings) -> None:
+        """Use other settings for all breakers."""
+        self.settings = settings
+        for of_model in self.replicas.values():
+            for replica in of_model.values():
+                replica.breaker.update_settings(settings)
+
     def put(self, info: NodeInfo, now: float) -> None:
         """A node has joined or reported. The same object again means that nothing has changed there."""
         load = self.nodes.get(info.id)

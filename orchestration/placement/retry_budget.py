@@ -17,6 +17,11 @@ class RetryBudget:
         self.reserve = reserve
         self.balance = reserve
 
+    def resize(self, *, share: float, reserve: float) -> None:
+        """Use another share and another reserve from now on."""
+        self.share, self.reserve = share, reserve
+        self.balance = min(self.balance, reserve)
+
     def deposit(self) -> None:
         """Count a request."""
         self.balance = min(self.reserve, self.balance + self.share)

@@ -57,10 +57,18 @@ class LruCache:
             return False
         self._entries[key] = entry
         self.size += entry.size
+        self._evict()
+        return True
+
+    def resize(self, *, max_entries: int, max_bytes: int) -> None:
+        """Change the limits, and evict what is beyond them."""
+        self.max_entries, self.max_bytes = max_entries, max_bytes
+        self._evict()
+
+    def _evict(self) -> None:
         while self.size > self.max_bytes or len(self._entries) > self.max_entries:
             self._drop(next(iter(self._entries)))
             self.evicted += 1
-        return True
 
     def _drop(self, key: str) -> None:
         self.size -= self._entries.pop(key).size

@@ -13,6 +13,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from actors.cli.reference.source import class_docs, one_line, table, type_name
+from actors.config.setting_names import is_hot
 
 HEAD = """# Settings
 
@@ -24,7 +25,11 @@ and `orchestra config` shows which value is in force and where it comes from:
 
     ORCHESTRA_GATEWAY__MAX_IN_FLIGHT=256         # environment, stronger than the file
 
-Options of a command are stronger than both. Names end in their unit: `_s` is seconds, `_mb` megabytes (10^6
+Options of a command are stronger than both. A setting marked *hot* can also be changed for the whole cluster
+while its processes run, with `orchestra config set`; that is stronger than a file, while the environment and
+the command line of a process are stronger still. Every process follows within a second.
+
+Names end in their unit: `_s` is seconds, `_mb` megabytes (10^6
 bytes). Without a unit a number is a count or a share. A `list` is a TOML array such as `["a", "b"]`, and a
 `table` is TOML's: `{a = "b"}`. `NAME` stands for a name that you choose.
 """
@@ -51,28 +56,33 @@ def _sections(root: type[BaseModel]) -> list[tuple[str, str, list[tuple[str, ...
         model = _model(field) or backends.get(name)
         if model is not None:
             found.append(
-                (name, f"{one_line(model.__doc__)}\n\n" if model.__doc__ else "", _rows(name, model))
+                (
+                    name,
+                    f"{one_line(model.__doc__)}\n\n" if model.__doc__ else "",
+                    _rows(name, model, is_hot(field)),
+                )
             )
     return found
 
 
-def _rows(prefix: str, model: type[BaseModel]) -> list[tuple[str, ...]]:
+def _rows(prefix: str, model: type[BaseModel], hot: bool) -> list[tuple[str, ...]]:
+    """A row for each setting; with `hot` all of them are."""
     docs = class_docs(model)
     rows: list[tuple[str, ...]] = []
     for name, field in model.model_fields.items():
-        inner, many = _model(field), _model_of_values(field)
+        inner, many, field_hot = _model(field), _model_of_values(field), hot or is_hot(field)
         if inner is not None:
-            rows += _rows(f"{prefix}.{name}", inner)
+            rows += _rows(f"{prefix}.{name}", inner, field_hot)
         elif many is not None:
-            rows += _rows(f"{prefix}.{name}.NAME", many)
+            rows += _rows(f"{prefix}.{name}.NAME", many, field_hot)
         else:
-            rows.append(_row(f"{prefix}.{name}", field, docs))
+            rows.append(_row(f"{prefix}.{name}", field, docs, field_hot))
     return rows
 
 
-def _row(name: str, field: FieldInfo, docs: Mapping[str, str]) -> tuple[str, ...]:
+def _row(name: str, field: FieldInfo, docs: Mapping[str, str], hot: bool = False) -> tuple[str, ...]:
     text = docs.get(name.rpartition(".")[2]) or one_line(field.description)
-    return f"`{name}`", _default(field), _allowed(field), text
+    return f"`{name}`", _default(field), _allowed(field) + (", hot" if hot else ""), text
 
 
 def _default(field: FieldInfo) -> str:

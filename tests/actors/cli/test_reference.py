@@ -22,7 +22,7 @@ def test_the_reference_in_docs_is_that_of_the_code(made: dict[str, str]) -> None
 
 def test_a_setting_is_shown_with_its_default_and_its_range(made: dict[str, str]) -> None:
     row = next(line for line in made["settings.md"].splitlines() if "`gateway.max_in_flight`" in line)
-    assert row.startswith("| `gateway.max_in_flight` | `1024` | ≥ 1 |")
+    assert row.startswith("| `gateway.max_in_flight` | `1024` | ≥ 1, hot |")
 
 
 def test_metrics_errors_and_headers_are_found_where_they_are_defined(made: dict[str, str]) -> None:

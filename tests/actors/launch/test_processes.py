@@ -16,6 +16,7 @@ from actors.bus.bus import Bus, BusSettings
 from actors.bus.declarations import shipped_declaration
 from actors.bus.provision import apply
 from actors.bus.subjects import PROCESSES_SUBJECT, ProcessAddress
+from actors.config.hot_settings import HotSettings
 from actors.gateway.process import run_gateway
 from actors.gateway.settings import GatewaySettings
 from actors.launch.metrics_server import MetricsPortBusy
@@ -44,7 +45,7 @@ async def process(
     bus = await Bus.connect(BusSettings(url=server.url), name=role)
     try:
         settings = Settings(telemetry=TelemetrySettings(metrics=metrics))
-        async with observed(bus, settings, ProcessIdentity.of_this_process(role)) as service:
+        async with observed(bus, HotSettings(settings), ProcessIdentity.of_this_process(role)) as service:
             yield bus, service.describe()
     finally:
         await bus.close()
