@@ -28,6 +28,10 @@ class Reading:
         """Read Prometheus' text format. Raises `ValueError` for a text that is none."""
         return cls(at=at, processes={process: parse_values(text) for process, text in texts.items()})
 
+    def only(self, process: str) -> Reading:
+        """The part of one process."""
+        return Reading(at=self.at, processes={process: self.processes[process]})
+
     def total(self, name: str, **labels: str) -> float:
         """The sum over all processes of the samples that have these labels."""
         return sum(
@@ -36,19 +40,12 @@ class Reading:
             for found, value in _matching(values.get(name, {}), labels)
         )
 
-    def by(self, name: str, label: str) -> dict[str, float]:
-        """The sums over all processes, by the value of one label."""
-        sums: defaultdict[str, float] = defaultdict(float)
-        for values in self.processes.values():
-            for found, value in values.get(name, {}).items():
-                sums[dict(found).get(label, "")] += value
-        return dict(sums)
-
 
 class Rates:
     """What happened between two readings. A process that has started again counts from zero."""
 
     def __init__(self, before: Reading, after: Reading) -> None:
+        self.before, self.after = before, after
         self.seconds = max(after.at - before.at, 1e-3)
         self._growth: dict[str, defaultdict[Labels, float]] = {}
         for process, values in after.processes.items():
@@ -61,9 +58,22 @@ class Rates:
                     earlier = old.get(name, {}).get(labels, 0.0)
                     grown[labels] += value - earlier if value >= earlier else value
 
+    def only(self, process: str) -> Rates | None:
+        """The rates of one process; None if it was not read twice."""
+        if process not in self.before.processes or process not in self.after.processes:
+            return None
+        return Rates(self.before.only(process), self.after.only(process))
+
     def growth(self, name: str, **labels: str) -> float:
         """By how much the counters with these labels have grown."""
         return sum(value for _, value in _matching(self._growth.get(name, {}), labels))
+
+    def by(self, name: str, label: str, **labels: str) -> dict[str, float]:
+        """The growth by the value of one label."""
+        sums: defaultdict[str, float] = defaultdict(float)
+        for found, value in _matching(self._growth.get(name, {}), labels):
+            sums[dict(found).get(label, "")] += value
+        return dict(sums)
 
     def per_second(self, name: str, **labels: str) -> float:
         """`growth` per second."""

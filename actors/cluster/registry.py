@@ -255,3 +255,18 @@ class Registry:
             for key in self._detector.failed():
                 log.warning("node %s has not renewed its lease for %g s", key, self._detector.timeout_s)
                 self._remove(key)
+
+
+async def live_nodes(bus: Bus) -> list[NodeInfo]:
+    """All nodes in the registry, by id. An entry that this version cannot read is left out."""
+    nodes: list[NodeInfo] = []
+
+    def on_entry(value: bytes | None, _: str) -> None:
+        if value is not None:
+            try:
+                nodes.append(NodeInfo.model_validate_json(value))
+            except ValidationError:
+                return
+
+    await Bucket(bus, BUCKET).replay(on_entry)
+    return sorted(nodes, key=lambda node: node.id)

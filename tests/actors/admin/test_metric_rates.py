@@ -64,6 +64,13 @@ def test_a_quantile_above_the_last_bound_is_that_bound() -> None:
 
 
 def test_sums_by_label_join_all_processes() -> None:
-    reading = Reading.parse(0.0, {"x": COUNTER.format(a=5, b=1), "y": COUNTER.format(a=1, b=2)})
-    assert reading.by("requests_total", "model") == {"a": 6.0, "b": 3.0}
-    assert reading.total("requests_total") == 9.0
+    nothing = {"x": COUNTER.format(a=0, b=0), "y": COUNTER.format(a=0, b=0)}
+    after = {"x": COUNTER.format(a=5, b=1), "y": COUNTER.format(a=1, b=2)}
+    found = rates(nothing, after)
+    assert found.by("requests_total", "model") == {"a": 6.0, "b": 3.0}
+    assert found.after.total("requests_total") == 9.0
+    assert found.after.only("y").total("requests_total") == 3.0
+    alone = found.only("y")
+    assert alone is not None
+    assert alone.growth("requests_total") == 3.0
+    assert found.only("z") is None
