@@ -96,7 +96,7 @@ def warnings_of(
     served = {card.name for node in working for card in node.models}
     for part in depth.parts:
         if part.model and part.model not in served and part.waiting:
-            found.append(f"{part.waiting} generations wait for {part.model}, which no node serves")
+            found.append(f"no node serves {part.model}, and its queue has {part.waiting} waiting")
         elif part.age_s(depth.at) >= OLD_S and part.queue != "DEAD":
             where = " ".join(word for word in (part.queue, part.priority, part.model) if word)
             age = f"{part.age_s(depth.at):.0f} s"
