@@ -15,19 +15,11 @@ from pydantic import BaseModel
 
 from actors.admin.audit import Change, audited
 from actors.admin.description import Description
-from actors.admin.keys import AddCaller, CallerChange, KeysAdmin, RemoveCaller
-from actors.admin.nodes import NodeId, NodesAdmin
+from actors.admin.models import ListModelPulls, ModelChange, ModelsAdmin, PinChange, PullToNode
+from actors.admin.nodes import ChangeLabels, DrainNode, NodeChange, NodeId, NodesAdmin
 from actors.admin.purge import PurgeQueue, PurgesAdmin
 from actors.admin.queues import QueueChange, QueuesAdmin
 from actors.admin.requests import ChangeRequest, PageRequest
-from actors.admin.settings import (
-    ListChanges,
-    ListSettings,
-    SetSettings,
-    SettingsAdmin,
-    UndoSettings,
-    UnsetSettings,
-)
 from actors.gateway.operation import Access, Handler, NoFields, Operation
 
 ADMIN_TITLE = "Orchestra: operations for operators"
@@ -40,10 +32,9 @@ class AdminServices:
 
     description: Description
     nodes: NodesAdmin
+    models: ModelsAdmin
     queues: QueuesAdmin
     purges: PurgesAdmin
-    settings: SettingsAdmin
-    keys: KeysAdmin
 
 
 Row = Operation[AdminServices]
@@ -96,6 +87,24 @@ def _row(
 ADMIN_OPERATIONS: tuple[Row, ...] = (
     _see("nodes.list", "/nodes", "List the live nodes", lambda s: s.nodes.list_nodes, PageRequest),
     _see("nodes.inspect", "/nodes/{id}", "Show everything about one node", lambda s: s.nodes.inspect, NodeId),
+    _change("nodes.drain", "/nodes/drain", "Let a node take no new work, finish its own, and leave",
+            lambda s: s.nodes.drain, DrainNode),
+    _change("nodes.label", "/nodes/label", "Set and remove labels of a node, until it ends",
+            lambda s: s.nodes.label, ChangeLabels),
+    _change("nodes.remove", "/nodes/remove", "Forget a node that has died",
+            lambda s: s.nodes.remove, NodeChange),
+    _see("models.list", "/models", "List the models with their replicas", lambda s: s.models.list_models,
+         PageRequest),
+    _change("models.load", "/models/load", "Load a model into the memory of its nodes",
+            lambda s: s.models.load, ModelChange),
+    _change("models.unload", "/models/unload", "Free the memory of a model; it stays on offer",
+            lambda s: s.models.unload, ModelChange),
+    _change("models.pin", "/models/pin", "Keep a model in memory, or let it be evicted again",
+            lambda s: s.models.pin, PinChange),
+    _change("models.pull", "/models/pull", "Download a model of the catalogue to a node, and offer it",
+            lambda s: s.models.pull, PullToNode),
+    _see("models.pulls", "/models/pulls", "List the latest pulls of nodes with their progress",
+         lambda s: s.models.pulls, ListModelPulls),
     _see("queues.list", "/queues", "List the queues with their depth, age and pause",
          lambda s: s.queues.list_queues, PageRequest),
     _change("queues.pause", "/queues/pause", "Let nothing of a queue begin; accepted work stays",
@@ -104,25 +113,6 @@ ADMIN_OPERATIONS: tuple[Row, ...] = (
             lambda s: s.queues.resume, QueueChange),
     _change("queues.purge", "/queues/purge", "End everything that waits in a queue, after a confirmation",
             lambda s: s.purges.purge, PurgeQueue),
-    _see("settings.list", "/settings", "Show settings with their values and where these come from",
-         lambda s: s.settings.list_settings, ListSettings),
-    _see("settings.history", "/settings/history", "List the last changes of settings",
-         lambda s: s.settings.history, ListChanges),
-    _see("settings.followers", "/settings/followers", "Show which revision of the settings each process uses",
-         lambda s: s.settings.followers),
-    _change("settings.set", "/settings/set", "Change settings in all processes while they run",
-            lambda s: s.settings.set, SetSettings),
-    _change("settings.unset", "/settings/unset", "Let files and defaults decide settings again",
-            lambda s: s.settings.unset, UnsetSettings),
-    _change("settings.undo", "/settings/undo", "Undo a change of settings",
-            lambda s: s.settings.undo, UndoSettings),
-    _see("keys.list", "/keys", "List the callers with their limits and scopes", lambda s: s.keys.list_keys),
-    _change("keys.add", "/keys/add", "Add a caller; the answer shows its key once",
-            lambda s: s.keys.add, AddCaller),
-    _change("keys.rotate", "/keys/rotate", "Give a caller another key; the old one ends at once",
-            lambda s: s.keys.rotate, CallerChange),
-    _change("keys.remove", "/keys/remove", "Remove a caller; its key ends at once",
-            lambda s: s.keys.remove, RemoveCaller),
     _see("openapi", "/openapi.json", "The OpenAPI 3.1 description of these operations",
          lambda s: s.description.openapi),
 )

@@ -7,6 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 from typing import Annotated
 
 import psutil
@@ -43,6 +44,8 @@ class Backend(ABC):
 
     name: str
     """The name in `orchestra node --backend`."""
+    serves_folders = False
+    """Whether it can `add` a model folder while it runs."""
     calls_tools = False
     """Whether it accepts generations with an `offer` of tools."""
 
@@ -98,6 +101,11 @@ class Backend(ABC):
         raise InvalidRequest(
             f"the {self.name} backend loads and unloads nothing: model {model!r} is always loaded"
         )
+
+    async def add(self, folder: Path) -> ModelCard:
+        """Offer the model in `folder` too, without loading it. Raises `InvalidRequest` by default, for
+        backends that serve no model folders."""
+        raise InvalidRequest(f"the {self.name} backend serves no model folders: nothing can be pulled to it")
 
     @property
     @abstractmethod

@@ -217,6 +217,26 @@ class NodeAddress:
         return f"node.{encode_token(self.id)}.unload"
 
     @property
+    def pin(self) -> str:
+        """Request to the node to keep a model in memory, or no longer."""
+        return f"node.{encode_token(self.id)}.pin"
+
+    @property
+    def label(self) -> str:
+        """Request to the node to change its labels."""
+        return f"node.{encode_token(self.id)}.label"
+
+    @property
+    def pull(self) -> str:
+        """Request to the node to download a model and to offer it."""
+        return f"node.{encode_token(self.id)}.pull"
+
+    @property
+    def pulls(self) -> str:
+        """Request for the downloads of the node and their progress."""
+        return f"node.{encode_token(self.id)}.pulls"
+
+    @property
     def stop(self) -> str:
         """Message that ends a generation on this node: `<id> <writer>`; the first writer is empty."""
         return f"node.{encode_token(self.id)}.stop"
@@ -299,8 +319,7 @@ class LogSubject:
     """The subject of an event of the central log, or with `*` for an unknown field a filter for events.
 
     The fields that have few values come first, so that the server finds the events of a run without a look at
-    every other run. Each event has a subject of its own, by its `mark`: the server then lists the events of a
-    run by its index of subjects. Names are shortened to `MAX_CHARACTERS`, so readers compare the event too.
+    every other run. Names are shortened to `MAX_CHARACTERS`: readers compare the event itself as well.
     """
 
     level: str = ""
@@ -308,7 +327,6 @@ class LogSubject:
     caller: str = ""
     run: str = ""
     trace: str = ""
-    mark: str = ""
 
     STREAM = "LOGS"
     CONSUMER = "log-shipper"
@@ -326,7 +344,7 @@ class LogSubject:
         return f"logs.{'.'.join(self._token(each) or '*' for each in self._fields())}"
 
     def _fields(self) -> tuple[str, ...]:
-        return self.level, self.kind, self.caller, self.run, self.trace, self.mark
+        return self.level, self.kind, self.caller, self.run, self.trace
 
     def _token(self, name: str) -> str:
         return encode_token(name[: self.MAX_CHARACTERS]) if name else ""

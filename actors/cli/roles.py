@@ -141,7 +141,9 @@ def node(
         from actors.node.process import run_node
 
         serving, watches = await make(stack)
-        running = await stack.enter_async_context(run_node(bus, serving, hot.settings.node, system))
+        running = await stack.enter_async_context(
+            run_node(bus, serving, hot.settings.node, system, settings.models_folder)
+        )
         names = ", ".join(card.name for card in serving.models)
         id_taken = raise_when_set(running.identity_lost, f"another node has taken the id {running.id}")
         return f"node {running.id} serves {names}", [id_taken, running.drained.wait, *watches]

@@ -17,7 +17,6 @@ import psutil
 from actors.backends.base import Backend, Output, host_hardware
 from actors.engine.job import ChatJob, EmbeddingJob, OutputQueue
 from actors.engine.loading import ChatModel, EmbeddingModel, describe_model, load_model
-from actors.engine.metrics import engine_metrics
 from actors.engine.runtime import Runtime
 from actors.engine.sampling import SamplingPlan
 from actors.engine.settings import EngineSettings
@@ -60,6 +59,7 @@ class EngineBackend(Backend):
     """Serves model folders (see `actors.models.manifest`). Each has an engine with its own thread."""
 
     name = "engine"
+    serves_folders = True
     calls_tools = True
 
     def __init__(self, folders: Sequence[Path], settings: EngineSettings, runtime: Runtime) -> None:
@@ -78,7 +78,6 @@ class EngineBackend(Backend):
 
         Raises what `load_model` raises if no model is left, and InvalidRequest for two models of one name.
         """
-        engine_metrics.backends.append(self)
         try:
             for folder in self._folders:
                 await self._offer(folder)
@@ -102,6 +101,13 @@ class EngineBackend(Backend):
         if card.name in self._offered:
             raise InvalidRequest(f"two folders hold a model named {card.name!r}", param="model")
         self._offered[card.name] = folder, card
+
+    async def add(self, folder: Path) -> ModelCard:
+        """Offer one more folder, or the same one again. Raises what `describe_model` raises."""
+        card = await self._aside(partial(describe_model, folder, self._settings, self._runtime))
+        self._offered[card.name] = folder, card
+        self._left_out.pop(card.name, None)
+        return card
 
     def _leave_out(self, name: str, error: OrchestraError) -> None:
         """Record that a model cannot be served. Raises `error` if it was the last one."""
@@ -131,8 +137,6 @@ class EngineBackend(Backend):
     async def close(self) -> None:
         if not self._closed:
             self._closed = True
-            if self in engine_metrics.backends:
-                engine_metrics.backends.remove(self)
             for model in self._served.values():
                 await asyncio.to_thread(model.engine.close)
             self._served.clear()

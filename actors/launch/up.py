@@ -97,7 +97,9 @@ async def run_up(
         models: tuple[str, ...] = ()
         for node_id, backend in {**_own_backends(settings, folders), **backends}.items():
             node_settings = settings.node.model_copy(update={"id": node_id})
-            node = await stack.enter_async_context(run_node(bus, backend, node_settings, system))
+            node = await stack.enter_async_context(
+                run_node(bus, backend, node_settings, system, settings.models_folder)
+            )
             watches.append(raise_when_set(node.identity_lost, f"another node has taken the id {node.id}"))
             models += tuple(card.name for card in backend.models)
         registry = Registry(bus, settings.dispatcher.fallbacks)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from typing import Any
-from zlib import crc32
 
 from pydantic_core import PydanticSerializationError
 
@@ -70,5 +69,4 @@ def subject_of(event: LogEvent) -> str:
         caller=event.caller,
         run=event.run,
         trace=event.trace,
-        mark=f"{crc32(event.id.encode(errors='replace')):x}",
     ).subject

@@ -7,10 +7,11 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Callable, Collection
+from pathlib import Path
 
 from actors.backends.base import Backend
-from actors.node.metrics import NodeMetrics, load_seconds, loads, starts, unloads
-from orchestration.errors import BackendFailed, NodeBusy, UnknownModel
+from actors.node.metrics import LOAD_SECONDS, LOADS, RESIDENT, SWAPS, UNLOADS, starts
+from orchestration.errors import BackendFailed, InvalidRequest, NodeBusy, UnknownModel
 from orchestration.messages import MemoryUse, ModelCard
 from orchestration.model_memory import Residency
 
@@ -36,7 +37,6 @@ class ModelManager:
         self._changed = changed
         self._cards: dict[str, ModelCard] = {}
         self._resident = Residency(0, {})
-        self._metrics = NodeMetrics(node)
         self._active: Counter[str] = Counter()
         self._loading: dict[str, asyncio.Task[None]] = {}
         self._unloading: set[str] = set()
@@ -45,6 +45,8 @@ class ModelManager:
         self._claims: dict[str, float] = {}
         self._failed: dict[str, tuple[float, str]] = {}
         self._loads = self._unloads = self._swaps = 0
+        self._pinned: set[str] = set()
+        """Models that operators keep in memory."""
         self._preloaded: set[str] = set()
         """Models loaded in advance and not used since."""
         self._starts: Counter[str] = Counter()
@@ -76,7 +78,7 @@ class ModelManager:
     @property
     def memory_use(self) -> MemoryUse:
         """The memory use for the registry; read every few seconds."""
-        self._metrics.resident_bytes.set(self._resident.used_bytes + self.backend.cache_bytes)
+        RESIDENT.labels(self.node).set(self._resident.used_bytes + self.backend.cache_bytes)
         since = time.monotonic() - CLAIM_S
         self._claims = {model: at for model, at in self._claims.items() if at > since}
         return MemoryUse(
@@ -153,10 +155,50 @@ class ModelManager:
         await asyncio.shield(self._loading[model])
         return True
 
+    async def pin(self, model: str) -> bool:
+        """Load `model` and keep it in memory until `unpin`; False if it was pinned. Raises as `load` does."""
+        self._check(model)
+        if model in self._pinned:
+            return False
+        self._pinned.add(model)
+        try:
+            await self.load(model)
+        except BaseException:
+            self._pinned.discard(model)
+            raise
+        self._publish()
+        return True
+
+    def unpin(self, model: str) -> bool:
+        """Let `model` be evicted again; False if it was not pinned."""
+        self._check(model)
+        if model not in self._pinned:
+            return False
+        self._pinned.discard(model)
+        self._publish()
+        return True
+
+    def check_room(self, model: str, size: int) -> None:
+        """Raises `InvalidRequest` if a model of `size` bytes does not fit into the memory of this node."""
+        self._resident.check(model, size)
+
+    async def add(self, folder: Path) -> ModelCard:
+        """Offer the model in `folder` too, and load it if that needs no eviction. Raises what the backend's
+        `add` and `load` raise, and `InvalidRequest` for a model larger than the memory."""
+        card = await self.backend.add(folder)
+        self._resident.add(card.name, card.memory_bytes)
+        self._cards[card.name] = card.model_copy(update={"loaded": card.name in self.backend.loaded})
+        self._changed()
+        if self._resident.victims(card.name) == []:
+            await self.load(card.name)
+        return self._cards[card.name]
+
     async def unload(self, model: str) -> bool:
         """Unload `model` once nothing runs on it; until then it accepts no more generations. False if it was
-        not in memory."""
+        not in memory. Raises `InvalidRequest` for a pinned model."""
         self._check(model)
+        if model in self._pinned:
+            raise InvalidRequest(f"model {model!r} is pinned on node {self.node}: unpin it first")
         if model not in self._resident:
             return False
         self._unloading.add(model)
@@ -177,7 +219,7 @@ class ModelManager:
     def _begin_load(self, model: str, only: Collection[str] | None = None) -> None:
         """Begin to load `model`. From now on it counts as loaded, and what it evicts (`only` of these) as
         gone."""
-        keep = {*self._active, *self._loading, *self._unloading}
+        keep = {*self._active, *self._loading, *self._unloading, *self._pinned}
         if only is not None:
             keep.update(each for each in self._resident if each not in only)
         leaving = self._resident.victims(model, keep)
@@ -187,13 +229,14 @@ class ModelManager:
                     self._changed()
                 self._claims[model] = time.monotonic()
             raise NodeBusy(
-                f"no memory for model {model!r} on node {self.node}: the loaded models are all in use",
+                f"no memory for model {model!r} on node {self.node}: the loaded models are all in use"
+                f"{' or pinned' if self._pinned else ''}",
                 retry_after_s=0.5,
             )
         self._claims.pop(model, None)
         if leaving:
             self._swaps += 1
-            self._metrics.swaps.inc()
+            SWAPS.labels(self.node).inc()
         for each in leaving:
             self._resident.remove(each)
             self._preloaded.discard(each)
@@ -223,8 +266,8 @@ class ModelManager:
             await self.backend.load(model)
             seconds = time.perf_counter() - began
         self._loads += 1
-        loads(self.node, model).inc()
-        load_seconds(model).observe(seconds)
+        LOADS.labels(self.node, model).inc()
+        LOAD_SECONDS.labels(model).observe(seconds)
         log.info("node %s loaded model %s in %.2f s", self.node, model, seconds)
         self._cards[model] = self._cards[model].model_copy(update={"load_s": float(f"{seconds:.3g}")})
         self._publish()
@@ -233,7 +276,7 @@ class ModelManager:
         if model in self.backend.loaded:
             await self.backend.unload(model)
             self._unloads += 1
-            unloads(self.node, model).inc()
+            UNLOADS.labels(self.node, model).inc()
             log.info("node %s unloaded model %s", self.node, model)
         if model not in self._loading:
             self._resident.remove(model)
@@ -244,6 +287,7 @@ class ModelManager:
         """Update the cards with what is loaded; a model counts as loaded once its load has ended."""
         there = self.backend.loaded
         for name, card in self._cards.items():
-            if card.loaded != (name in there):
-                self._cards[name] = card.model_copy(update={"loaded": name in there})
+            state = {"loaded": name in there, "pinned": name in self._pinned}
+            if (card.loaded, card.pinned) != (state["loaded"], state["pinned"]):
+                self._cards[name] = card.model_copy(update=state)
         self._changed()

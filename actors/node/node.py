@@ -7,6 +7,7 @@ import logging
 import time
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
+from pathlib import Path
 from secrets import token_hex
 from typing import cast
 
@@ -15,8 +16,9 @@ from actors.bus.bus import Bus, Message, Subscription
 from actors.bus.cancel_registry import CancelRegistry
 from actors.bus.subjects import NodeAddress, StreamAddress
 from actors.cluster.node_registration import NodeRegistration
-from actors.node.metrics import NodeMetrics, duration, model_metrics
+from actors.node.metrics import RUNNING, SLOTS, duration, model_metrics
 from actors.node.model_manager import ModelManager
+from actors.node.model_puller import ModelPuller
 from actors.node.rates import RateMeter
 from actors.node.settings import NodeSettings
 from actors.node.stall_detector import StallDetector
@@ -38,9 +40,16 @@ from orchestration.messages import (
     Finish,
     Generation,
     GenerationEnd,
+    LabelNode,
+    ListPulls,
     LoadModel,
     LoadResult,
+    ModelPull,
+    ModelPulls,
     NodeInfo,
+    NodeLabels,
+    PinModel,
+    PullModel,
     TextDelta,
     UnloadModel,
     Usage,
@@ -50,6 +59,8 @@ from orchestration.messages import (
 log = logging.getLogger(__name__)
 
 REMEMBERED_CANCELS = 10_000
+MAX_LABELS = 64
+"""Maximum labels of a node: every dispatcher reads them."""
 DEADLINE_MARGIN_S = 0.01
 """A timer of the event loop may fire this much before the deadline."""
 
@@ -63,7 +74,10 @@ class Node(Actor):
 
     concurrency = 65_536  # the slots limit it, so that a refusal comes at once
 
-    def __init__(self, bus: Bus, backend: Backend, settings: NodeSettings) -> None:
+    def __init__(
+        self, bus: Bus, backend: Backend, settings: NodeSettings, models_folder: Path | None = None
+    ) -> None:
+        """`models_folder` is where operators may pull models to."""
         self.bus = bus
         self.backend = backend
         self.id = settings.named(backend.name)
@@ -85,8 +99,11 @@ class Node(Actor):
         self.models = ModelManager(
             self.id, backend, round(settings.memory_mb * 1e6), self._registration.notify_change
         )
+        self.labels = dict(settings.labels)
+        """Those of the settings, as operators have changed them since."""
+        self.puller = ModelPuller(self.id, self.models, models_folder)
         self._subscriptions: list[Subscription] = []
-        self._metrics = NodeMetrics(self.id)
+        self._running = RUNNING.labels(self.id)
         self._rates = RateMeter()
 
     def describe(self) -> NodeInfo:
@@ -98,7 +115,7 @@ class Node(Actor):
             left_out=self.backend.left_out,
             hardware=self.backend.hardware,
             memory=self.models.memory_use,
-            labels=self.settings.labels,
+            labels=self.labels,
             rates=self._rates.snapshot(),
             slots=self.slots,
             running=len(self._active) + self.backend.external_load,
@@ -116,7 +133,7 @@ class Node(Actor):
         ]
         await self._cancels.start()
         self._stalls.start()
-        self._metrics.slots.set(self.slots)
+        SLOTS.labels(self.id).set(self.slots)
         if self._joined:  # after a crash
             await self._registration.join()
 
@@ -159,6 +176,33 @@ class Node(Actor):
         began = time.perf_counter()
         changed = await self.models.unload(message.model)
         return await self._residence(message.model, False, changed, began)
+
+    async def on_pin_model(self, message: PinModel) -> LoadResult:
+        """Keep the model in memory, or no longer. Raises as a load does."""
+        began = time.perf_counter()
+        if message.pinned:
+            changed = await self.models.pin(message.model)
+        else:
+            changed = self.models.unpin(message.model)
+        return await self._residence(message.model, message.pinned, changed, began)
+
+    async def on_label_node(self, message: LabelNode) -> NodeLabels:
+        """Change the labels. Raises `InvalidRequest` beyond `MAX_LABELS`."""
+        before = self.labels
+        after = {name: value for name, value in before.items() if name not in message.remove} | message.labels
+        if len(after) > MAX_LABELS:
+            raise InvalidRequest(f"limit reached: a node has at most {MAX_LABELS} labels", param="labels")
+        self.labels = after
+        if after != before:
+            await self._registration.refresh()
+        return NodeLabels(before=before, after=after)
+
+    async def on_pull_model(self, message: PullModel) -> ModelPull:
+        """Begin to download a model; the answer comes before its end. Raises as `ModelPuller.begin` does."""
+        return self.puller.begin(message.model)
+
+    async def on_list_pulls(self, message: ListPulls) -> ModelPulls:
+        return ModelPulls(pulls=self.puller.pulls)
 
     async def _residence(self, model: str, loaded: bool, changed: bool, began: float) -> LoadResult:
         """The reply to a load or unload, sent after the registry entry was updated."""
@@ -252,39 +296,31 @@ class Node(Actor):
         """Forward the backend's outputs. Raises `BackendFailed` when it ends without a finish."""
         began, concurrent = time.perf_counter(), len(self._active) - 1
         first: float | None = None
-        pieces = written = 0
+        pieces = 0
         limit = generation.sampling.max_tokens
         if limit is not None and 0 < limit <= generation.prefix_tokens:  # only the end was lost
             usage = Usage(completion_tokens=generation.prefix_tokens, estimated=True)
             return Finish(reason="length", usage=usage)
         generation, notes = self._as_taken(generation)
         generating = cast(AsyncGenerator[Output, None], self.backend.generate(generation))
-        finished = False
-        try:
-            async with aclosing(generating) as outputs:
-                async for output in outputs:
-                    if isinstance(output, Finish):
-                        finished = True
-                        self._measure(generation, output.usage, began, first, pieces, concurrent)
-                        notes = (*notes, *output.notes)
-                        return output.model_copy(update={"notes": notes}) if notes else output
-                    if isinstance(output, KeepAlive):
-                        self._stalls.alive(generation.id)
-                        writer.alive()
-                        continue
-                    if first is None:
-                        first = time.perf_counter()
-                    pieces += 1
-                    self._stalls.progress(generation.id)
-                    if isinstance(output, TextDelta):
-                        written += output.tokens
-                        await writer.write(output)
-                    elif isinstance(output, Vectors):
-                        await writer.vectors(output)
-            raise BackendFailed(f"{self.backend.name} ended without a finish")
-        finally:
-            if not finished and written:  # cancelled or failed; what it read of the prompt is not known
-                model_metrics(generation.model).completion.inc(written)
+        async with aclosing(generating) as outputs:
+            async for output in outputs:
+                if isinstance(output, Finish):
+                    self._measure(generation, output.usage, began, first, pieces, concurrent)
+                    return output.model_copy(update={"notes": (*notes, *output.notes)}) if notes else output
+                if isinstance(output, KeepAlive):
+                    self._stalls.alive(generation.id)
+                    writer.alive()
+                    continue
+                if first is None:
+                    first = time.perf_counter()
+                pieces += 1
+                self._stalls.progress(generation.id)
+                if isinstance(output, TextDelta):
+                    await writer.write(output)
+                elif isinstance(output, Vectors):
+                    await writer.vectors(output)
+        raise BackendFailed(f"{self.backend.name} ended without a finish")
 
     def _as_taken(self, generation: Generation) -> tuple[Generation, tuple[str, ...]]:
         """The generation in the form that the backend accepts, and notes for the caller. Raises
@@ -318,10 +354,9 @@ class Node(Actor):
         metrics.count(usage, own)
         if first is None:
             return
+        metrics.first_token.observe(first - began)
         now = time.perf_counter()
         split = pieces > 1 or own <= 1
-        if split and own:
-            metrics.first_token.observe(first - began)
         if split and own > 1:
             metrics.per_token.observe((now - first) / (own - 1))
         self._rates.succeeded(
@@ -334,7 +369,7 @@ class Node(Actor):
         )
 
     def _load_changed(self) -> None:
-        self._metrics.running.set(len(self._active))
+        self._running.set(len(self._active))
         self._registration.notify_change()
 
     def _ping(self, message: Message) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 from actors import __version__
 from actors.backends.base import Backend
@@ -15,16 +16,29 @@ from actors.node.settings import NodeSettings
 from actors.runtime.actor_host import ActorRef
 from actors.runtime.service import Endpoint, Service, ServiceInfo, decode_model
 from actors.runtime.system import ActorSystem
-from orchestration.messages import Generation, LoadModel, UnloadModel
+from orchestration.messages import (
+    Generation,
+    LabelNode,
+    ListPulls,
+    LoadModel,
+    PinModel,
+    PullModel,
+    UnloadModel,
+)
 
 
 @asynccontextmanager
 async def run_node(
-    bus: Bus, backend: Backend, settings: NodeSettings, system: ActorSystem
+    bus: Bus,
+    backend: Backend,
+    settings: NodeSettings,
+    system: ActorSystem,
+    models_folder: Path | None = None,
 ) -> AsyncIterator[Node]:
     """Serve until the block ends or the node is drained. Then let generations in progress end, or move them
-    to other nodes, and leave the registry. The node's `drained` is set at the end."""
-    node = Node(bus, backend, settings)
+    to other nodes, and leave the registry. The node's `drained` is set at the end. Operators may
+    pull models to `models_folder`."""
+    node = Node(bus, backend, settings, models_folder)
     ref = await system.spawn(Node, lambda: node, name=f"node {node.id}")
     info = ServiceInfo(
         name="orchestra-node",
@@ -39,6 +53,10 @@ async def run_node(
             ("generate", address.generate, Generation),
             ("load", address.load, LoadModel),
             ("unload", address.unload, UnloadModel),
+            ("pin", address.pin, PinModel),
+            ("label", address.label, LabelNode),
+            ("pull", address.pull, PullModel),
+            ("pulls", address.pulls, ListPulls),
         ):
             decode = decode_model(kind)
             await service.add(Endpoint(name=name, subject=subject, ref=ref, decode=decode, exclusive=True))

@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from orchestration.wire import Wire
+from orchestration.wire import ErrorBody, Wire
 
 
 class ModelCard(Wire):
@@ -23,6 +23,8 @@ class ModelCard(Wire):
     memory_bytes: int = 0
     loaded: bool = True
     load_s: float = 0.0
+    pinned: bool = False
+    """Whether an operator has ordered that it stays in memory."""
 
 
 class LoadModel(Wire):
@@ -50,6 +52,61 @@ class LoadResult(Wire):
     loaded: bool
     changed: bool
     seconds: float = 0.0
+
+
+class PinModel(Wire):
+    """Loads a model and keeps it in memory, whatever else is asked for; with `pinned` false it may leave
+    again."""
+
+    model: str
+    pinned: bool = True
+
+
+class LabelNode(Wire):
+    """Sets labels of a node, and removes others, for as long as the node lives."""
+
+    labels: dict[str, str] = Field(default_factory=dict)
+    remove: tuple[str, ...] = ()
+
+
+class NodeLabels(Wire):
+    """The node's answer: its labels before and after."""
+
+    before: dict[str, str]
+    after: dict[str, str]
+
+
+class PullModel(Wire):
+    """Downloads a model of the catalogue to the node, which then offers it."""
+
+    model: str
+
+
+class ListPulls(Wire):
+    """Asks a node for its pulls."""
+
+
+class ModelPull(Wire):
+    """One pull of a model on a node. Times are Unix seconds."""
+
+    id: str
+    node: str
+    model: str
+    state: Literal["running", "done", "failed"] = "running"
+    stage: str = ""
+    """What it does now, such as a download."""
+    done: float = 0.0
+    """How much of the stage is done, of `total`; 0 of 0 is unknown."""
+    total: float = 0.0
+    error: ErrorBody | None = None
+    started_at: float = 0.0
+    ended_at: float = 0.0
+
+
+class ModelPulls(Wire):
+    """The node's answer: its latest pulls."""
+
+    pulls: tuple[ModelPull, ...] = ()
 
 
 class MemoryUse(Wire):

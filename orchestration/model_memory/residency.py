@@ -15,16 +15,25 @@ class Residency:
     """
 
     def __init__(self, limit_bytes: int, sizes: Mapping[str, int]) -> None:
-        for model, size in sizes.items():
-            if 0 < limit_bytes < size:
-                raise InvalidRequest(
-                    f"model {model!r} takes {_mb(size)}, more than the whole memory limit of "
-                    f"{_mb(limit_bytes)} (memory_mb)",
-                    param="memory_mb",
-                )
         self.limit_bytes = limit_bytes
-        self.sizes = sizes
+        self.sizes: dict[str, int] = {}
+        for model, size in sizes.items():
+            self.add(model, size)
         self._in: dict[str, None] = {}
+
+    def check(self, model: str, size: int) -> None:
+        """Raises `InvalidRequest` if a model of `size` bytes can never be in memory."""
+        if 0 < self.limit_bytes < size:
+            raise InvalidRequest(
+                f"model {model!r} takes {_mb(size)}, more than the whole memory limit of "
+                f"{_mb(self.limit_bytes)} (memory_mb)",
+                param="memory_mb",
+            )
+
+    def add(self, model: str, size: int) -> None:
+        """One more model, which is not in memory. Raises as `check` does."""
+        self.check(model, size)
+        self.sizes[model] = size
 
     def __contains__(self, model: str) -> bool:
         return model in self._in
