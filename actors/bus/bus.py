@@ -18,6 +18,7 @@ from typing import Any, Protocol
 
 from actors.bus.handlers import Callback, Handler, Handlers, Subscription
 from actors.bus.message import Headers, Message
+from actors.bus.message_traces import MessageTraces
 from actors.bus.nats_client import NatsConnection
 from actors.bus.replay_buffer import ReplayBuffer
 from actors.bus.reply_inbox import ReplyInbox
@@ -79,6 +80,8 @@ class Bus:
     """Whether this process is behind with its work."""
     http_url: str = ""
     """The base URL of this process's HTTP API, while it serves one."""
+    message_traces: MessageTraces | None = None
+    """Asks the servers to trace messages of sampled requests; None: they do not."""
     ready: bool = False
     """Whether the server has every subscription; after a reconnect that takes a moment."""
 
@@ -126,9 +129,11 @@ class Bus:
         nats = self.nats
         if not self.ready:
             raise nats.unavailable()
-        nats.check_message(subject, reply, data, headers)
         local = self.local_handlers
         handler = local.get(subject) or local.get(f"{subject.rpartition('.')[0]}.*")
+        if handler is None and headers and self.message_traces is not None:
+            headers = self.message_traces.marked(headers)
+        nats.check_message(subject, reply, data, headers)
         if handler is None:
             nats.send(subject, reply, data, headers)
         else:

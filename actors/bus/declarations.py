@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -221,6 +221,11 @@ class Declaration(StrictModel):
             if stream.name == name:
                 return stream
         raise KeyError(f"no stream {name!r} is declared")
+
+    @cached_property
+    def stream_names(self) -> frozenset[str]:
+        """The names of all streams, those of buckets included."""
+        return frozenset((*(each.name for each in self.streams), *(each.stream for each in self.buckets)))
 
     @property
     def reserved_bytes(self) -> int:

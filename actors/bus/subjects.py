@@ -18,6 +18,8 @@ FREED_SUBJECT = "placement.freed"
 node itself reports its load a quarter of a second later."""
 HELD_SUBJECT = "placement.held"
 """Request that every dispatcher answers: the generations that wait there, taken from a queue."""
+MESSAGE_TRACES_SUBJECT = "trace.nats"
+"""What a NATS server did with a message of a traced request, for whoever makes spans of it."""
 ARRIVALS_SUBJECT = "forecast.arrivals"
 """The model calls that a process has begun lately, for the dispatcher that forecasts them."""
 

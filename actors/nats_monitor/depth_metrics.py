@@ -76,7 +76,7 @@ def _streams(streams: Iterable[StreamDepth]) -> Iterator[Metric]:
         "messages or `evicts` the oldest",
         labels=["stream", "full"],
     )
-    declared = _declared_streams()
+    declared = shipped_declaration().stream_names
     for each in streams:
         if each.name not in declared:
             continue
@@ -124,11 +124,6 @@ def _consumers(consumers: Iterable[ConsumerDepth]) -> Iterator[Metric]:
 
 def _share(pending: tuple[int, int]) -> float:
     return pending[0] / pending[1]
-
-
-def _declared_streams() -> set[str]:
-    declaration = shipped_declaration()
-    return {each.name for each in declaration.streams} | {each.stream for each in declaration.buckets}
 
 
 def _declared_consumers() -> dict[tuple[str, str], tuple[int, int]]:
