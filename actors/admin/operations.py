@@ -15,11 +15,20 @@ from pydantic import BaseModel
 
 from actors.admin.audit import Change, audited
 from actors.admin.description import Description
+from actors.admin.keys import AddCaller, CallerChange, KeysAdmin, RemoveCaller
 from actors.admin.models import ListModelPulls, ModelChange, ModelsAdmin, PinChange, PullToNode
 from actors.admin.nodes import ChangeLabels, DrainNode, NodeChange, NodeId, NodesAdmin
 from actors.admin.purge import PurgeQueue, PurgesAdmin
 from actors.admin.queues import QueueChange, QueuesAdmin
 from actors.admin.requests import ChangeRequest, PageRequest
+from actors.admin.settings import (
+    ListChanges,
+    ListSettings,
+    SetSettings,
+    SettingsAdmin,
+    UndoSettings,
+    UnsetSettings,
+)
 from actors.gateway.operation import Access, Handler, NoFields, Operation
 
 ADMIN_TITLE = "Orchestra: operations for operators"
@@ -35,6 +44,8 @@ class AdminServices:
     models: ModelsAdmin
     queues: QueuesAdmin
     purges: PurgesAdmin
+    settings: SettingsAdmin
+    keys: KeysAdmin
 
 
 Row = Operation[AdminServices]
@@ -113,6 +124,25 @@ ADMIN_OPERATIONS: tuple[Row, ...] = (
             lambda s: s.queues.resume, QueueChange),
     _change("queues.purge", "/queues/purge", "End everything that waits in a queue, after a confirmation",
             lambda s: s.purges.purge, PurgeQueue),
+    _see("settings.list", "/settings", "Show settings with their values and where these come from",
+         lambda s: s.settings.list_settings, ListSettings),
+    _see("settings.history", "/settings/history", "List the last changes of settings",
+         lambda s: s.settings.history, ListChanges),
+    _see("settings.followers", "/settings/followers", "Show which revision of the settings each process uses",
+         lambda s: s.settings.followers),
+    _change("settings.set", "/settings/set", "Change settings in all processes while they run",
+            lambda s: s.settings.set, SetSettings),
+    _change("settings.unset", "/settings/unset", "Let files and defaults decide settings again",
+            lambda s: s.settings.unset, UnsetSettings),
+    _change("settings.undo", "/settings/undo", "Undo a change of settings",
+            lambda s: s.settings.undo, UndoSettings),
+    _see("keys.list", "/keys", "List the callers with their limits and scopes", lambda s: s.keys.list_keys),
+    _change("keys.add", "/keys/add", "Add a caller; the answer shows its key once",
+            lambda s: s.keys.add, AddCaller),
+    _change("keys.rotate", "/keys/rotate", "Give a caller another key; the old one ends at once",
+            lambda s: s.keys.rotate, CallerChange),
+    _change("keys.remove", "/keys/remove", "Remove a caller; its key ends at once",
+            lambda s: s.keys.remove, RemoveCaller),
     _see("openapi", "/openapi.json", "The OpenAPI 3.1 description of these operations",
          lambda s: s.description.openapi),
 )

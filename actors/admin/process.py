@@ -6,23 +6,32 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from actors.admin.description import Description
+from actors.admin.keys import KeysAdmin
 from actors.admin.models import ModelsAdmin
 from actors.admin.nodes import NodesAdmin
 from actors.admin.operations import ADMIN_OPERATIONS, ADMIN_TITLE, MAX_BODY_BYTES, AdminServices
 from actors.admin.purge import PurgesAdmin
 from actors.admin.queues import QueuesAdmin
+from actors.admin.settings import SettingsAdmin
+from actors.config.hot_settings import HotSettings
+from actors.config.settings_writer import SettingsWriter
 from actors.gateway.openapi import openapi
 from actors.gateway.operation_service import OperationService, operation_endpoints
 from actors.gateway.process import RunningGateway
 from actors.runtime.system import ActorSystem
+from actors.settings import Settings
 
 DRAIN_S = 3.0
 
 
 @asynccontextmanager
-async def run_admin(running: RunningGateway, system: ActorSystem) -> AsyncIterator[None]:
-    """Add the operations to a gateway that starts; at its end finish those in progress."""
+async def run_admin(
+    running: RunningGateway, system: ActorSystem, hot: HotSettings[Settings]
+) -> AsyncIterator[None]:
+    """Add the operations to a gateway that starts; at its end finish those in progress. `hot` are the
+    settings of this process."""
     gateway = running.gateway
+    writer = SettingsWriter(gateway.bus, hot)
     nodes = NodesAdmin(gateway.bus, gateway.registry)
     queues = QueuesAdmin(gateway.bus, gateway.registry)
     services = AdminServices(
@@ -31,6 +40,8 @@ async def run_admin(running: RunningGateway, system: ActorSystem) -> AsyncIterat
         models=ModelsAdmin(nodes),
         queues=queues,
         purges=PurgesAdmin(queues),
+        settings=SettingsAdmin(writer),
+        keys=KeysAdmin(writer),
     )
     running.api.serve(ADMIN_OPERATIONS, services)
     ref = await system.spawn(

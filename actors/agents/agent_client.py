@@ -11,7 +11,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from actors.agents.metrics import STEPS
+from actors.agents.metrics import count_step
 from actors.agents.model_client import ModelClient
 from actors.agents.run_event_publisher import RunEventPublisher
 from actors.bus.subjects import AgentAddress
@@ -86,7 +86,7 @@ class AgentClient(ModelClient):
     async def progress(self, text: str, step: Step | None) -> None:
         if step is not None:
             outcome = "cancelled" if step.discarded else "ok"
-            STEPS.labels(step.agent, step.error.code if step.error else outcome).inc()
+            count_step(step.agent, step.error.code if step.error else outcome)
         await self.writer.progress(text, step)
 
     async def event(self, type: str, data: dict[str, Any]) -> None:

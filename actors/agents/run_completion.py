@@ -8,7 +8,7 @@ from secrets import token_hex
 from typing import Any
 
 from actors.agents.coordinator import RunExecution
-from actors.agents.metrics import RUN_SECONDS, RUNS
+from actors.agents.metrics import RUN_SECONDS, RUNS, count_tokens
 from actors.agents.run_event_publisher import RunEventPublisher
 from actors.agents.step_records import StepRecords
 from actors.bus.bus import Bus
@@ -139,7 +139,8 @@ class RunCompletion:
         RUN_SECONDS.labels(self.label).observe(time.perf_counter() - self.began)
 
     def _publish_end(self, ended: End) -> None:
-        """Publish the last event of the run."""
+        """Count the tokens of the run, and publish its last event."""
+        count_tokens(self.label, ended.finish.usage)
         fields = {"finish_reason": ended.finish.reason, "usage": ended.finish.usage, "error": ended.error}
         self.execution.run_events.add("ended", fields)
 

@@ -321,7 +321,8 @@ class LogSubject:
     """The subject of an event of the central log, or with `*` for an unknown field a filter for events.
 
     The fields that have few values come first, so that the server finds the events of a run without a look at
-    every other run. Names are shortened to `MAX_CHARACTERS`: readers compare the event itself as well.
+    every other run. Each event has a subject of its own, by its `mark`: the server then lists the events of a
+    run by its index of subjects. Names are shortened to `MAX_CHARACTERS`, so readers compare the event too.
     """
 
     level: str = ""
@@ -329,6 +330,7 @@ class LogSubject:
     caller: str = ""
     run: str = ""
     trace: str = ""
+    mark: str = ""
 
     STREAM = "LOGS"
     CONSUMER = "log-shipper"
@@ -346,7 +348,7 @@ class LogSubject:
         return f"logs.{'.'.join(self._token(each) or '*' for each in self._fields())}"
 
     def _fields(self) -> tuple[str, ...]:
-        return self.level, self.kind, self.caller, self.run, self.trace
+        return self.level, self.kind, self.caller, self.run, self.trace, self.mark
 
     def _token(self, name: str) -> str:
         return encode_token(name[: self.MAX_CHARACTERS]) if name else ""

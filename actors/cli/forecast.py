@@ -7,6 +7,8 @@ from actors.bus.key_value import Bucket
 from actors.dispatcher.prewarmer import FORECAST, STATE, SavedForecast
 
 SHOWN = 8
+LEAST_EXPECTED = 0.01
+"""Number of generations from which on a model is shown."""
 
 
 async def forecast_of(bus: Bus) -> SavedForecast | None:
@@ -18,5 +20,5 @@ async def forecast_of(bus: Bus) -> SavedForecast | None:
 def forecast_line(forecast: SavedForecast) -> str:
     """The line about the models with the most expected generations."""
     most = sorted(forecast.expected.items(), key=lambda each: (-each[1], each[0]))
-    models = ", ".join(f"{model} {count:.3g}" for model, count in most[:SHOWN] if count >= 0.01)
+    models = ", ".join(f"{model} {count:.3g}" for model, count in most[:SHOWN] if count >= LEAST_EXPECTED)
     return f"generations expected in the next {forecast.horizon_s / 60:.0f} min: {models or 'none'}"

@@ -37,7 +37,11 @@ COMMANDS = {
     "ask": CommandEntry("actors.cli.ask", "ask", "Ask one question."),
     "chat": CommandEntry("actors.cli.ask", "chat", "Chat with the cluster."),
     "status": CommandEntry("actors.cli.status", "status", "Show nodes, models, load, queues and agents."),
+    "top": CommandEntry("actors.cli.top", "top", "Watch nodes, models, queues and rates."),
     "jobs": CommandEntry("actors.cli.jobs", "jobs", "Submit questions, and fetch their answers later."),
+    "logs": CommandEntry(
+        "actors.cli.logs", "logs", "Show the events of the cluster, or ship them to MongoDB."
+    ),
     "models": CommandEntry("actors.cli.models", "models", "Pull, import, list, load and unload models."),
     "patterns": CommandEntry(
         "actors.cli.patterns", "patterns", "List the patterns, or check one of your own."

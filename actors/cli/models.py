@@ -16,7 +16,7 @@ from actors.cli.progress import StageBars
 from actors.cli.reach import nats_url_of
 from actors.cli.residency import load_, unload
 from actors.cli.show import widen
-from actors.cli.status import nodes_of
+from actors.cluster.registry import live_nodes
 from actors.config.client import ClientSettings, load_client
 from actors.installation.optional_imports import needs_extra
 from actors.launch.process import connected
@@ -103,7 +103,7 @@ def _nodes(settings: ClientSettings, *, required: bool) -> list[NodeInfo] | None
 
     async def ask() -> list[NodeInfo]:
         async with connected(settings, nats_url_of(settings), "orchestra-models") as bus:
-            return await nodes_of(bus)
+            return await live_nodes(bus)
 
     try:
         return asyncio.run(ask())

@@ -12,7 +12,7 @@ from actors.bus.bus import Bus
 from actors.bus.subjects import NodeAddress
 from actors.cli.main import common, nats_option, overrides_of
 from actors.cli.reach import nats_url_of
-from actors.cli.status import nodes_of
+from actors.cluster.registry import live_nodes
 from actors.config.client import ClientSettings, load_client
 from actors.launch.process import connected, run
 from actors.runtime.envelope import Envelope
@@ -96,7 +96,7 @@ async def _ask_all(
 async def _which(bus: Bus, name: str, node_id: str | None) -> list[str]:
     if node_id is not None:
         return [node_id]
-    nodes = await nodes_of(bus)
+    nodes = await live_nodes(bus)
     node_ids = [node.id for node in nodes if node.serves(name)]
     if not node_ids:
         raise UnknownModel.of(name, sorted({card.name for node in nodes for card in node.models}))

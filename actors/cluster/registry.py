@@ -15,7 +15,9 @@ from actors.bus.key_value import Bucket
 from actors.bus.provision import call_api
 from actors.bus.subjects import decode_token
 from actors.cluster.failure_detector import FailureDetector
+from actors.cluster.metrics import registered_nodes
 from actors.cluster.orders import OrderBook
+from actors.telemetry.labels import MODELS as MODEL_LABELS
 from orchestration.errors import OrchestraError
 from orchestration.messages import ModelCard, NodeInfo
 
@@ -98,6 +100,7 @@ class Registry:
         self._subscription = await Bucket(self.bus, BUCKET).watch(self._entry_changed)
         self._sweeper = asyncio.get_running_loop().create_task(self._sweep())
         self._detector.start()
+        registered_nodes.registries.append(self)
 
     async def stop(self) -> None:
         """Follow no more nodes, once each `start` has had its `stop`."""
@@ -106,6 +109,8 @@ class Registry:
             return
         self._detector.stop()
         await self.orders.stop()
+        if self in registered_nodes.registries:
+            registered_nodes.registries.remove(self)
         if self._sweeper is not None:
             self._sweeper.cancel()
         if self._subscription is not None:
@@ -127,6 +132,7 @@ class Registry:
                 log.debug("the entry %s does not belong to Orchestra", subject)
                 continue
             self.known[model] = None
+            MODEL_LABELS.of(model)
             self._left_at[model] = time.monotonic()
 
     def card(self, model: str) -> ModelCard | None:
@@ -209,6 +215,7 @@ class Registry:
             if name in self.known:
                 self._left_at[name] = time.monotonic()
         for card in new:
+            MODEL_LABELS.of(card.name)
             if card.name in self.known or len(self.known) < KNOWN_MODELS:
                 self.known[card.name] = card
         self.cards = cards
@@ -248,3 +255,18 @@ class Registry:
             for key in self._detector.failed():
                 log.warning("node %s has not renewed its lease for %g s", key, self._detector.timeout_s)
                 self._remove(key)
+
+
+async def live_nodes(bus: Bus) -> list[NodeInfo]:
+    """All nodes in the registry, by id. An entry that this version cannot read is left out."""
+    nodes: list[NodeInfo] = []
+
+    def on_entry(value: bytes | None, _: str) -> None:
+        if value is not None:
+            try:
+                nodes.append(NodeInfo.model_validate_json(value))
+            except ValidationError:
+                return
+
+    await Bucket(bus, BUCKET).replay(on_entry)
+    return sorted(nodes, key=lambda node: node.id)

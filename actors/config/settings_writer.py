@@ -6,6 +6,7 @@ import asyncio
 import json
 import math
 from collections.abc import Awaitable, Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
@@ -145,6 +146,15 @@ class SettingsWriter(Generic[S]):
         """The last changes, the newest first, with secrets masked."""
         changes = (await self.document()).changes
         return [masked_change(change) for change in changes[: -limit - 1 : -1]]
+
+    def pinned(self, names: Iterable[str]) -> dict[str, str]:
+        """The names that the environment or the command line of this process pins, and which does. The
+        cluster's value has no effect there."""
+        found: dict[str, str] = {}
+        for name in names:
+            with suppress(InvalidRequest):  # of another version
+                found[name] = self.hot.pinned(find_setting(self.hot.model, name).path)
+        return {name: origin for name, origin in found.items() if origin}
 
     async def followers(self, revision: int, *, within_s: float = FOLLOW_S) -> list[FollowerState]:
         """The state of each process: see `ask_followers`."""

@@ -6,6 +6,8 @@ from functools import lru_cache
 
 from prometheus_client import Counter, Gauge, Histogram
 
+from actors.telemetry.labels import MODELS
+
 _WAIT_SECONDS = Histogram(
     "orchestra_dispatcher_wait_seconds", "Time in seconds from the queue to a node", ["model"]
 )
@@ -21,11 +23,14 @@ PREWARM_LEADER = Gauge(
 WAITING = Gauge("orchestra_dispatcher_waiting", "Generations taken from the queue that wait for a free slot")
 
 
-@lru_cache(maxsize=1024)
 def loads_ahead(model: str, outcome: str) -> Counter:
-    return _LOADS_AHEAD.labels(model, outcome)
+    return _LOADS_AHEAD.labels(MODELS.known(model), outcome)
+
+
+def wait_seconds(model: str) -> Histogram:
+    return _wait_seconds(MODELS.known(model))
 
 
 @lru_cache(maxsize=1024)
-def wait_seconds(model: str) -> Histogram:
-    return _WAIT_SECONDS.labels(model)
+def _wait_seconds(label: str) -> Histogram:
+    return _WAIT_SECONDS.labels(label)

@@ -17,6 +17,7 @@ import psutil
 from actors.backends.base import Backend, Output, host_hardware
 from actors.engine.job import ChatJob, EmbeddingJob, OutputQueue
 from actors.engine.loading import ChatModel, EmbeddingModel, describe_model, load_model
+from actors.engine.metrics import engine_metrics
 from actors.engine.runtime import Runtime
 from actors.engine.sampling import SamplingPlan
 from actors.engine.settings import EngineSettings
@@ -78,6 +79,7 @@ class EngineBackend(Backend):
 
         Raises what `load_model` raises if no model is left, and InvalidRequest for two models of one name.
         """
+        engine_metrics.backends.append(self)
         try:
             for folder in self._folders:
                 await self._offer(folder)
@@ -137,6 +139,8 @@ class EngineBackend(Backend):
     async def close(self) -> None:
         if not self._closed:
             self._closed = True
+            if self in engine_metrics.backends:
+                engine_metrics.backends.remove(self)
             for model in self._served.values():
                 await asyncio.to_thread(model.engine.close)
             self._served.clear()

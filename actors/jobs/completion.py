@@ -12,7 +12,7 @@ from pydantic_core import to_json
 from actors.bus.bus import Bus
 from actors.bus.jetstream import MESSAGE_ID_HEADER, enqueue
 from actors.jobs.job_json import job_summary
-from actors.jobs.metrics import JOBS_ENDED
+from actors.jobs.metrics import JOB_TOKENS, JOBS_ENDED
 from actors.jobs.records import RETRY_HEADER, JobRecord, JobResult, event_subject
 from actors.jobs.store import JobStore
 from actors.streams.client import ID_HEADER
@@ -74,6 +74,10 @@ async def publish_completion(bus: Bus, store: JobStore, result: JobResult) -> No
         return
     if changed is not None:
         JOBS_ENDED.labels(result.status.value).inc()
+        usage = result.ended.finish.usage
+        JOB_TOKENS.labels("prompt").inc(usage.prompt_tokens)
+        JOB_TOKENS.labels("completion").inc(usage.completion_tokens)
+        JOB_TOKENS.labels("cached").inc(usage.cached_tokens)
         publish_status(bus, changed)
 
 

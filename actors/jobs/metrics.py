@@ -11,5 +11,10 @@ ATTEMPTS_FAILED = Counter(
     "Failed attempts of jobs, by error code and by what follows",
     ["code", "decision"],
 )
+JOB_TOKENS = Counter(
+    "orchestra_job_tokens",
+    "Tokens of jobs that ended, as their results state them; `cached` ones are among those of prompts",
+    ["direction"],
+)
 DEAD_LETTERS = Counter("orchestra_dead_letters", "Messages moved to the dead letters", ["kind"])
 WEBHOOKS = Counter("orchestra_webhooks", "Webhook calls, by how they ended", ["outcome"])

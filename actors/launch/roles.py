@@ -73,7 +73,7 @@ async def run_gateway_role(
         placement=settings.dispatcher,
         catalogue=catalogue,
         registry=registry,
-        extension=partial(run_admin, system=system),
+        extension=partial(run_admin, system=system, hot=hot),
     ) as running:
         hot.on_change("gateway", lambda now: running.update_settings(now.gateway), since=settings)
         hot.on_change("jobs", lambda now: running.jobs.update_settings(now.jobs), since=settings)

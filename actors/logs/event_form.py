@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Any
+from zlib import crc32
 
 from pydantic_core import PydanticSerializationError
 
@@ -69,4 +70,5 @@ def subject_of(event: LogEvent) -> str:
         caller=event.caller,
         run=event.run,
         trace=event.trace,
+        mark=f"{crc32(event.id.encode(errors='replace')):x}",
     ).subject

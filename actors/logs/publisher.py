@@ -101,6 +101,8 @@ class LogPublisher:
     async def stop(self) -> None:
         """Publish what waits within `CLOSE_S`; the rest is counted as lost."""
         self.source.remove_sink(self.take)
+        if self._loss.count:
+            self._tell_loss()
         self._wake.set()
         try:
             async with asyncio.timeout(CLOSE_S if self.bus.connected else 0):
@@ -183,6 +185,8 @@ class LogPublisher:
             turn += 1
             if turn % TURN == 0:
                 await asyncio.sleep(0)
+        if not self.pending:
+            self._idle.set()
         if self._loss.count and self.pending < self.settings.buffer_events // 2:
             self._tell_loss()
 
@@ -274,4 +278,5 @@ class LogPublisher:
             data={"count": loss.count, "where": "process"} | period,
         )
         self._waiting.append((event, 0))
+        self._idle.clear()
         self._wake.set()

@@ -10,6 +10,7 @@ from functools import lru_cache
 
 from prometheus_client import Counter, Gauge, Histogram
 
+from actors.telemetry.labels import MODELS, NODES
 from orchestration.messages import Usage
 
 LATENCY_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 6.4, 12.8, 25.6, 51.2)
@@ -33,22 +34,22 @@ REQUEST_DURATION = Histogram(
     buckets=LATENCY_BUCKETS,
 )
 TOKENS = Counter("orchestra_node_tokens", "Tokens read and written", ["model", "direction"])
-RUNNING = Gauge("orchestra_node_running", "Generations in progress", ["node"])
-SLOTS = Gauge("orchestra_node_slots", "Maximum generations in progress at once", ["node"])
-LOADS = Counter("orchestra_node_loads", "Models loaded into memory", ["node", "model"])
-UNLOADS = Counter("orchestra_node_unloads", "Models unloaded from memory", ["node", "model"])
-LOAD_SECONDS = Histogram(
+_RUNNING = Gauge("orchestra_node_running", "Generations in progress", ["node"])
+_SLOTS = Gauge("orchestra_node_slots", "Maximum generations in progress at once", ["node"])
+_LOADS = Counter("orchestra_node_loads", "Models loaded into memory", ["node", "model"])
+_UNLOADS = Counter("orchestra_node_unloads", "Models unloaded from memory", ["node", "model"])
+_LOAD_SECONDS = Histogram(
     "orchestra_node_load_seconds",
     "Time in seconds to load a model into memory",
     ["model"],
     buckets=LATENCY_BUCKETS,
 )
-RESIDENT = Gauge(
+_RESIDENT = Gauge(
     "orchestra_node_models_bytes",
     "Bytes of the loaded models' weights, keys and values",
     ["node"],
 )
-SWAPS = Counter("orchestra_node_swaps", "Loads that another model was unloaded for", ["node"])
+_SWAPS = Counter("orchestra_node_swaps", "Loads that another model was unloaded for", ["node"])
 _STARTS = Counter(
     "orchestra_node_starts",
     "Generations whose model was in memory (hit), was loaded for them (cold) or in advance (warmed)",
@@ -58,7 +59,47 @@ _STARTS = Counter(
 
 @lru_cache(maxsize=4096)
 def starts(node: str, model: str, outcome: str) -> Counter:
-    return _STARTS.labels(node, model, outcome)
+    return _STARTS.labels(NODES.of(node), MODELS.of(model), outcome)
+
+
+@lru_cache(maxsize=4096)
+def loads(node: str, model: str) -> Counter:
+    return _LOADS.labels(NODES.of(node), MODELS.of(model))
+
+
+@lru_cache(maxsize=4096)
+def unloads(node: str, model: str) -> Counter:
+    return _UNLOADS.labels(NODES.of(node), MODELS.of(model))
+
+
+@lru_cache(maxsize=1024)
+def load_seconds(model: str) -> Histogram:
+    return _LOAD_SECONDS.labels(MODELS.of(model))
+
+
+class NodeMetrics:
+    """The metrics of one node as a whole."""
+
+    def __init__(self, node: str) -> None:
+        label = NODES.of(node)
+        self.running = _RUNNING.labels(label)
+        """Generations in progress."""
+        self.slots = _SLOTS.labels(label)
+        """Maximum of them."""
+        self.resident_bytes = _RESIDENT.labels(label)
+        """Memory of the loaded models."""
+        self.swaps = _SWAPS.labels(label)
+        """Loads for which another model was unloaded."""
+
+
+def _node_removed(label: str) -> None:
+    for cached in (starts, loads, unloads):
+        cached.cache_clear()
+    for metric in (_RUNNING, _SLOTS, _LOADS, _UNLOADS, _RESIDENT, _SWAPS, _STARTS):
+        metric.remove_by_labels({"node": label})
+
+
+NODES.on_removed.append(_node_removed)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,16 +128,17 @@ class ModelMetrics:
 @lru_cache(maxsize=1024)
 def model_metrics(model: str) -> ModelMetrics:
     """The metrics of `model`. Call it for served models only: its labels are never removed."""
+    label = MODELS.of(model)
     return ModelMetrics(
-        TOKENS.labels(model, "prompt"),
-        TOKENS.labels(model, "cached"),
-        TOKENS.labels(model, "completion"),
-        TIME_TO_FIRST_TOKEN.labels(model),
-        TIME_PER_OUTPUT_TOKEN.labels(model),
+        TOKENS.labels(label, "prompt"),
+        TOKENS.labels(label, "cached"),
+        TOKENS.labels(label, "completion"),
+        TIME_TO_FIRST_TOKEN.labels(label),
+        TIME_PER_OUTPUT_TOKEN.labels(label),
     )
 
 
 @lru_cache(maxsize=4096)
 def duration(model: str, outcome: str) -> Histogram:
     """The histogram of generations that ended with `outcome`."""
-    return REQUEST_DURATION.labels(model, outcome)
+    return REQUEST_DURATION.labels(MODELS.of(model), outcome)

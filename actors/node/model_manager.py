@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection
 from pathlib import Path
 
 from actors.backends.base import Backend
-from actors.node.metrics import LOAD_SECONDS, LOADS, RESIDENT, SWAPS, UNLOADS, starts
+from actors.node.metrics import NodeMetrics, load_seconds, loads, starts, unloads
 from orchestration.errors import BackendFailed, InvalidRequest, NodeBusy, UnknownModel
 from orchestration.messages import MemoryUse, ModelCard
 from orchestration.model_memory import Residency
@@ -37,6 +37,7 @@ class ModelManager:
         self._changed = changed
         self._cards: dict[str, ModelCard] = {}
         self._resident = Residency(0, {})
+        self._metrics = NodeMetrics(node)
         self._active: Counter[str] = Counter()
         self._loading: dict[str, asyncio.Task[None]] = {}
         self._unloading: set[str] = set()
@@ -78,7 +79,7 @@ class ModelManager:
     @property
     def memory_use(self) -> MemoryUse:
         """The memory use for the registry; read every few seconds."""
-        RESIDENT.labels(self.node).set(self._resident.used_bytes + self.backend.cache_bytes)
+        self._metrics.resident_bytes.set(self._resident.used_bytes + self.backend.cache_bytes)
         since = time.monotonic() - CLAIM_S
         self._claims = {model: at for model, at in self._claims.items() if at > since}
         return MemoryUse(
@@ -236,7 +237,7 @@ class ModelManager:
         self._claims.pop(model, None)
         if leaving:
             self._swaps += 1
-            SWAPS.labels(self.node).inc()
+            self._metrics.swaps.inc()
         for each in leaving:
             self._resident.remove(each)
             self._preloaded.discard(each)
@@ -266,8 +267,8 @@ class ModelManager:
             await self.backend.load(model)
             seconds = time.perf_counter() - began
         self._loads += 1
-        LOADS.labels(self.node, model).inc()
-        LOAD_SECONDS.labels(model).observe(seconds)
+        loads(self.node, model).inc()
+        load_seconds(model).observe(seconds)
         log.info("node %s loaded model %s in %.2f s", self.node, model, seconds)
         self._cards[model] = self._cards[model].model_copy(update={"load_s": float(f"{seconds:.3g}")})
         self._publish()
@@ -276,7 +277,7 @@ class ModelManager:
         if model in self.backend.loaded:
             await self.backend.unload(model)
             self._unloads += 1
-            UNLOADS.labels(self.node, model).inc()
+            unloads(self.node, model).inc()
             log.info("node %s unloaded model %s", self.node, model)
         if model not in self._loading:
             self._resident.remove(model)

@@ -16,7 +16,7 @@ from actors.bus.bus import Bus, Message, Subscription
 from actors.bus.cancel_registry import CancelRegistry
 from actors.bus.subjects import NodeAddress, StreamAddress
 from actors.cluster.node_registration import NodeRegistration
-from actors.node.metrics import RUNNING, SLOTS, duration, model_metrics
+from actors.node.metrics import NodeMetrics, duration, model_metrics
 from actors.node.model_manager import ModelManager
 from actors.node.model_puller import ModelPuller
 from actors.node.rates import RateMeter
@@ -103,7 +103,7 @@ class Node(Actor):
         """Those of the settings, as operators have changed them since."""
         self.puller = ModelPuller(self.id, self.models, models_folder)
         self._subscriptions: list[Subscription] = []
-        self._running = RUNNING.labels(self.id)
+        self._metrics = NodeMetrics(self.id)
         self._rates = RateMeter()
 
     def describe(self) -> NodeInfo:
@@ -133,7 +133,7 @@ class Node(Actor):
         ]
         await self._cancels.start()
         self._stalls.start()
-        SLOTS.labels(self.id).set(self.slots)
+        self._metrics.slots.set(self.slots)
         if self._joined:  # after a crash
             await self._registration.join()
 
@@ -296,31 +296,39 @@ class Node(Actor):
         """Forward the backend's outputs. Raises `BackendFailed` when it ends without a finish."""
         began, concurrent = time.perf_counter(), len(self._active) - 1
         first: float | None = None
-        pieces = 0
+        pieces = written = 0
         limit = generation.sampling.max_tokens
         if limit is not None and 0 < limit <= generation.prefix_tokens:  # only the end was lost
             usage = Usage(completion_tokens=generation.prefix_tokens, estimated=True)
             return Finish(reason="length", usage=usage)
         generation, notes = self._as_taken(generation)
         generating = cast(AsyncGenerator[Output, None], self.backend.generate(generation))
-        async with aclosing(generating) as outputs:
-            async for output in outputs:
-                if isinstance(output, Finish):
-                    self._measure(generation, output.usage, began, first, pieces, concurrent)
-                    return output.model_copy(update={"notes": (*notes, *output.notes)}) if notes else output
-                if isinstance(output, KeepAlive):
-                    self._stalls.alive(generation.id)
-                    writer.alive()
-                    continue
-                if first is None:
-                    first = time.perf_counter()
-                pieces += 1
-                self._stalls.progress(generation.id)
-                if isinstance(output, TextDelta):
-                    await writer.write(output)
-                elif isinstance(output, Vectors):
-                    await writer.vectors(output)
-        raise BackendFailed(f"{self.backend.name} ended without a finish")
+        finished = False
+        try:
+            async with aclosing(generating) as outputs:
+                async for output in outputs:
+                    if isinstance(output, Finish):
+                        finished = True
+                        self._measure(generation, output.usage, began, first, pieces, concurrent)
+                        notes = (*notes, *output.notes)
+                        return output.model_copy(update={"notes": notes}) if notes else output
+                    if isinstance(output, KeepAlive):
+                        self._stalls.alive(generation.id)
+                        writer.alive()
+                        continue
+                    if first is None:
+                        first = time.perf_counter()
+                    pieces += 1
+                    self._stalls.progress(generation.id)
+                    if isinstance(output, TextDelta):
+                        written += output.tokens
+                        await writer.write(output)
+                    elif isinstance(output, Vectors):
+                        await writer.vectors(output)
+            raise BackendFailed(f"{self.backend.name} ended without a finish")
+        finally:
+            if not finished and written:  # cancelled or failed; what it read of the prompt is not known
+                model_metrics(generation.model).completion.inc(written)
 
     def _as_taken(self, generation: Generation) -> tuple[Generation, tuple[str, ...]]:
         """The generation in the form that the backend accepts, and notes for the caller. Raises
@@ -354,9 +362,10 @@ class Node(Actor):
         metrics.count(usage, own)
         if first is None:
             return
-        metrics.first_token.observe(first - began)
         now = time.perf_counter()
         split = pieces > 1 or own <= 1
+        if split and own:
+            metrics.first_token.observe(first - began)
         if split and own > 1:
             metrics.per_token.observe((now - first) / (own - 1))
         self._rates.succeeded(
@@ -369,7 +378,7 @@ class Node(Actor):
         )
 
     def _load_changed(self) -> None:
-        self._running.set(len(self._active))
+        self._metrics.running.set(len(self._active))
         self._registration.notify_change()
 
     def _ping(self, message: Message) -> None:

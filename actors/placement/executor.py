@@ -12,11 +12,14 @@ from actors.placement.hedger import Hedger
 from actors.placement.hung_nodes import HungNodes
 from actors.placement.in_flight import InFlight
 from actors.placement.job import Job
+from actors.placement.metrics import breaker_states
 from actors.placement.node_client import NodeClient
 from actors.placement.node_health import NodeHealthMonitor
 from actors.placement.pending_queue import PendingQueue
 from actors.placement.placer import Placer
 from actors.placement.settings import PlacementSettings
+from actors.telemetry.labels import NODES
+from orchestration.messages import NodeInfo
 
 
 class Executor:
@@ -48,7 +51,7 @@ class Executor:
         self.node_health.on_silent = [self.placer.mark_silent, self.in_flight.fail_node]
         self.node_health.on_reconnect = [self._on_reconnect]
         self.node_health.on_back = [self.placer.mark_responsive]
-        self._on_gone = (self.in_flight.fail_node, self.node_health.remove)
+        self._on_gone = (self.in_flight.fail_node, self.node_health.remove, NODES.left)
 
     def update_settings(self, settings: PlacementSettings) -> None:
         """Use other settings from now on; calls in progress keep their limits of time."""
@@ -64,6 +67,8 @@ class Executor:
         await self.node_health.start()
         self.placer.start()
         self.registry.on_gone += self._on_gone
+        self.registry.on_node.append(_still_there)
+        breaker_states.indexes.append(self.placer.chooser.index)
         return [self.hung_nodes.run(), self.node_health.watch(self.in_flight)]
 
     async def stop(self) -> None:
@@ -71,6 +76,10 @@ class Executor:
         for callback in self._on_gone:
             if callback in self.registry.on_gone:
                 self.registry.on_gone.remove(callback)
+        if _still_there in self.registry.on_node:
+            self.registry.on_node.remove(_still_there)
+        if self.placer.chooser.index in breaker_states.indexes:
+            breaker_states.indexes.remove(self.placer.chooser.index)
         self.placer.stop()
         await self.node_health.stop()
 
@@ -82,3 +91,9 @@ class Executor:
     def live_nodes(self, model: str) -> set[str]:
         """The nodes that serve `model` and answer pings."""
         return {node.id for node in self.registry.serving(model)} - self.node_health.silent
+
+
+def _still_there(node: str, info: NodeInfo | None) -> None:
+    """A node that came back keeps its metrics."""
+    if info is not None:
+        NODES.back(node)

@@ -58,14 +58,14 @@ class NodeLabel(BoundedLabel):
         self.on_removed: list[Callable[[str], None]] = []
         self._left_at: dict[str, float] = {}
 
-    def of(self, value: str) -> str:
-        self._left_at.pop(value, None)
-        return super().of(value)
-
     def left(self, node: str) -> None:
         """The node has left the cluster."""
         if node in self._labels:
             self._left_at[node] = time.monotonic()
+
+    def back(self, node: str) -> None:
+        """The node is in the cluster after all."""
+        self._left_at.pop(node, None)
 
     def prune(self, gone_s: float = GONE_S) -> None:
         """Remove the nodes that left more than `gone_s` seconds ago."""
@@ -84,4 +84,6 @@ NODES = NodeLabel(1000)
 PATTERNS = BoundedLabel(100)
 """Patterns of the catalogue."""
 AGENTS = BoundedLabel(100)
-"""Roles of agents and names of tools."""
+"""Roles of agents."""
+TOOLS = BoundedLabel(100)
+"""Names of tools that agents have."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import Counter
 from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
@@ -12,6 +13,7 @@ from pydantic_core import PydanticSerializationError, to_json
 
 from actors.runtime.failures import wrap_unexpected_errors
 from actors.tools.base import LocalTool, ToolProvider
+from actors.tools.metrics import count_use
 from actors.tools.settings import ToolSettings
 from orchestration.errors import InternalError, InvalidRequest, OrchestraError, Overloaded
 from orchestration.messages import Tool, ToolResult
@@ -111,17 +113,28 @@ class ToolRegistry:
             places.release()
 
     async def _use(self, provider: ToolProvider, tool: str, arguments: dict[str, Any]) -> ToolResult:
+        outcome, began = "ok", time.perf_counter()
         try:
             async with asyncio.timeout(self.settings.timeout_s):
                 with wrap_unexpected_errors(tool, "tool"):  # it may be a plug-in
                     result = self._bounded(tool, await provider.use(tool, arguments))
+            if result.error:
+                outcome = "error"
             return result
         except TimeoutError:
+            outcome = "timeout"
             return ToolResult(error=f"{tool} took longer than timeout_s {self.settings.timeout_s:g}")
         except InternalError as error:
+            outcome = error.code
             return ToolResult(error=error.message[:500])
         except OrchestraError as error:
+            outcome = error.code
             return ToolResult(error=f"{tool}: {error.message}")
+        except asyncio.CancelledError:
+            outcome = "cancelled"
+            raise
+        finally:
+            count_use(tool, outcome, time.perf_counter() - began)
 
     async def close(self) -> None:
         """Close all providers, each once."""

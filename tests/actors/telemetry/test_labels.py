@@ -48,7 +48,7 @@ def test_a_node_that_left_loses_its_series_after_a_while_unless_it_comes_back() 
     label.left("never seen")
     label.prune()
     assert removed == []
-    label.of("returns")
+    label.back("returns")
     label.prune(gone_s=0)
     assert removed == ["leaves"]
     assert label.known("returns") == "returns"

@@ -1,0 +1,125 @@
+"""`orchestra top`."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import termios
+import tty
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import click
+from rich.console import Console
+from rich.live import Live
+from rich.text import Text
+
+from actors.admin.overview import OverviewReader
+from actors.admin.overview_rows import Overview
+from actors.cli.main import common, nats_option, overrides_of
+from actors.cli.overview_picture import draw_overview
+from actors.cli.reach import nats_url_of
+from actors.cli.show import widen
+from actors.config.client import ClientSettings, load_client
+from actors.launch.process import connected, run
+from orchestration.errors import InvalidRequest, OrchestraError
+
+ROWS_BESIDE = 14
+"""Lines of the picture that are no rows of tables."""
+QUIT = "q"
+
+
+@click.command()
+@common
+@nats_option
+@click.option(
+    "--interval",
+    type=click.FloatRange(min=0.5, max=60),
+    default=2.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="Time between two readings.",
+)
+@click.option("--once", is_flag=True, help="Print one picture, after one interval, and end.")
+@click.option(
+    "--json", "as_json", is_flag=True, help="Print one JSON object per interval, or one with --once."
+)
+def top(
+    config_file: Path | None, data: Path | None, nats_url: str | None, interval: float, **how: bool
+) -> None:
+    """Watch the cluster: nodes, models, queues, rates, time to first token and errors. `q` or Ctrl-C ends
+    it."""
+    settings = load_client(overrides_of(data=data, nats__url=nats_url), config_file)
+    if not (how["once"] or how["as_json"] or sys.stdout.isatty()):
+        raise InvalidRequest("orchestra top needs a terminal: use --once or --json")
+    raise SystemExit(run(_top(settings, interval, **how)))
+
+
+async def _top(settings: ClientSettings, interval_s: float, *, once: bool, as_json: bool) -> int:
+    async with connected(settings, nats_url_of(settings), "orchestra-top") as bus:
+        reader = OverviewReader(bus)
+        if once or as_json:
+            await _print(reader, interval_s, once=once, as_json=as_json)
+        else:
+            await _watch(reader, interval_s)
+    return 0
+
+
+async def _print(reader: OverviewReader, interval_s: float, *, once: bool, as_json: bool) -> None:
+    await reader.read()
+    while True:
+        await asyncio.sleep(interval_s)
+        overview = await reader.read()
+        if as_json:
+            click.echo(overview.model_dump_json())
+        else:
+            widen(Console()).print(draw_overview(overview, live=True))
+        if once:
+            return
+
+
+async def _watch(reader: OverviewReader, interval_s: float) -> None:
+    """Draw until `q`. While the cluster cannot be read, the last picture stays, with the reason."""
+    console = Console()
+    ended = asyncio.Event()
+    overview: Overview | None = None
+    with Live(console=console, screen=True, auto_refresh=False) as live, _keys(ended):
+        while not ended.is_set():
+            problem = ""
+            try:
+                overview = await reader.read()
+            except OrchestraError as error:
+                problem = error.message
+            rows = max(3, (console.height - ROWS_BESIDE) // 3)
+            picture = Text("…") if overview is None else draw_overview(overview, live=True, rows=rows)
+            live.update(Text(problem, style="red") if problem and overview is None else picture, refresh=True)
+            if problem and overview is not None:
+                live.console.print(Text(problem, style="red"))
+            try:
+                async with asyncio.timeout(interval_s):
+                    await ended.wait()
+            except TimeoutError:
+                continue
+
+
+@contextmanager
+def _keys(ended: asyncio.Event) -> Iterator[None]:
+    """Set `ended` once `q` is typed. The terminal is restored at the end."""
+    if not sys.stdin.isatty():
+        yield
+        return
+    stdin, loop = sys.stdin.fileno(), asyncio.get_running_loop()
+    before = termios.tcgetattr(stdin)
+
+    def typed() -> None:
+        if sys.stdin.read(1) in (QUIT, ""):
+            ended.set()
+
+    tty.setcbreak(stdin)
+    loop.add_reader(stdin, typed)
+    try:
+        yield
+    finally:
+        loop.remove_reader(stdin)
+        termios.tcsetattr(stdin, termios.TCSADRAIN, before)

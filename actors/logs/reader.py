@@ -1,0 +1,298 @@
+"""Reads the central log from the stream `LOGS`: pages, one event, or events as they come."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from pydantic import ValidationError
+
+from actors.bus.bus import Bus, Message
+from actors.bus.direct_get import MAX_BATCH, DirectMessage, TooManyResults, get_batch
+from actors.bus.provision import call_api
+from actors.bus.subjects import LogSubject
+from actors.logs.filter import LogFilter
+from orchestration.errors import InvalidRequest, OrchestraError
+from orchestration.log_events import LogEvent, LogLevel
+
+log = logging.getLogger(__name__)
+
+STREAM = LogSubject.STREAM
+MAX_LIMIT = 1_000
+"""Maximum events of a page."""
+SEARCH_S = 5.0
+"""A page ends after this time of search, with a cursor from which the next page goes on."""
+LATE_S = 300.0
+"""An event may be stored this long after it happened; later ones are missed by `until`."""
+POLL_S = 0.5
+"""Longest pause between two looks for new events."""
+MAX_SEEN = 10_000
+"""Maximum ids that a follower remembers."""
+SETTLE_S = 0.03
+"""Time that the stream has to store an event that was seen on its way."""
+
+
+@dataclass(frozen=True, slots=True)
+class StoredEvent:
+    """An event and its place in the stream, by which it can be fetched and pages go on."""
+
+    sequence: int
+    event: LogEvent
+
+
+@dataclass(frozen=True, slots=True)
+class LogPage:
+    """Events, the newest first. `before` is the cursor of the next page; None: there is none."""
+
+    events: list[StoredEvent]
+    before: int | None
+
+
+class LogReader:
+    """Reads for as long as `bus` is connected."""
+
+    def __init__(self, bus: Bus) -> None:
+        self.bus = bus
+
+    async def page(self, wanted: LogFilter, *, limit: int = 100, before: int | None = None) -> LogPage:
+        """The newest events that match, or those before the cursor `before`. Raises `InvalidRequest`."""
+        if not 1 <= limit <= MAX_LIMIT:
+            raise InvalidRequest(f"limit: {limit} is not between 1 and {MAX_LIMIT}", param="limit")
+        first, last = await self._bounds(wanted)
+        stop = last + 1 if before is None else min(before, last + 1)
+        if stop <= first:
+            return LogPage([], None)
+        if wanted.is_story:
+            try:
+                return await self._story_page(wanted, limit, first, stop)
+            except TooManyResults:
+                log.debug("the events of %s are too many for the index", wanted)
+        return await _Search(self, wanted, first).page(limit, stop)
+
+    async def story(self, wanted: LogFilter) -> list[StoredEvent]:
+        """All events of a run or trace in the order in which they happened, up to `MAX_LIMIT`, the newest."""
+        page = await self.page(wanted, limit=MAX_LIMIT)
+        return sorted(page.events, key=lambda stored: (stored.event.at, stored.sequence))
+
+    async def one(self, sequence: int) -> StoredEvent | None:
+        """The event at that place; None when it is not there any more."""
+        page = await get_batch(self.bus, STREAM, {"seq": max(1, sequence), "batch": 1})
+        found = [message for message in page.messages if message.sequence == sequence]
+        return next(iter(decoded(found)), None)
+
+    async def follow(self, wanted: LogFilter, *, after: int | None = None) -> AsyncIterator[StoredEvent]:
+        """The events after the cursor `after`, or from now on, as they are stored: each once and in order,
+        also over a lost connection. What the stream has discarded meanwhile is told as a `log.gap`."""
+        filters = wanted.subjects()
+        subject = filters[0] if len(filters) == 1 else LogSubject.ALL
+        news, seen = asyncio.Event(), _Seen()
+
+        def on_news(_: Message) -> None:
+            news.set()
+
+        subscription = await self.bus.subscribe(subject, on_news)
+        try:
+            state = await self._state()
+            at = (state["last_seq"] if after is None else after) + 1
+            while True:
+                news.clear()
+                async for stored, next_at in self._from(at, subject):
+                    at = next_at
+                    if stored is not None and wanted.matches(stored.event) and seen.add(stored.event.id):
+                        yield stored
+                try:
+                    async with asyncio.timeout(POLL_S):
+                        await news.wait()
+                    await asyncio.sleep(SETTLE_S)
+                except TimeoutError:
+                    pass
+        finally:
+            await subscription.unsubscribe()
+
+    async def _from(self, at: int, subject: str) -> AsyncIterator[tuple[StoredEvent | None, int]]:
+        """The events from `at` on that are stored now, each with the place at which to go on."""
+        more = 1
+        try:
+            first = (await self._state())["first_seq"]
+            if first > at:
+                yield _gap(at, first), first
+                at = first
+            while more:
+                request: dict[str, Any] = {"seq": at, "batch": MAX_BATCH}
+                page = await get_batch(self.bus, STREAM, _filtered(request, subject))
+                more = page.more if page.messages else 0
+                for message in page.messages:
+                    at = message.sequence + 1
+                    yield next(iter(decoded([message])), None), at
+        except OrchestraError as error:
+            log.debug("following the log waits for NATS: %s", error)
+
+    async def _story_page(self, wanted: LogFilter, limit: int, first: int, stop: int) -> LogPage:
+        """The events of one run or trace, by the server's index of subjects."""
+        request = {"multi_last": wanted.subjects(), "batch": MAX_BATCH, "up_to_seq": stop - 1}
+        page = await get_batch(self.bus, STREAM, request)
+        if page.more:
+            raise TooManyResults("more events than a request returns")
+        found = [each for each in unique(decoded(page.messages)) if wanted.matches(each.event)]
+        newest = [each for each in reversed(found) if each.sequence >= first][:limit]
+        return LogPage(newest, newest[-1].sequence if len(found) > len(newest) and newest else None)
+
+    async def _bounds(self, wanted: LogFilter) -> tuple[int, int]:
+        """The first and the last place in the stream that can have what is wanted."""
+        state = await self._state()
+        first, last = max(1, state["first_seq"]), state["last_seq"]
+        if wanted.since:
+            first = max(first, await self._at_time(wanted.since) or last + 1)
+        if wanted.until and wanted.until + LATE_S < time.time():
+            last = await self._last_until(wanted.until + LATE_S, first, last)
+        return first, last
+
+    async def _last_until(self, at: float, first: int, last: int) -> int:
+        """The place before the first event that happened after `at`. By the events' own times, since a stream
+        that was carried into a cluster has stored all of them again. They are nearly in order."""
+        while first <= last:
+            middle = (first + last) // 2
+            page = await get_batch(self.bus, STREAM, {"seq": middle, "batch": 1})
+            found = decoded(page.messages)
+            if found and found[0].event.at <= at:
+                first = max(middle, found[0].sequence) + 1
+            else:
+                last = middle - 1
+        return last
+
+    async def _at_time(self, at: float) -> int | None:
+        """The place of the first event stored at that time or later; None: there is none."""
+        when = datetime.fromtimestamp(max(0.0, min(at, 4e9)), UTC).isoformat().replace("+00:00", "Z")
+        page = await get_batch(self.bus, STREAM, {"start_time": when, "batch": 1})
+        return page.messages[0].sequence if page.messages else None
+
+    async def _state(self) -> dict[str, Any]:
+        state: dict[str, Any] = (await call_api(self.bus, f"STREAM.INFO.{STREAM}"))["state"]
+        return state
+
+
+class _Search:
+    """Finds the newest matching events before a place, by the server's counts of what matches from there on.
+
+    It looks from the end, in windows that grow until they hold enough.
+    """
+
+    def __init__(self, reader: LogReader, wanted: LogFilter, first: int) -> None:
+        self.bus = reader.bus
+        self.wanted = wanted
+        self.subjects: list[str] = wanted.subjects() or [""]
+        self.first = first
+
+    async def page(self, limit: int, stop: int) -> LogPage:
+        found: list[StoredEvent] = []
+        gives_up_at = time.monotonic() + SEARCH_S
+        high, width = stop, 2 * limit
+        above = await self._count(high)
+        while high > self.first and len(found) < limit:
+            low = max(self.first, high - width)
+            count = await self._count(low) - above
+            missing = limit - len(found)
+            if count > 4 * missing:
+                low, count = await self._narrowed(low, high, above, missing)
+            if count:
+                events = await self._between(low, high, count)
+                found += [each for each in reversed(events) if self.wanted.matches(each.event)]
+            above += count
+            high, width = low, width * 4
+            if time.monotonic() > gives_up_at:
+                break
+        kept = unique(found)[:limit]
+        if len(found) > len(kept) and kept:
+            return LogPage(kept, kept[-1].sequence)
+        return LogPage(kept, high if high > self.first else None)
+
+    async def _narrowed(self, low: int, high: int, above: int, missing: int) -> tuple[int, int]:
+        """A higher `low` with fewer matches up to `high`, but not fewer than `missing`."""
+        best, count = low, await self._count(low) - above
+        top = high
+        while top - best > 1 and count > 2 * missing:
+            middle = (best + top) // 2
+            inside = await self._count(middle) - above
+            if inside >= missing:
+                best, count = middle, inside
+            else:
+                top = middle
+        return best, count
+
+    async def _count(self, place: int) -> int:
+        """The number of events from `place` on that match the subjects."""
+        total = 0
+        for subject in self.subjects:
+            page = await get_batch(self.bus, STREAM, _filtered({"seq": place, "batch": 1}, subject))
+            total += page.more + len(page.messages)
+        return total
+
+    async def _between(self, low: int, high: int, count: int) -> list[StoredEvent]:
+        """The events from `low` up to `high`, about `count`, in order."""
+        found: list[DirectMessage] = []
+        for subject in self.subjects:
+            at = low
+            while at < high:
+                batch = min(MAX_BATCH, max(1, count))
+                page = await get_batch(self.bus, STREAM, _filtered({"seq": at, "batch": batch}, subject))
+                found += [message for message in page.messages if message.sequence < high]
+                if not page.more or not page.messages:
+                    break
+                at = page.messages[-1].sequence + 1
+        found.sort(key=lambda message: message.sequence)
+        return decoded(found)
+
+
+class _Seen:
+    """The ids of the last events: a fact that was stored twice is told once."""
+
+    def __init__(self) -> None:
+        self._ids: dict[str, None] = {}
+
+    def add(self, event_id: str) -> bool:
+        """Whether the id is new."""
+        if event_id in self._ids:
+            return False
+        self._ids[event_id] = None
+        if len(self._ids) > MAX_SEEN:
+            del self._ids[next(iter(self._ids))]
+        return True
+
+
+def decoded(messages: list[DirectMessage]) -> list[StoredEvent]:
+    """The events of messages; what is no event is left out."""
+    events: list[StoredEvent] = []
+    for message in messages:
+        try:
+            events.append(StoredEvent(message.sequence, LogEvent.model_validate_json(message.data)))
+        except ValidationError as error:
+            log.debug("message %d of the log is no event: %s", message.sequence, error)
+    return events
+
+
+def unique(events: list[StoredEvent]) -> list[StoredEvent]:
+    """The events without repetitions of a fact."""
+    seen = _Seen()
+    return [each for each in events if seen.add(each.event.id)]
+
+
+def _filtered(request: dict[str, Any], subject: str) -> dict[str, Any]:
+    return request | {"next_by_subj": subject} if subject and subject != LogSubject.ALL else request
+
+
+def _gap(at: int, first: int) -> StoredEvent:
+    count = first - at
+    event = LogEvent(
+        id=f"log.gap/{at}",
+        at=time.time(),
+        name="log.gap",
+        level=LogLevel.WARNING,
+        message=f"{count} events were discarded from the stream before they were read",
+        data={"count": count, "where": "reader"},
+    )
+    return StoredEvent(first - 1, event)
