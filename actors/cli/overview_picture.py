@@ -8,7 +8,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from actors.admin.overview_rows import ServedModelRow, NodeRow, Overview, ProcessRow, QueueRow, Traffic
+from actors.admin.overview_rows import NodeRow, Overview, ProcessRow, QueueRow, ServedModelRow, Traffic
 
 BAR = 10
 """Characters of a bar."""

@@ -15,7 +15,7 @@ import pytest
 from rich.console import Console
 
 from actors.admin.overview import OverviewReader
-from actors.admin.overview_rows import ServedModelRow, NodeRow, Overview, Traffic
+from actors.admin.overview_rows import NodeRow, Overview, ServedModelRow, Traffic
 from actors.cli.overview_picture import draw_overview
 from actors.config.hot_settings import HotSettings
 from actors.launch.observability import observed
