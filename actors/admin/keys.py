@@ -8,13 +8,13 @@ from typing import Any
 from pydantic import Field
 from pydantic_core import to_json
 
-from actors.admin.audit import Changed
-from actors.admin.requests import NotThere, Refused
-from actors.admin.settings import SettingsRequest, note_of, settings_changed
+from actors.admin.audit import ON_NATS, Changed
+from actors.admin.requests import ChangeRequest, NotThere, Refused
+from actors.admin.settings import settings_changed
 from actors.config.key_hash import hash_of
 from actors.config.masking import shown
 from actors.config.setting_names import dotted
-from actors.config.settings_writer import SettingsWriter
+from actors.config.settings_writer import ChangeNote, SettingsWriter
 from actors.gateway.admission_settings import CallerLimits, CallerName, CallerSettings, Scope
 from actors.gateway.operation import CallContext, NoFields, Reply
 from actors.settings import Settings
@@ -25,7 +25,7 @@ KEY_BYTES = 32
 FIRST = "from now on every HTTP request needs a key"
 
 
-class CallerChange(SettingsRequest):
+class CallerChange(ChangeRequest):
     """A change of one caller."""
 
     name: CallerName
@@ -99,9 +99,9 @@ class KeysAdmin:
         name = dotted((*CALLERS, request.name))
         in_file = request.name in self.writer.hot.base.gateway.callers
         change = await (
-            self.writer.set({name: None}, note_of(request, call))
+            self.writer.set({name: None}, _note(request, call))
             if in_file
-            else self.writer.unset([name], note_of(request, call))
+            else self.writer.unset([name], _note(request, call))
         )
         return await settings_changed(self.writer, change, name=request.name)
 
@@ -109,7 +109,7 @@ class KeysAdmin:
         self, request: CallerChange, call: CallContext, values: dict[str, Any], **more: Any
     ) -> Changed:
         named = {dotted((*CALLERS, request.name, field)): value for field, value in values.items()}
-        change = await self.writer.set(named, note_of(request, call))
+        change = await self.writer.set(named, _note(request, call))
         return await settings_changed(self.writer, change, name=request.name, **more)
 
     async def _callers(self) -> dict[str, CallerSettings]:
@@ -125,6 +125,10 @@ class KeysAdmin:
 def new_key() -> str:
     """A key that nobody can guess."""
     return KEY_PREFIX + token_urlsafe(KEY_BYTES)
+
+
+def _note(request: CallerChange, call: CallContext) -> ChangeNote:
+    return ChangeNote(by=call.caller or ON_NATS, reason=request.reason)
 
 
 def _caller(name: str, caller: CallerSettings) -> dict[str, Any]:

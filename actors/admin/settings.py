@@ -33,7 +33,14 @@ class ListChanges(Wire):
     """Maximum changes, the newest first; 1 to 100. Default: 20."""
 
 
-class SettingsRequest(ChangeRequest):
+class DryRunRequest(ChangeRequest):
+    """A change of settings, or only the question what it would do."""
+
+    dry_run: bool = False
+    """Only check the change, and answer what it would be."""
+
+
+class SettingsRequest(DryRunRequest):
     """A change of settings."""
 
     expected_revision: int | None = Field(default=None, ge=0)
@@ -56,7 +63,7 @@ class UnsetSettings(SettingsRequest):
     """Dotted names of settings or sections."""
 
 
-class UndoSettings(ChangeRequest):
+class UndoSettings(DryRunRequest):
     """A change that shall be undone."""
 
     id: int = Field(ge=1)
@@ -88,23 +95,29 @@ class SettingsAdmin:
         return _reply(revision=revision, data=[state.model_dump(mode="json") for state in states])
 
     async def set(self, request: SetSettings, call: CallContext) -> Changed:
-        return await self._changed(await self.writer.set(request.values, note_of(request, call)))
+        return await self._changed(request, await self.writer.set(request.values, note_of(request, call)))
 
     async def unset(self, request: UnsetSettings, call: CallContext) -> Changed:
-        return await self._changed(await self.writer.unset(request.names, note_of(request, call)))
+        return await self._changed(request, await self.writer.unset(request.names, note_of(request, call)))
 
     async def undo(self, request: UndoSettings, call: CallContext) -> Changed:
-        note = ChangeNote(by=call.caller or ON_NATS, reason=request.reason)
-        return await self._changed(await self.writer.undo(request.id, note, force=request.force))
+        note = ChangeNote(by=call.caller or ON_NATS, reason=request.reason, dry_run=request.dry_run)
+        return await self._changed(request, await self.writer.undo(request.id, note, force=request.force))
 
-    async def _changed(self, change: SettingsChange | None) -> Changed:
-        return await settings_changed(self.writer, change)
+    async def _changed(self, request: DryRunRequest, change: SettingsChange | None) -> Changed:
+        if change is None or not request.dry_run:
+            return await settings_changed(self.writer, change)
+        body = {"object": "settings.change", "change": masked_change(change).model_dump(mode="json")}
+        return Changed(target="settings", before={}, after={}, changed=False, body=body | {"dry_run": True})
 
 
 def note_of(request: SettingsRequest, call: CallContext) -> ChangeNote:
     """Who changes settings, why, and what was seen before."""
     return ChangeNote(
-        by=call.caller or ON_NATS, reason=request.reason, expected_revision=request.expected_revision
+        by=call.caller or ON_NATS,
+        reason=request.reason,
+        expected_revision=request.expected_revision,
+        dry_run=request.dry_run,
     )
 
 

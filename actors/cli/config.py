@@ -1,50 +1,220 @@
-"""`orchestra config`."""
+"""`orchestra config`: shows settings and their sources, and changes them while processes run."""
 
 from __future__ import annotations
 
+import asyncio
 import json
+import time
 from pathlib import Path
 from typing import Any
 
 import click
+from pydantic import BaseModel
 from rich.console import Console
 from rich.table import Table
 
-from actors.cli.main import common, overrides_of
+from actors.cli.main import ErrorReportingGroup, common, nats_option, overrides_of
+from actors.cli.operator import OperatorClient, changing, confirm, print_json, reaching, run_operator
+from actors.cli.reach import nats_url_of
 from actors.cli.show import widen
-from actors.settings import DEFAULT, leaves, load
+from actors.config.cluster_settings import ClusterSettings, Stored
+from actors.config.settings_rows import DEFAULT, SettingRow, rows_of
+from orchestration.errors import BusUnavailable, InvalidRequest
+
+REACH_S = 2.0
+"""Maximum time to reach a cluster only to show its settings."""
 
 
-@click.command()
-@common
+class ConfigGroup(ErrorReportingGroup):
+    """A group in which `config`, `config PREFIX` and `config --json` mean `config show`."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        if not args or (args[0] not in self.commands and args[0] not in ("-h", "--help")):
+            args = ["show", *args]
+        return super().parse_args(ctx, args)
+
+
+@click.group(cls=ConfigGroup)
+def config() -> None:
+    """Show settings and their sources, or change those that are hot while processes run.
+
+    `orchestra config [PREFIX]` shows them. Weak to strong: default, file, cluster, environment, command line.
+    """
+
+
+@config.command()
+@click.argument("prefix", default="")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object: value and source by name.")
-def config(config_file: Path | None, data: Path | None, as_json: bool) -> None:
-    """Show all settings with their values and sources. Secrets are masked."""
-    settings, origins = load(overrides_of(data=data), config_file)
-    values = _backend_defaults() | leaves(settings)
-    rows = {name: (values[name], origins.get(name, DEFAULT)) for name in sorted(values) if values[name] != {}}
+@common
+@nats_option
+def show(
+    prefix: str, as_json: bool, config_file: Path | None, data: Path | None, nats_url: str | None
+) -> None:
+    """Show the settings at and below PREFIX, as a process has them that starts here. Secrets are masked."""
+    from actors.config.hot_settings import HotSettings
+    from actors.settings import load
+
+    settings, origins = load(overrides_of(data=data, nats__url=nats_url), config_file)
+    hot = HotSettings(settings, origins)
+    document = _cluster_settings(settings, needed=nats_url is not None)
+    rows = [*rows_of(hot, document, prefix), *_backend_defaults(settings, prefix)]
+    rows.sort(key=lambda row: row.name)
     if as_json:
-        body = {name: {"value": value, "source": source} for name, (value, source) in rows.items()}
-        click.echo(json.dumps(body, indent=2, default=str))
+        facts = {row.name: {"value": row.value, "source": row.origin, "hot": row.hot} for row in rows}
+        click.echo(json.dumps(facts, indent=2, default=str))
         return
-    table = Table("setting", "value", "from", box=None, pad_edge=False)
-    for name, (value, source) in rows.items():
-        table.add_row(name, str(value), source, style="" if source == DEFAULT else "bold")
+    table = Table("setting", "value", "from", "", box=None, pad_edge=False)
+    for row in rows:
+        style = "" if row.origin == DEFAULT else "bold"
+        table.add_row(row.name, str(row.value), _origin(row), "hot" if row.hot else "", style=style)
     widen(Console()).print(table)
 
 
-def _backend_defaults() -> dict[str, Any]:
-    """The defaults of the backends, whose settings are read by their nodes."""
+@config.command(name="set")
+@click.argument("assignments", metavar="NAME=VALUE...", nargs=-1, required=True)
+@changing
+def set_settings(assignments: tuple[str, ...], reason: str, yes: bool, as_json: bool, **options: Any) -> None:
+    """Change settings in all processes of the cluster; all of them or none.
+
+    A VALUE may be JSON, such as '["small"]'; null removes an entry of a table.
+    """
+    values = dict(_assignment(text) for text in assignments)
+    run_operator(options, lambda client: _change(client, "settings.set", reason, yes, as_json, values=values))
+
+
+@config.command()
+@click.argument("names", metavar="NAME...", nargs=-1, required=True)
+@changing
+def unset(names: tuple[str, ...], reason: str, yes: bool, as_json: bool, **options: Any) -> None:
+    """Let files and defaults decide the settings at and below each NAME again."""
+    run_operator(options, lambda client: _change(client, "settings.unset", reason, yes, as_json, names=names))
+
+
+@config.command()
+@click.option("--limit", type=click.IntRange(1, 100), default=20, show_default=True, help="Maximum changes.")
+@click.option("--json", "as_json", is_flag=True, help="Print the changes as JSON.")
+@reaching
+def history(limit: int, as_json: bool, **options: Any) -> None:
+    """List the last changes of settings: who, when, what and why."""
+
+    async def work(client: OperatorClient) -> None:
+        changes = (await client.call("settings.history", limit=limit))["data"]
+        if as_json:
+            print_json(changes)
+            return
+        table = Table("change", "when", "by", "setting", "before", "after", "why", box=None, pad_edge=False)
+        for change in changes:
+            when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(change["at"]))
+            why = change["reason"] or (f"undoes {change['undoes']}" if change["undoes"] else "")
+            for number, value in enumerate(change["values"]):
+                first = (str(change["id"]), when, change["by"]) if not number else ("", "", "")
+                texts = (value["name"], _stored(value["before"]), _stored(value["after"]))
+                table.add_row(*first, *texts, "" if number else why)
+        widen(Console()).print(table)
+
+    run_operator(options, work)
+
+
+@config.command()
+@click.argument("change_id", metavar="ID", type=click.IntRange(min=1))
+@click.option("--force", is_flag=True, help="Undo it although one of its settings was changed later.")
+@changing
+def undo(change_id: int, force: bool, reason: str, yes: bool, as_json: bool, **options: Any) -> None:
+    """Undo the change ID, as a new change; `orchestra config history` lists them."""
+
+    body = {"id": change_id, "force": force}
+    run_operator(options, lambda client: _change(client, "settings.undo", reason, yes, as_json, **body))
+
+
+async def _change(
+    client: OperatorClient, verb: str, reason: str, yes: bool, as_json: bool, **body: Any
+) -> None:
+    """Show what a change would do, ask, and make it, unless one of its settings was changed meanwhile."""
+    body["reason"] = reason
+    change = (await client.call(verb, dry_run=True, **body)).get("change")
+    if change is not None:
+        for each in change["values"]:
+            click.echo(f"{each['name']}: {_stored(each['before'])} → {_stored(each['after'])}", err=True)
+        confirm("Change it in all processes", yes=yes)
+        body["expected_revision"] = change["id"] - 1
+    print_change(await client.call(verb, **body), as_json=as_json)
+
+
+def print_change(answer: dict[str, Any], *, as_json: bool) -> None:
+    """What a change of settings did."""
+    if as_json:
+        print_json(answer)
+        return
+    change = answer.get("change")
+    if change is None:
+        click.echo("nothing to change: it is so already")
+        return
+    click.echo(f"change {change['id']}: {answer['follow']}")
+    for name, origin in answer["pinned"].items():
+        click.echo(
+            f"{name} is pinned by {origin} in the gateway that answered, and unchanged there", err=True
+        )
+
+
+def _cluster_settings(settings: Any, *, needed: bool) -> ClusterSettings:
+    """The cluster's settings; none where no cluster can be reached, unless it is `needed`."""
+    from actors.bus.key_value import Bucket
+    from actors.config.cluster_settings import BUCKET, KEY
+    from actors.launch.process import connected, run
+
+    async def read(url: str) -> ClusterSettings:
+        async with asyncio.timeout(REACH_S):
+            async with connected(settings, url, "orchestra-config") as bus:
+                return ClusterSettings.read((await Bucket(bus, BUCKET).latest(KEY, sure=True)).value)
+
+    try:
+        return run(read(nats_url_of(settings)))
+    except (BusUnavailable, TimeoutError) as error:
+        if needed:
+            raise
+        click.echo(f"without the settings of a cluster: {str(error) or 'it does not answer'}", err=True)
+        return ClusterSettings()
+
+
+def _backend_defaults(settings: Any, prefix: str) -> list[SettingRow]:
+    """The defaults of the backends that are not set; their nodes read these sections."""
     from actors.backends.echo import EchoSettings
     from actors.backends.openai import OpenAISettings
     from actors.engine.settings import OnnxSettings, OpenVinoSettings
 
-    return {
-        **{f"echo.{name}": field.default for name, field in EchoSettings.model_fields.items()},
-        **{f"onnx.{name}": field.default for name, field in OnnxSettings.model_fields.items()},
-        **{f"openvino.{name}": field.default for name, field in OpenVinoSettings.model_fields.items()},
-        **{
-            f"openai.{name}": "(needed)" if field.is_required() else field.default
-            for name, field in OpenAISettings.model_fields.items()
-        },
+    models: dict[str, type[BaseModel]] = {
+        "echo": EchoSettings,
+        "onnx": OnnxSettings,
+        "openvino": OpenVinoSettings,
+        "openai": OpenAISettings,
     }
+    rows = [
+        SettingRow(name=f"{section}.{name}", value="(needed)" if field.is_required() else field.default)
+        for section, model in models.items()
+        for name, field in model.model_fields.items()
+        if name not in getattr(settings, section)
+    ]
+    return [
+        row for row in rows if f"{row.name}.".startswith(f"{prefix}." if prefix else "") and row.value != {}
+    ]
+
+
+def _assignment(text: str) -> tuple[str, Any]:
+    name, equals, value = text.partition("=")
+    if not name or not equals:
+        raise InvalidRequest(f"{text[:80]!r} is not NAME=VALUE")
+    if value == "null" or value.startswith(("[", "{", '"')):
+        try:
+            return name, json.loads(value)
+        except ValueError:
+            return name, value
+    return name, value
+
+
+def _stored(stored: dict[str, Any] | None) -> str:
+    return "not set" if stored is None else str(Stored.model_validate(stored).value)
+
+
+def _origin(row: SettingRow) -> str:
+    pinned = row.revision and not row.origin.startswith("cluster")
+    return f"{row.origin}; not {row.cluster} of the cluster" if pinned else row.origin

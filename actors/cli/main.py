@@ -55,7 +55,10 @@ COMMANDS = {
     ),
     "knowledge": CommandEntry("actors.cli.knowledge", "knowledge", "Add, list, remove and search documents."),
     "triton": CommandEntry("actors.cli.triton", "triton", "Write and check Triton model repositories."),
-    "config": CommandEntry("actors.cli.config", "config", "Show all settings with their values and sources."),
+    "config": CommandEntry(
+        "actors.cli.config", "config", "Show settings and their sources, or change them while processes run."
+    ),
+    "keys": CommandEntry("actors.cli.keys", "keys", "List, add, rotate and remove API keys."),
     "reference": CommandEntry(
         "actors.cli.reference.command",
         "reference",

@@ -45,11 +45,12 @@ RETRY_PAUSE_S = 0.1
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChangeNote:
     """Who changes something and why. With `expected_revision`, the change is refused if one of its settings
-    was changed after that revision."""
+    was changed after that revision. With `dry_run` it is checked and returned, and not made."""
 
     by: str
     reason: str = ""
     expected_revision: int | None = None
+    dry_run: bool = False
 
 
 class SettingsWriter(Generic[S]):
@@ -183,7 +184,7 @@ class SettingsWriter(Generic[S]):
             changed = document.changed(values, by=note.by, reason=note.reason, undoes=undoes)
             self._check(changed)
             made = changed.changes[-1]
-            return changed.model_dump_json().encode()
+            return None if note.dry_run else changed.model_dump_json().encode()
 
         await self._patiently(lambda: self.bucket.update(KEY, edit))
         return made

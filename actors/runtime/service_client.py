@@ -12,7 +12,7 @@ from typing import Any
 from actors.bus.bus import Bus, Message
 from actors.bus.message import ERROR, ERROR_CODE
 from actors.bus.subjects import CHAT_CANCEL_SUBJECT, CHAT_SUBJECT
-from actors.runtime.envelope import DEFAULT_DEADLINE_S, Envelope
+from actors.runtime.envelope import CALLER, DEFAULT_DEADLINE_S, Envelope
 from orchestration.errors import (
     BusUnavailable,
     DeadlineExceeded,
@@ -87,6 +87,12 @@ async def jobs_call(
 async def feedback_call(bus: Bus, body: dict[str, Any]) -> dict[str, Any]:
     """The answer of `orchestra.feedback`. Raises as `jobs_call` does."""
     return await _call(bus, "orchestra.feedback", body, None)
+
+
+async def admin_call(bus: Bus, verb: str, body: dict[str, Any], caller: str = "") -> dict[str, Any]:
+    """The answer of `orchestra.admin.<verb>`; `caller` is the operator's name, for the audit. Raises as
+    `jobs_call` does."""
+    return await _call(bus, f"orchestra.admin.{verb}", body, {CALLER: caller} if caller else None)
 
 
 async def _call(

@@ -118,7 +118,11 @@ def test_config_prints_every_value_and_its_source(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setenv("ORCHESTRA_DISPATCHER__ATTEMPTS", "2")
     result = CliRunner().invoke(root, ["config", "--json"])
     shown = json.loads(result.stdout)
-    assert shown["dispatcher.attempts"] == {"value": 2, "source": "$ORCHESTRA_DISPATCHER__ATTEMPTS"}
-    assert shown["gateway.http"] == {"value": "127.0.0.1:8080", "source": "default"}
+    assert shown["dispatcher.attempts"] == {
+        "value": 2,
+        "source": "$ORCHESTRA_DISPATCHER__ATTEMPTS",
+        "hot": True,
+    }
+    assert shown["gateway.http"] == {"value": "127.0.0.1:8080", "source": "default", "hot": False}
     table = CliRunner().invoke(root, ["config"]).stdout
     assert "$ORCHESTRA_DISPATCHER__ATTEMPTS" in table
