@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
-from datetime import datetime
+from dataclasses import replace
 from itertools import groupby
 from typing import Any
 
 from actors.bus.bus import Bus
 from actors.bus.held_generations import HeldQueue, held_generations
-from actors.bus.key_value import SEQUENCE
-from actors.bus.provision import call_api
+from actors.bus.provision import CONSUMER_NOT_FOUND, JetStreamError, call_api
+from actors.bus.queue_age import TOGETHER, PartBacklog, stored_times, unix_time
 from actors.bus.queue_depth import DEAD, QUEUES, ClusterDepth, ConsumerDepth, QueueDepth, StreamDepth
 from actors.bus.subjects import GenerationQueue
-from orchestration.errors import NoResponders
 from orchestration.priority import Priority
 
 MAX_AGES = 64
@@ -25,18 +22,19 @@ MAX_AGES = 64
 whole priority is exact in any case."""
 MAX_SUBJECTS = 5_000
 """Number of subjects of a stream beyond which they are not read one by one."""
-_TOGETHER = 16
-"""Messages that are read at once."""
-_TIME_STAMP = "Nats-Time-Stamp"
 
 
 async def read_depth(bus: Bus, *, max_ages: int = MAX_AGES) -> ClusterDepth:
     """Ask the server and the dispatchers now.
 
     This takes one call for all streams, two for each queue with messages and up to 256 consumers, and one for
-    each part that waits. Raises `BusUnavailable`, `DeadlineExceeded` or `JetStreamError`.
+    each of up to `max_ages` models that wait, per priority. Raises `BusUnavailable`, `DeadlineExceeded` or
+    `JetStreamError`.
     """
     held_task = asyncio.ensure_future(held_generations(bus))
+    held_task.add_done_callback(
+        lambda task: task.cancelled() or task.exception()
+    )  # the first error is raised
     try:
         streams = await _pages(bus, "STREAM.LIST", "streams")
         infos = {each["config"]["name"]: each for each in streams}
@@ -44,7 +42,9 @@ async def read_depth(bus: Bus, *, max_ages: int = MAX_AGES) -> ClusterDepth:
         subjects = dict(
             zip(infos, await asyncio.gather(*(_subjects(bus, each) for each in streams)), strict=True)
         )
-        listed = await asyncio.gather(*(_consumers(bus, each) for each in present))
+        listed = await asyncio.gather(
+            *(_consumers(bus, each, subjects[each["config"]["name"]]) for each in present)
+        )
         held = await held_task
     finally:
         held_task.cancel()
@@ -81,23 +81,34 @@ async def _subjects(bus: Bus, info: dict[str, Any]) -> dict[str, int]:
     return answer["state"].get("subjects") or {}
 
 
-async def _consumers(bus: Bus, info: dict[str, Any]) -> list[dict[str, Any]]:
-    """The durable consumers of a stream; none of an empty work queue, where nothing can be pending."""
+async def _consumers(bus: Bus, info: dict[str, Any], subjects: dict[str, int]) -> list[dict[str, Any]]:
+    """The durable consumers of a stream that can have messages: none of an empty stream."""
     name, state = info["config"]["name"], info["state"]
     if not state["messages"] or not state["consumer_count"]:
         return []
+    if name == GenerationQueue.STREAM and 0 < len(subjects) <= TOGETHER:  # not all of up to 1500
+        queues = [queue for subject in subjects if (queue := _generations(subject)) is not None]
+        infos = await asyncio.gather(*(_consumer_info(bus, name, queue.consumer) for queue in queues))
+        return [each for each in infos if each is not None]
     listed = await _pages(bus, f"CONSUMER.LIST.{name}", "consumers")
     return [each for each in listed if each["config"].get("durable_name")]
 
 
-@dataclass(frozen=True, slots=True)
-class _Backlog:
-    """A part, and where its oldest message that was never delivered is to be found."""
+async def _consumer_info(bus: Bus, stream: str, consumer: str) -> dict[str, Any] | None:
+    try:
+        return await call_api(bus, f"CONSUMER.INFO.{stream}.{consumer}")
+    except JetStreamError as error:
+        if error.err_code == CONSUMER_NOT_FOUND:
+            return None
+        raise
 
-    part: QueueDepth
-    pending: int
-    filter: str
-    from_sequence: int
+
+def _generations(subject: str) -> GenerationQueue | None:
+    """The queue of a subject; None for one that is not a queue's."""
+    try:
+        return GenerationQueue.parse(subject)
+    except ValueError:
+        return None
 
 
 async def _parts(
@@ -118,8 +129,8 @@ async def _parts(
         alone = [(subject, count) for subject, count in subjects.items() if subject not in served]
         backlogs += [_of_subject(name, subject, count, state["first_seq"]) for subject, count in alone]
     parts: list[QueueDepth] = []
-    for group in _backlog_groups(backlogs):
-        found = await _ages(bus, name, group, max_ages)
+    for group in _by_priority(backlogs):
+        found = await stored_times(bus, name, group, max_ages)
         parts += [replace(each.part, oldest_at=found.get(each.filter)) for each in group]
     if name == GenerationQueue.STREAM:
         parts = [_with_held(part, held) for part in parts]
@@ -132,71 +143,36 @@ def _is_used(stream: dict[str, Any], consumer: dict[str, Any]) -> bool:
     return bool(pulled) or stream["config"]["retention"] == "workqueue"
 
 
-def _of_consumer(queue: str, info: dict[str, Any]) -> _Backlog:
+def _of_consumer(queue: str, info: dict[str, Any]) -> PartBacklog:
     subject, pending = info["config"].get("filter_subject", ">"), info["num_pending"]
     priority, model = _place_of(subject)
     part = QueueDepth(
         queue=queue, priority=priority, model=model, waiting=pending, in_progress=info["num_ack_pending"]
     )
-    return _Backlog(part, pending, subject, info["delivered"]["stream_seq"] + 1)
+    return PartBacklog(part, pending, subject, info["delivered"]["stream_seq"] + 1)
 
 
-def _of_subject(queue: str, subject: str, count: int, first: int) -> _Backlog:
+def _of_subject(queue: str, subject: str, count: int, first: int) -> PartBacklog:
     priority, model = _place_of(subject)
-    return _Backlog(
+    return PartBacklog(
         QueueDepth(queue=queue, priority=priority, model=model, waiting=count), count, subject, first
     )
 
 
 def _place_of(subject: str) -> tuple[str, str]:
     """The priority and the model of a filter such as `runs.batch.>` or `generations.batch.m`."""
-    try:
-        queue = GenerationQueue.parse(subject)
-    except ValueError:
-        priority = subject.split(".")[1] if "." in subject else ""
-        return (priority if priority in set(Priority) else ""), ""
-    return queue.priority, queue.model
+    queue = _generations(subject)
+    if queue is not None:
+        return queue.priority, queue.model
+    priority = subject.split(".")[1] if subject.startswith("runs.") else ""
+    return (priority if priority in set(Priority) else ""), ""
 
 
-def _backlog_groups(backlogs: Iterable[_Backlog]) -> Iterator[list[_Backlog]]:
+def _by_priority(backlogs: Iterable[PartBacklog]) -> Iterator[list[PartBacklog]]:
     """Those of each priority, the ones whose oldest message may be oldest first."""
     ordered = sorted(backlogs, key=lambda each: (each.part.priority, each.from_sequence))
     for _, group in groupby(ordered, key=lambda each: each.part.priority):
         yield list(group)
-
-
-async def _ages(bus: Bus, stream: str, group: Sequence[_Backlog], max_ages: int) -> dict[str, float]:
-    """When the oldest message of each backlog was stored, by filter.
-
-    A backlog has no message before its `from_sequence`: once an older message was found, the rest cannot
-    change the age of the group, and is read up to `max_ages` only.
-    """
-    waiting = [each for each in group if each.pending]
-    found: dict[str, float] = {}
-    first: int | None = None
-    for start in range(0, len(waiting), _TOGETHER):
-        chunk = waiting[start : start + _TOGETHER]
-        if start >= max_ages and first is not None and first <= chunk[0].from_sequence:
-            break
-        for each, stored in zip(
-            chunk, await asyncio.gather(*(_first_message(bus, stream, each) for each in chunk)), strict=True
-        ):
-            if stored is not None:
-                sequence, found[each.filter] = stored
-                first = sequence if first is None else min(first, sequence)
-    return found
-
-
-async def _first_message(bus: Bus, stream: str, backlog: _Backlog) -> tuple[int, float] | None:
-    """Sequence and time of the oldest message that was never delivered; None if it is gone meanwhile."""
-    body = json.dumps({"seq": backlog.from_sequence, "next_by_subj": backlog.filter}).encode()
-    try:
-        message = await bus.request(f"$JS.API.DIRECT.GET.{stream}", body)
-    except NoResponders:  # the stream does not exist any more
-        return None
-    if message.status:
-        return None
-    return int(message.header(SEQUENCE, "0")), _unix(message.header(_TIME_STAMP))
 
 
 def _with_held(part: QueueDepth, held: dict[GenerationQueue, HeldQueue]) -> QueueDepth:
@@ -237,9 +213,4 @@ def _consumer(info: dict[str, Any]) -> ConsumerDepth:
 
 
 def _first_at(state: dict[str, Any]) -> float | None:
-    return _unix(state["first_ts"]) if state["messages"] else None
-
-
-def _unix(text: str) -> float:
-    """Unix time of a time as the server writes it, with nanoseconds."""
-    return datetime.fromisoformat(text).timestamp()
+    return unix_time(state["first_ts"]) if state["messages"] else None

@@ -16,6 +16,7 @@ from actors.bus.depth_reader import MAX_AGES, read_depth
 from actors.bus.held_generations import HeldResponder, held_generations
 from actors.bus.jetstream import Delivery, Puller, enqueue
 from actors.bus.provision import apply, ensure_consumer
+from actors.bus.queue_age import TOGETHER
 from actors.bus.queue_depth import ClusterDepth, QueueDepth
 from actors.bus.subjects import HELD_SUBJECT, GenerationQueue, RunQueue
 from orchestration.priority import Priority
@@ -176,6 +177,20 @@ async def test_the_age_of_a_priority_is_exact_with_more_waiting_models_than_are_
     assert total.oldest_at == part(oldest, "GENERATIONS", INTERACTIVE, "late").oldest_at
     read = [each for each in depth.parts if each.oldest_at is not None]
     assert 16 <= len(read) <= count
+
+
+async def test_the_age_of_a_priority_is_exact_with_many_older_messages_in_progress(queues: Queues) -> None:
+    count = TOGETHER + 4
+    made = [await queues.generations(f"busy{n}", INTERACTIVE, stored=1, pulled=1) for n in range(count)]
+    for queue in made:
+        await queues.put(queue.subject)
+    depth = await read_depth(queues.bus, max_ages=0)
+    total = next(each for each in depth.by_priority() if each.queue == "GENERATIONS")
+    assert (total.waiting, total.in_progress) == (count, count)
+    last_pulled = max(delivery.sequence for delivery in queues.deliveries)
+    assert total.oldest_at == pytest.approx(
+        await stored_at(queues.bus, "GENERATIONS", last_pulled + 1), abs=1e-5
+    )
 
 
 async def test_a_consumer_at_its_limit_says_so(queues: Queues) -> None:
