@@ -14,6 +14,8 @@ TEMPLATES = (
     "generations.{priority}.{model}",
     "logs.{level}.{kind}.{caller}.{run}.{trace}",
     "node.{node}.{request}",
+    "orchestra.chat",
+    "orchestra.chat.cancel",
     "orchestra.{operation}",
     "orchestra.{group}.{operation}",
     "orchestra.{group}.{part}.{operation}",

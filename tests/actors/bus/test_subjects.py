@@ -7,9 +7,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from actors.bus.subject_templates import subject_template
 from actors.bus.subjects import (
+    CHAT_SUBJECT,
+    AgentAddress,
+    ExplainAddress,
     GenerationQueue,
     NodeAddress,
+    RunAddress,
+    RunQueue,
     StreamAddress,
     decode_token,
     encode_token,
@@ -78,3 +84,28 @@ def test_another_subject_is_no_stream(subject: str) -> None:
 def test_a_node_of_any_name_has_subjects_of_its_own(name: str) -> None:
     assert NodeAddress(name).generate.count(".") == 2
     assert NodeAddress(name).generate != NodeAddress(name).drain
+
+
+@pytest.mark.parametrize(
+    ("subject", "template"),
+    [
+        (GenerationQueue(Priority.BATCH, "a.b/c").subject, "generations.{priority}.{model}"),
+        (RunQueue(Priority.BATCH, "debate").subject, "runs.{priority}.{pattern}"),
+        (RunQueue(Priority.BATCH, "debate", "alice").subject, "runs.{priority}.{pattern}.{caller}"),
+        (StreamAddress("c.1").subject, "stream.{client}.{number}"),
+        (StreamAddress("c.1").cancel, "cancel.{client}.{number}"),
+        (RunAddress("c.1").events, "events.run.{client}.{number}"),
+        (NodeAddress("gpu-1").generate, "node.{node}.generate"),
+        (NodeAddress("gpu-1").ping, "node.{node}.ping"),
+        (AgentAddress("home", "critic").step, "agents.step.orchestra.{cluster}.{agent}"),
+        (ExplainAddress("m").subject, "placement.explain.{model}"),
+        (CHAT_SUBJECT, "orchestra.chat"),
+        ("orchestra.jobs.submit", "orchestra.{group}.{operation}"),
+        ("_INBOX.abc.1", "_INBOX.{inbox}"),
+        ("node.gpu-1.what-a-client-says", "node.{node}.{request}"),
+        ("nobody.knows.this", "other"),
+        ("", "other"),
+    ],
+)
+def test_a_subject_has_a_template_without_ids(subject: str, template: str) -> None:
+    assert subject_template(subject) == template
