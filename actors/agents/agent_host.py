@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 
 from actors import __version__
 from actors.agents.agent import AgentIdentity
@@ -22,8 +23,10 @@ from actors.agents.step_agent import StepAgent
 from actors.bus.bus import Bus
 from actors.bus.subjects import AgentAddress
 from actors.cluster.registry import Registry
+from actors.jobs.settings import JobsSettings
 from actors.learning.tuner import Tuner
 from actors.placement.direct import DirectPath
+from actors.placement.settings import PlacementSettings
 from actors.runtime.actor_host import ActorRef
 from actors.runtime.service import Endpoint, Service, ServiceInfo, decode_model
 from actors.runtime.system import ActorSystem
@@ -54,9 +57,10 @@ class AgentHost:
             ToolRegistry(settings.tools) if options.build_tools is None else options.build_tools(embedder)
         )
         registry = options.registry or Registry(bus, options.placement.fallbacks)
+        self.direct = DirectPath(bus, registry, options.placement)
         self.services = AgentServices(
             bus=bus,
-            streams=StreamClient(bus, direct=DirectPath(bus, registry, options.placement)),
+            streams=StreamClient(bus, direct=self.direct),
             registry=registry,
             roles=roles,
             descriptions={name: role.description for name, role in roles.items()},
@@ -76,6 +80,35 @@ class AgentHost:
         self.prompts: list[Service] = []
         self._opening: list[asyncio.Task[None]] = []
 
+    def update_settings(self, settings: AgentsSettings) -> None:
+        """Use other settings for runs, steps and prompts that begin from now on."""
+        self.settings = settings
+        roles = load_roles(settings.roles)
+        self.services = services = replace(
+            self.services,
+            settings=settings,
+            roles=roles,
+            descriptions={name: role.description for name, role in roles.items()},
+        )
+        services.tuner.update_settings(settings.auto)
+        for ref in (self.coordinator, *self.agents):
+            actor = None if ref is None else ref.host.actor
+            if isinstance(actor, Coordinator | StepAgent):
+                actor.services = services
+            elif isinstance(actor, Specialist):
+                actor.role = services.roles[actor.role.name]
+        if self.run_consumer is not None:
+            self.run_consumer.update_settings(settings)
+
+    def update_jobs(self, settings: JobsSettings) -> None:
+        """Use other settings for attempts that begin or end from now on."""
+        if self.run_consumer is not None:
+            self.run_consumer.jobs = self.run_consumer.job_attempts.settings = settings
+
+    def update_placement(self, settings: PlacementSettings) -> None:
+        """Use other settings for generations from now on."""
+        self.direct.update_settings(settings)
+
     async def start(self) -> None:
         """Raises `BusUnavailable` when the buckets and streams are not there."""
         services = self.services
@@ -87,7 +120,7 @@ class AgentHost:
             await self._spawn(role)
             if role.name in self.tools.roles:
                 await self._serve_steps(role.name)
-        self.coordinator = await self.system.spawn(Coordinator, lambda: Coordinator(services))
+        self.coordinator = await self.system.spawn(Coordinator, lambda: Coordinator(self.services))
         self.run_consumer = RunConsumer(
             self.bus,
             self.coordinator,
@@ -109,7 +142,9 @@ class AgentHost:
             kind = Researcher
 
         def make() -> Specialist:
-            return kind(role, self.bus, services.streams, services.registry, identity)
+            return kind(
+                self.services.roles[role.name], self.bus, services.streams, services.registry, identity
+            )
 
         ref: ActorRef = await self.system.spawn(kind, make, name=f"agent {role.name}")
         self.agents.append(ref)

@@ -67,6 +67,7 @@ class RunConsumer:
         self._active: Counter[Priority] = Counter()
         self._pullers: dict[Priority, Puller] = {}
         self._orders_changed = asyncio.Event()
+        self._pulls_too_much = False
         self._pulling: asyncio.Task[None] | None = None
         self._cancels = CancelRegistry(bus, self._cancel, limit=settings.remembered_cancels)
         self._keeping: asyncio.Task[None] | None = None
@@ -82,6 +83,16 @@ class RunConsumer:
             self.orders.on_change.append(self._orders_changed.set)
         await self._follow_order()
         self._pulling = asyncio.get_running_loop().create_task(self._follow_orders())
+
+    def update_settings(self, settings: AgentsSettings) -> None:
+        """Use other settings from now on. With a lower `concurrency`, what the server was asked for under the
+        higher one goes back to the queue."""
+        self._pulls_too_much = settings.concurrency < self.settings.concurrency
+        self.settings = settings
+        if self._pulls_too_much:
+            self._orders_changed.set()
+        for priority in self._pullers:
+            self._pull(priority)
 
     async def leave(self) -> None:
         """Pull no more runs. Runs that have begun go on."""
@@ -105,8 +116,11 @@ class RunConsumer:
 
     async def _follow_order(self) -> None:
         """Pull runs, unless the queue is paused. A puller that stops has the server deliver nothing more."""
-        if self.orders is not None and self.orders.runs_paused:
+        paused = self.orders is not None and self.orders.runs_paused
+        if paused or self._pulls_too_much:
+            self._pulls_too_much = False
             await self._stop_pulling()
+        if paused:
             return
         for priority in Priority:
             if priority not in self._pullers:

@@ -10,6 +10,7 @@ from actors.learning.settings import LearningSettings
 from actors.tools.sandbox.settings import SandboxSettings
 from actors.tools.settings import McpServerSettings, ToolSettings
 from orchestration.errors import InvalidRequest
+from orchestration.hot import Hot
 from orchestration.patterns import BUILT_IN, StepLimits
 from orchestration.roles import RoleOverride, built_in_roles
 
@@ -22,17 +23,17 @@ class AgentsSettings(BaseModel):
     cluster: str = Field(default="local", pattern=r"^[A-Za-z0-9_-]{1,64}$")
     """Owner in the agents' subjects, `agents.prompt.orchestra.<cluster>.<name>`. It only names the agents:
     the queues are shared by all that use one NATS account."""
-    concurrency: int = Field(default=16, ge=1, le=1024)
+    concurrency: Hot[int] = Field(default=16, ge=1, le=1024)
     """Maximum runs in progress in this process, for each priority."""
     heartbeat_s: int = Field(default=30, ge=1, le=300)
     """Time between two heartbeats of each agent on NATS."""
     keep_alive_s: float = Field(default=2, gt=0)
     """Time between two renewals of a run in progress, so that the queue does not deliver it again. Keep it
     near a third of the consumers' `ack_wait`."""
-    takeover_quiet_s: float = Field(default=3, gt=0)
+    takeover_quiet_s: Hot[float] = Field(default=3, gt=0)
     """A run that is delivered again stays with its first coordinator while that one wrote within this
     time."""
-    step_silence_s: float = Field(default=5, gt=1)
+    step_silence_s: Hot[float] = Field(default=5, gt=1)
     """Maximum silence of an agent during a step with tools; then the step is sent to another agent. Agents
     report every second."""
     drain_timeout_s: float = Field(default=30, ge=0)
@@ -40,7 +41,7 @@ class AgentsSettings(BaseModel):
     remembered_cancels: int = Field(default=10_000, ge=1)
     """Maximum cancelled runs that are remembered while they may still be in the queue; the oldest are
     forgotten."""
-    limits: StepLimits = StepLimits()
+    limits: Hot[StepLimits] = StepLimits()
     embedder: str = "all-minilm-l6-v2"
     """Embedding model that the agents run themselves; downloaded if it is missing. Empty: an embedding model
     of a node is used, if there is one."""
@@ -50,9 +51,9 @@ class AgentsSettings(BaseModel):
     """MCP servers by name, whose tools the agents here use."""
     sandbox: SandboxSettings = SandboxSettings()
     """The sandbox in which the code agent runs programs."""
-    auto: LearningSettings = LearningSettings()
-    roles: dict[str, RoleOverride] = {}
-    patterns: dict[str, dict[str, Any]] = {}
+    auto: Hot[LearningSettings] = LearningSettings()
+    roles: Hot[dict[str, RoleOverride]] = {}
+    patterns: Hot[dict[str, dict[str, Any]]] = {}
     """Default settings of patterns by name: `{debate = {rounds = 1}}`. Settings in a request win."""
 
     @field_validator("roles")

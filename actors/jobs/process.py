@@ -11,18 +11,34 @@ from actors.jobs.webhooks import WebhookSender
 from actors.runtime.system import ActorSystem
 
 
+class RunningWebhooks:
+    """The sender of webhooks of a process, which is another one after a crash."""
+
+    def __init__(self, bus: Bus, settings: JobsSettings) -> None:
+        self.bus = bus
+        self.settings = settings
+        self.sender: WebhookSender
+
+    def make(self) -> WebhookSender:
+        """A sender with the settings of now."""
+        self.sender = WebhookSender(self.bus, self.settings.webhook)
+        return self.sender
+
+    def update_settings(self, settings: JobsSettings) -> None:
+        """Use other settings for calls from now on."""
+        self.settings = settings
+        self.sender.settings = settings.webhook
+
+
 @asynccontextmanager
-async def run_webhooks(bus: Bus, settings: JobsSettings, system: ActorSystem) -> AsyncIterator[None]:
+async def run_webhooks(
+    bus: Bus, settings: JobsSettings, system: ActorSystem
+) -> AsyncIterator[RunningWebhooks]:
     """Call webhooks until the block ends, then finish the calls that have begun, within `timeout_s`."""
-    made: list[WebhookSender] = []
-
-    def make() -> WebhookSender:
-        made[:] = [WebhookSender(bus, settings.webhook)]
-        return made[0]
-
-    ref = await system.spawn(WebhookSender, make, name="webhooks")
+    running = RunningWebhooks(bus, settings)
+    ref = await system.spawn(WebhookSender, running.make, name="webhooks")
     try:
-        yield
+        yield running
     finally:
-        await made[0].leave()
+        await running.sender.leave()
         await ref.host.drain(settings.webhook.timeout_s)

@@ -45,8 +45,13 @@ async def run_agents_role(
         catalogue=catalogue,
         registry=registry,
     )
-    async with run_webhooks(bus, settings.jobs, system), run_agents(bus, settings.agents, system, options):
-        yield
+    async with run_webhooks(bus, settings.jobs, system) as webhooks:
+        hot.on_change("jobs", lambda now: webhooks.update_settings(now.jobs), since=settings)
+        async with run_agents(bus, settings.agents, system, options) as agents:
+            hot.on_change("agents", lambda now: agents.update_settings(now.agents), since=settings)
+            hot.on_change("jobs", lambda now: agents.update_jobs(now.jobs), since=settings)
+            hot.on_change("dispatcher", lambda now: agents.update_placement(now.dispatcher), since=settings)
+            yield
 
 
 @asynccontextmanager
@@ -88,9 +93,9 @@ async def run_dispatcher_role(
     bus: Bus, hot: HotSettings[Settings], system: ActorSystem, registry: Registry | None = None
 ) -> AsyncIterator[None]:
     """Run a dispatcher until the block ends. `registry` is shared with other roles of the process."""
-    from actors.dispatcher.process import run_dispatcher
+    from actors.dispatcher.process import start_dispatcher
 
     settings = hot.settings
-    async with run_dispatcher(bus, settings.dispatcher, system, registry) as dispatcher:
-        hot.on_change("dispatcher", lambda now: dispatcher.update_settings(now.dispatcher), since=settings)
+    async with start_dispatcher(bus, settings.dispatcher, system, registry) as running:
+        hot.on_change("dispatcher", lambda now: running.update_settings(now.dispatcher), since=settings)
         yield

@@ -35,6 +35,10 @@ class RecordStore:
         self._bucket = Bucket(bus, BUCKET)
         self._watching: Subscription | None = None
 
+    def use_quality(self, quality: Quality) -> None:
+        """Use other shares of right answers."""
+        self._quality = quality
+
     async def start(self) -> None:
         """Raises `BusUnavailable` if the bucket does not exist."""
         self._watching = await self._bucket.watch(self._changed)

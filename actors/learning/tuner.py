@@ -48,6 +48,11 @@ class Tuner:
         self._waiting: dict[Kind, deque[Observation]] = {kind: deque(maxlen=MAX_WAITING) for kind in KINDS}
         self._flushing: asyncio.Task[None] | None = None
 
+    def update_settings(self, settings: LearningSettings) -> None:
+        """Use other settings for runs from now on."""
+        self.settings = settings
+        self.store.use_quality(settings.quality)
+
     async def start(self) -> None:
         """Raises `BusUnavailable` if the bucket does not exist."""
         await self.store.start()
