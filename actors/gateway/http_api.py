@@ -94,6 +94,7 @@ class PathApp:
             count_request("http", self.route, context.status or ClientDisconnected.status)
             if operation is not None and operation.access is Access.KEY:
                 self._record(context)
+            context.error_sent = None  # its traceback holds this context, and so the body
 
     def _record(self, context: HttpContext) -> None:
         """Record the end of the request in the log."""
