@@ -100,6 +100,8 @@ class StreamDeclaration(StrictModel):
     max_mib: int = Field(ge=1)
     max_age_s: Seconds | None = None
     duplicate_window_s: Seconds
+    max_consumers: int | None = Field(default=None, ge=1)
+    """None: what the server allows, which is 1000 with nats-server 2.15."""
     announced: bool = False
     """Headers of each stored message are published again, as `queued.<subject>` without its first token."""
     consumers: tuple[ConsumerDeclaration, ...] = ()
@@ -138,6 +140,7 @@ class StreamDeclaration(StrictModel):
             "discard": self.discard,
             "discard_new_per_subject": self.discard_new_per_subject,
             "max_msgs": self.max_messages or -1,
+            "max_consumers": self.max_consumers or -1,
             "max_msgs_per_subject": self.max_messages_per_subject or -1,
             "max_bytes": self.max_mib * _MIB,
             "max_age": round((self.max_age_s or 0) * _NS),

@@ -7,6 +7,7 @@ import pytest
 from actors.bus.declarations import ConsumerDeclaration, Declaration, load
 from actors.bus.drift import Drift, Remedy, ServerState, diff, stream_configs
 from actors.bus.subjects import GenerationQueue, RunQueue
+from actors.dispatcher.settings import DispatcherSettings
 from actors.nats_server import NatsServerSettings
 from orchestration.messages import Priority
 
@@ -169,3 +170,11 @@ def test_another_number_of_replicas_is_a_difference() -> None:
     declaration = Declaration.parse(MINIMAL)
     (drift,) = diff(declaration, as_on_a_server(declaration), replicas=3)
     assert (drift.field, drift.actual, drift.declared) == ("num_replicas", 1, 3)
+
+
+def test_the_queue_of_generations_may_have_the_consumers_of_all_models() -> None:
+    """nats-server 2.15 allows 1000 where a stream does not say more."""
+    declared = load().stream("GENERATIONS")
+    assert declared.max_consumers is not None
+    assert declared.max_consumers >= len(Priority) * DispatcherSettings().max_models
+    assert declared.config(replicas=1)["max_consumers"] == declared.max_consumers

@@ -46,9 +46,9 @@ async def test_applying_twice_makes_everything_once_and_then_finds_nothing_to_do
     assert all(drift.applied and drift.remedy is Remedy.CREATE for drift in first), first
     assert await apply(bus, declaration) == []
     names = set((await api(bus, "STREAM.NAMES"))["streams"])
-    queues = {"RUNS", "GENERATIONS", "WEBHOOKS", "DEAD"}
+    queues = {"RUNS", "GENERATIONS", "WEBHOOKS", "DEAD", "LOGS"}
     buckets = {"nodes", "jobs", "results", "limits", "response_cache", "leases", "forecast", "steps"}
-    buckets |= {"tuning", "run_feedback", "models", "orders"}
+    buckets |= {"tuning", "run_feedback", "models", "orders", "settings"}
     assert names == queues | {f"KV_{name}" for name in buckets}
 
 
