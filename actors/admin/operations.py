@@ -9,18 +9,23 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 from pydantic import BaseModel
 
 from actors.admin.audit import Change, audited
+from actors.admin.breakers import BreakersAdmin, BreakersPage, HoldBreaker, ResetBreakers
+from actors.admin.cache import CacheAdmin, ClearCache
+from actors.admin.cluster_processes import ClusterProcesses
 from actors.admin.description import Description
+from actors.admin.jobs import ChangeLetter, JobName, JobsAdmin, LetterNumber, NewestPage
 from actors.admin.keys import AddCaller, CallerChange, KeysAdmin, RemoveCaller
 from actors.admin.models import ListModelPulls, ModelChange, ModelsAdmin, PinChange, PullToNode
 from actors.admin.nodes import ChangeLabels, DrainNode, NodeChange, NodeId, NodesAdmin
+from actors.admin.patterns import PatternChange, PatternsAdmin
 from actors.admin.purge import PurgeQueue, PurgesAdmin
 from actors.admin.queues import QueueChange, QueuesAdmin
 from actors.admin.requests import ChangeRequest, PageRequest
+from actors.admin.runs import CancelMatching, CancelRun, RunName, RunsAdmin, RunsPage
 from actors.admin.settings import (
     ListChanges,
     ListSettings,
@@ -30,6 +35,7 @@ from actors.admin.settings import (
     UnsetSettings,
 )
 from actors.gateway.operation import Access, Handler, NoFields, Operation
+from actors.gateway.run_events import RunEvents, RunId
 
 ADMIN_TITLE = "Orchestra: operations for operators"
 MAX_BODY_BYTES = 64 * 1024
@@ -46,6 +52,13 @@ class AdminServices:
     purges: PurgesAdmin
     settings: SettingsAdmin
     keys: KeysAdmin
+    runs: RunsAdmin
+    run_events: RunEvents
+    jobs: JobsAdmin
+    breakers: BreakersAdmin
+    cache: CacheAdmin
+    patterns: PatternsAdmin
+    processes: ClusterProcesses
 
 
 Row = Operation[AdminServices]
@@ -143,12 +156,47 @@ ADMIN_OPERATIONS: tuple[Row, ...] = (
             lambda s: s.keys.rotate, CallerChange),
     _change("keys.remove", "/keys/remove", "Remove a caller; its key ends at once",
             lambda s: s.keys.remove, RemoveCaller),
+    _see("runs.list", "/runs", "List the runs and jobs at work, those that began first come first",
+         lambda s: s.runs.list_runs, RunsPage),
+    _see("runs.inspect", "/runs/{id}", "Show a run with its events so far",
+         lambda s: s.runs.inspect, RunName),
+    Operation("admin-runs-watch", "GET", "/admin/runs/{id}/events",
+              "The events of a run of any caller, as server-sent events", request=RunId, access=Access.ADMIN,
+              http_handler=lambda s: s.run_events.stream),
+    _change("runs.cancel", "/runs/cancel", "Cancel a run, job or request; its caller is told why",
+            lambda s: s.runs.cancel, CancelRun),
+    _change("runs.cancel_matching", "/runs/cancel-matching", "Cancel all runs at work that match a filter",
+            lambda s: s.runs.cancel_matching, CancelMatching),
+    _see("jobs.list", "/jobs", "List the jobs of all callers, the last changed first",
+         lambda s: s.jobs.list_jobs, NewestPage),
+    _see("jobs.get", "/jobs/{id}", "A job of any caller with its answer", lambda s: s.jobs.get, JobName),
+    _see("dead.list", "/dead", "List the dead letters, the latest first", lambda s: s.jobs.list_letters,
+         NewestPage),
+    _see("dead.show", "/dead/{number}", "Show a dead letter with its work", lambda s: s.jobs.show_letter,
+         LetterNumber),
+    _change("dead.retry", "/dead/retry", "Queue a dead letter again with all its attempts",
+            lambda s: s.jobs.retry, ChangeLetter),
+    _change("dead.delete", "/dead/delete", "Delete a dead letter for good",
+            lambda s: s.jobs.delete, ChangeLetter),
+    _see("breakers.list", "/breakers", "List the breakers that are not closed, with their state by process",
+         lambda s: s.breakers.list_breakers, BreakersPage),
+    _change("breakers.hold", "/breakers/hold", "Hold a breaker open: a node gets no generations of a model",
+            lambda s: s.breakers.hold, HoldBreaker),
+    _change("breakers.reset", "/breakers/reset", "Close breakers, also those that are held open",
+            lambda s: s.breakers.reset, ResetBreakers),
+    _see("cache.show", "/cache", "Show what the gateways and the shared bucket have cached",
+         lambda s: s.cache.show),
+    _change("cache.clear", "/cache/clear", "Use no cached response of a model or caller from before now",
+            lambda s: s.cache.clear, ClearCache),
+    _see("patterns.list", "/patterns", "List the patterns, and which are disabled",
+         lambda s: s.patterns.list_patterns),
+    _change("patterns.disable", "/patterns/disable", "Refuse requests that name a pattern",
+            lambda s: s.patterns.disable, PatternChange),
+    _change("patterns.enable", "/patterns/enable", "Accept requests that name a pattern again",
+            lambda s: s.patterns.enable, PatternChange),
+    _see("processes.list", "/processes", "List the processes, also those that do not answer",
+         lambda s: s.processes.list_processes, PageRequest),
     _see("openapi", "/openapi.json", "The OpenAPI 3.1 description of these operations",
          lambda s: s.description.openapi),
 )
 # fmt: on
-
-
-def changes() -> list[Any]:
-    """The operations that change something."""
-    return [each for each in ADMIN_OPERATIONS if each.method == "POST"]

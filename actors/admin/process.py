@@ -5,19 +5,26 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+from actors.admin.breakers import BreakersAdmin
+from actors.admin.cache import CacheAdmin
+from actors.admin.cluster_processes import ClusterProcesses
 from actors.admin.description import Description
+from actors.admin.jobs import JobsAdmin
 from actors.admin.keys import KeysAdmin
 from actors.admin.models import ModelsAdmin
 from actors.admin.nodes import NodesAdmin
 from actors.admin.operations import ADMIN_OPERATIONS, ADMIN_TITLE, MAX_BODY_BYTES, AdminServices
+from actors.admin.patterns import PatternsAdmin
 from actors.admin.purge import PurgesAdmin
 from actors.admin.queues import QueuesAdmin
+from actors.admin.runs import RunsAdmin
 from actors.admin.settings import SettingsAdmin
 from actors.config.hot_settings import HotSettings
 from actors.config.settings_writer import SettingsWriter
 from actors.gateway.openapi import openapi
 from actors.gateway.operation_service import OperationService, operation_endpoints
 from actors.gateway.process import RunningGateway
+from actors.gateway.run_events import RunEvents
 from actors.runtime.system import ActorSystem
 from actors.settings import Settings
 
@@ -34,6 +41,7 @@ async def run_admin(
     writer = SettingsWriter(gateway.bus, hot)
     nodes = NodesAdmin(gateway.bus, gateway.registry)
     queues = QueuesAdmin(gateway.bus, gateway.registry)
+    processes = ClusterProcesses(gateway.bus)
     services = AdminServices(
         description=Description(lambda: openapi(ADMIN_OPERATIONS, ADMIN_TITLE)),
         nodes=nodes,
@@ -42,6 +50,13 @@ async def run_admin(
         purges=PurgesAdmin(queues),
         settings=SettingsAdmin(writer),
         keys=KeysAdmin(writer),
+        runs=RunsAdmin(gateway.bus, processes),
+        run_events=RunEvents(running.jobs, every_caller=True),
+        jobs=JobsAdmin(gateway.bus),
+        breakers=BreakersAdmin(gateway.registry, processes),
+        cache=CacheAdmin(gateway.bus, gateway.registry.orders, processes),
+        patterns=PatternsAdmin(gateway.registry.orders, gateway.resolver.catalogue),
+        processes=processes,
     )
     running.api.serve(ADMIN_OPERATIONS, services)
     ref = await system.spawn(
@@ -49,7 +64,10 @@ async def run_admin(
     )
     for endpoint in operation_endpoints(ref, ADMIN_OPERATIONS, MAX_BODY_BYTES):
         await running.service.add(endpoint)
+    await processes.start()
     try:
         yield
     finally:
+        await processes.stop()
+        await services.run_events.stop()
         await ref.host.drain(DRAIN_S)

@@ -22,7 +22,7 @@ from actors.streams.handoff import RemoteReader
 from actors.streams.writer import StreamWriter
 from actors.telemetry.telemetry import recorded_trace_id
 from orchestration.accounts import accounts_of, total_of
-from orchestration.errors import Cancelled, OrchestraError, ShuttingDown
+from orchestration.errors import Cancelled, CancelledByOperator, OrchestraError, ShuttingDown
 from orchestration.fitting import MAX_END_BYTES, fitting
 from orchestration.messages import (
     End,
@@ -59,6 +59,9 @@ class RunCompletion:
         self.priority: Priority | None = None
         self.invocation: Invocation | None = None
         self.began = time.perf_counter()
+        self.started_at = time.time()
+        self.stopped_by: CancelledByOperator | None = None
+        """The error of a run that an operator has cancelled."""
         writer = self.make_writer(StreamAddress(work.id), position)
         run_events = RunEventPublisher(delivery.bus, work.id, delivery.attempt, envelope.caller)
         records = StepRecords(delivery.bus, work.id)
@@ -80,6 +83,11 @@ class RunCompletion:
         if self.invocation is not None:
             self.invocation.cancel()
 
+    def stop(self, error: CancelledByOperator) -> None:
+        """Cancel the run by the order of an operator; it ends with `error`."""
+        self.stopped_by = error
+        self.cancel()
+
     def _gone(self) -> None:
         """Called by the writer when the stream has no reader, or another coordinator has the run."""
         self.cancel()
@@ -99,6 +107,7 @@ class RunCompletion:
 
     async def failed(self, error: OrchestraError) -> None:
         """End the stream with the error. While shutting down, give work back to the queue instead."""
+        error = self.stopped_by or error
         self._count(error.code)
         try:
             if isinstance(error, ShuttingDown) and self.execution.work.priority is not Priority.INTERACTIVE:
@@ -222,6 +231,7 @@ class JobCompletion(RunCompletion):
 
     async def failed(self, error: OrchestraError) -> None:
         assert self.record is not None
+        error = self.stopped_by or error
         self._count(error.code)
         try:
             await self.execution.step_cache.next()  # it may be tried again

@@ -16,6 +16,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from actors.agents.active_runs import ActiveRuns
 from actors.agents.metrics import RUNS, RUNS_IN_PROGRESS, pattern_label
 from actors.agents.run_completion import JobCompletion, RunCompletion
 from actors.agents.run_event_history import RunEventHistory
@@ -64,6 +65,7 @@ class RunConsumer:
         self.job_attempts = JobAttempts(bus, self.jobs)
         self.run_event_history = RunEventHistory(bus)
         self.open: dict[str, RunCompletion] = {}
+        self.active_runs = ActiveRuns(bus, self.open)
         self._active: Counter[Priority] = Counter()
         self._pullers: dict[Priority, Puller] = {}
         self._orders_changed = asyncio.Event()
@@ -78,6 +80,7 @@ class RunConsumer:
     async def start(self) -> None:
         await self._cancels.start()
         await self.run_event_history.start()
+        await self.active_runs.start()
         self._keeping = asyncio.get_running_loop().create_task(self._keep_alive())
         if self.orders is not None:
             self.orders.on_change.append(self._orders_changed.set)
@@ -141,6 +144,7 @@ class RunConsumer:
         if self._keeping is not None:
             self._keeping.cancel()
         await self._cancels.stop()
+        await self.active_runs.stop()
         if self._settling:
             await asyncio.wait(self._settling, timeout=2)
         await self.run_event_history.stop()

@@ -295,6 +295,19 @@ class ProcessAddress:
 
 
 @dataclass(frozen=True, slots=True)
+class CommandAddress:
+    """The subject of a command of operators."""
+
+    verb: str
+
+    @property
+    def subject(self) -> str:
+        """Command of an operator to all processes, such as the list of runs; each part that it concerns
+        answers."""
+        return f"operate.{self.verb}"
+
+
+@dataclass(frozen=True, slots=True)
 class ExplainAddress:
     """The subject for questions about placement."""
 

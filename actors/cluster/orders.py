@@ -93,6 +93,19 @@ class OrderBook:
         if self._subscription is not None:
             await self._subscription.unsubscribe()
 
+    def cleared_at(self, model: str, namespace: str) -> float:
+        """When an operator last cleared cached responses of a model and namespace; 0: never."""
+        if not self.current.cleared:
+            return 0.0
+        return max(
+            (
+                clear.at
+                for clear in self.current.cleared
+                if clear.model in ("", model) and clear.namespace in ("", namespace)
+            ),
+            default=0.0,
+        )
+
     async def change(self, edit: Edit) -> tuple[Orders, Orders]:
         """Write what `edit` makes of the present orders; returns the orders before and after. When `edit`
         returns what it got, nothing is written. Of several writers each gets the orders of the one before.

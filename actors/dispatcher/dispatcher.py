@@ -76,7 +76,9 @@ class Dispatcher(Actor):
         )
         self._jobs = JobTable(bus, self._withdraw, max_cancels=settings.remembered_cancels)
         self._waiting: PendingQueue[PulledJob] = PendingQueue()
-        self.executor = Executor(bus, registry, settings, self._jobs.jobs, self._waiting, self._place)
+        self.executor = Executor(
+            bus, registry, settings, self._jobs.jobs, self._waiting, self._place, "dispatcher"
+        )
         self.placer = self.executor.placer
         self._explainer = Explainer(bus, self.placer)
         self._sharing = SlotSharing(bus, self._is_starving, self.placer.set_slot_share)

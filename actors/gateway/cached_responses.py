@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 
+from actors.cluster.orders import OrderBook
 from actors.gateway.authentication import Authenticator
 from actors.gateway.bodies import CacheOptions
 from actors.gateway.choices import merge_choices
@@ -19,6 +21,7 @@ from actors.openai_api.encoder import ChoiceEvent
 from actors.runtime.envelope import Envelope
 from orchestration.messages import Run, StreamEvent, Work
 from orchestration.response_cache import fingerprint, is_deterministic
+from orchestration.virtual_models import PATTERN_PREFIX
 
 _COUNTERS = {origin: CACHE.labels(origin) for origin in ("hit", "shared", "miss")}
 
@@ -60,8 +63,13 @@ class CachedResponses:
     """The cache and the coalescer round a `MeteredClient`."""
 
     def __init__(
-        self, client: MeteredClient, authenticator: Authenticator, settings: GatewaySettings
+        self,
+        client: MeteredClient,
+        authenticator: Authenticator,
+        settings: GatewaySettings,
+        orders: OrderBook,
     ) -> None:
+        self.orders = orders
         self.client = client
         self.authenticator = authenticator
         self.settings = settings
@@ -103,11 +111,20 @@ class CachedResponses:
             return False
         return options.force or is_deterministic(work)
 
+    def _max_age_s(self, work: Work, namespace: str, options: CacheOptions) -> float | None:
+        """The maximum age of a response: as the request says, and none from before a clear."""
+        cleared_at = self.orders.cleared_at(cached_model(work), namespace)
+        if not cleared_at:
+            return options.ttl
+        since_s = max(0.0, time.time() - cleared_at)
+        return since_s if options.ttl is None else min(options.ttl, since_s)
+
     async def _cached(
         self, response: Response, work: Work, options: CacheOptions, envelope: Envelope
     ) -> AsyncGenerator[StreamEvent, None]:
-        key = fingerprint(work, self.authenticator.namespace(envelope.caller))
-        cached = self.cache.local(key, options.ttl)
+        namespace = self.authenticator.namespace(envelope.caller)
+        key = fingerprint(work, namespace)
+        cached = self.cache.local(key, self._max_age_s(work, namespace, options))
         if cached is not None:
             response.origin = "hit"
             _COUNTERS["hit"].inc()
@@ -147,7 +164,8 @@ class CachedResponses:
         longest = Envelope.within(settings.request_timeout_s, trace=envelope.trace, caller=envelope.caller)
 
         async def source(shared: SharedStream) -> AsyncGenerator[StreamEvent, None]:
-            cached = await self.cache.shared(key, options.ttl)
+            namespace = self.authenticator.namespace(envelope.caller)
+            cached = await self.cache.shared(key, self._max_age_s(work, namespace, options))
             if cached is not None:
                 shared.cached = True
                 for event in cached:
@@ -162,3 +180,8 @@ class CachedResponses:
                 self.cache.store(key, complete, ttl_s)
 
         return self.coalescer.begin(stream_key, source, reservation.settle)
+
+
+def cached_model(work: Work) -> str:
+    """The model of cached responses, as a client names it."""
+    return f"{PATTERN_PREFIX}{work.pattern}" if isinstance(work, Run) else work.model

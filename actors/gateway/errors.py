@@ -4,6 +4,7 @@ OrchestraError                status  code
 ├── InvalidRequest
 │   ├── InvalidApiKey         401     invalid_api_key
 │   ├── Forbidden             403     forbidden
+│   ├── PatternDisabled       403     pattern_disabled
 │   ├── NotFound              404     not_found
 │   ├── MethodNotAllowed      405     method_not_allowed
 │   ├── RequestTimeout        408     request_timeout
@@ -37,6 +38,13 @@ class Forbidden(InvalidRequest):
 
     status = 403
     code = "forbidden"
+
+
+class PatternDisabled(InvalidRequest):
+    """An operator has disabled the pattern; the message has the reason."""
+
+    status = 403
+    code = "pattern_disabled"
 
 
 class NotFound(InvalidRequest):

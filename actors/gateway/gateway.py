@@ -11,6 +11,7 @@ from actors.bus.storage import StorageMonitor
 from actors.cluster.registry import Registry
 from actors.gateway.authentication import Authenticator
 from actors.gateway.cached_responses import CachedResponses, Response
+from actors.gateway.commands import GatewayCommands
 from actors.gateway.metered_client import MeteredClient
 from actors.gateway.metrics import ANSWER_SECONDS, FIRST_EVENT_SECONDS, IN_FLIGHT, WAITING
 from actors.gateway.model_resolver import ModelResolver
@@ -47,8 +48,9 @@ class Gateway:
         self.limits = limits_of(settings)
         self.shared_limits = SharedLimits(bus, self.limits)
         self.client = MeteredClient(streams, self.limits, self.shared_limits, settings.limits.assumed_tokens)
-        self.responses = CachedResponses(self.client, self.authenticator, settings)
+        self.responses = CachedResponses(self.client, self.authenticator, settings, registry.orders)
         self.storage = StorageMonitor(bus)
+        self.commands = GatewayCommands(bus, self.responses.cache, registry.orders)
         self.draining = False
         self.runs: dict[str, str] = {}
         """The caller of each run in flight, by the run's id."""
@@ -84,9 +86,11 @@ class Gateway:
         WAITING.set_function(lambda: limits.waiting)
         await self.storage.start()
         await self.shared_limits.start()
+        await self.commands.start()
 
     async def stop(self) -> None:
         """Cancel shared generations, and leave the gateways that share limits."""
+        await self.commands.stop()
         await self.storage.stop()
         await self.responses.stop()
         await self.shared_limits.stop()

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Literal
 
 from actors.cluster.registry import Registry
+from actors.gateway.errors import PatternDisabled
 from actors.gateway.fields import UPSTREAM, Upstreams
 from orchestration.errors import DeadlineExceeded, InvalidRequest, NoNode, OrchestraError, UnknownModel
 from orchestration.messages import ModelCard, NodeInfo, Work
@@ -37,9 +38,16 @@ class ModelResolver:
         return self._cards
 
     def pattern(self, model: str) -> Pattern | None:
-        """Return the pattern that `model` names, or None for a real model's name. Raises `UnknownModel`."""
+        """Return the pattern that `model` names, or None for a real model's name. Raises `UnknownModel` and
+        `PatternDisabled`."""
         name = pattern_name(model)
-        return None if name is None else self.catalogue.find(name, self.cards)
+        if name is None:
+            return None
+        order = self.registry.orders.current.disabled_patterns.get(name)
+        if order is not None:
+            why = f": {order.reason}" if order.reason else ""
+            raise PatternDisabled(f"an operator has disabled the pattern {name!r}{why}", param="model")
+        return self.catalogue.find(name, self.cards)
 
     def need_node(self) -> None:
         """Raise `NoNode` if no node is alive, nor was in the last `wait_for_node_s`."""

@@ -100,6 +100,12 @@ class ResponseCache:
             except OrchestraError as error:
                 log.debug("a response was not stored in the bucket: %s", error)
 
+    def clear(self) -> None:
+        """Forget the responses that this process has cached."""
+        self.cache.clear()
+        CACHE_ENTRIES.set(0)
+        CACHE_BYTES.set(0)
+
     def _put(self, key: str, value: bytes, age_s: float, ttl_s: float) -> None:
         evicted = self.cache.evicted
         self.cache.put(key, value, time.monotonic() - age_s, ttl_s)

@@ -7,6 +7,7 @@ from typing import Any
 
 from actors.bus.bus import Bus
 from actors.cluster.registry import Registry
+from actors.placement.breaker_control import BreakerControl
 from actors.placement.failover import Failover
 from actors.placement.hedger import Hedger
 from actors.placement.hung_nodes import HungNodes
@@ -36,11 +37,16 @@ class Executor:
         jobs: Mapping[str, Job],
         pending: PendingQueue[Any],
         place_again: Callable[[str], None],
+        part: str = "direct",
     ) -> None:
+        """`part` is what operators call this part of the process."""
         self.bus = bus
         self.registry = registry
         self.in_flight = InFlight()
         self.placer = Placer(registry, self.in_flight, pending, settings, place_again)
+        self.breaker_control = BreakerControl(
+            bus, registry.orders, self.placer.chooser.index, place_again, part
+        )
         self.node_client = NodeClient(bus, self.in_flight, self.placer, settings.first_output)
         self.hedger = Hedger(self.placer, self.node_client, settings.hedging)
         self.failover = Failover(bus, self.placer, self.hedger, self.live_nodes, settings)
@@ -66,6 +72,7 @@ class Executor:
         """Follow the registry. Returns the loops that the caller runs until `stop`."""
         await self.node_health.start()
         self.placer.start()
+        await self.breaker_control.start()
         self.registry.on_gone += self._on_gone
         self.registry.on_node.append(_still_there)
         breaker_states.indexes.append(self.placer.chooser.index)
@@ -80,6 +87,7 @@ class Executor:
             self.registry.on_node.remove(_still_there)
         if self.placer.chooser.index in breaker_states.indexes:
             breaker_states.indexes.remove(self.placer.chooser.index)
+        await self.breaker_control.stop()
         self.placer.stop()
         await self.node_health.stop()
 

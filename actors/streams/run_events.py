@@ -92,7 +92,8 @@ class RunEventReader:
         self.owner: str | None = None
         self.over = False
         self._after = after
-        self._replayed = b""
+        self.replayed = b""
+        """The events so far when it was entered, one JSON object a line."""
         self._events: asyncio.Queue[bytes] = asyncio.Queue(max_buffered)
         self._overflowed = False
         self._failure: OrchestraError | None = None
@@ -101,7 +102,7 @@ class RunEventReader:
     async def __aenter__(self) -> Self:
         self._subscription = await self.bus.subscribe(self.run.events, self._on_event)
         await self.bus.flush()
-        self._replayed = await self._ask()
+        self.replayed = await self._ask()
         return self
 
     async def __aexit__(
@@ -122,7 +123,7 @@ class RunEventReader:
         When no coordinator has the run, `waits` is called: whether the run still waits for one. Raises
         `NoSuchRun` when it does not, and what the bus raises.
         """
-        lines = self._replayed
+        lines = self.replayed
         while True:
             for event in _read(lines, self._after):
                 self._after = event.seq

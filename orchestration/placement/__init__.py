@@ -8,6 +8,7 @@ from orchestration.placement.hedging import FirstTokens, HedgeSettings
 from orchestration.placement.linear_fit import LinearFit
 from orchestration.placement.needs import NEEDS_HEADER, Demand, Needs, needs_of, parse_labels
 from orchestration.placement.replica import SlotShare
+from orchestration.placement.replica_index import ReplicaIndex
 
 __all__ = [
     "NEEDS_HEADER",
@@ -27,6 +28,7 @@ __all__ = [
     "Needs",
     "Outcome",
     "PendingGeneration",
+    "ReplicaIndex",
     "SlotShare",
     "explain",
     "needs_of",

@@ -89,6 +89,8 @@ class Breaker:
     def __init__(self, settings: BreakerSettings, draw: Random) -> None:
         self.settings = settings
         self.probing = False
+        self.held_open = False
+        """Whether an operator holds it open."""
         self.until = 0.0
         """When the open state ends; 0 while closed."""
         self._draw = draw
@@ -104,13 +106,23 @@ class Breaker:
         self._calls = deque(self._calls, maxlen=settings.window_calls)
         self._dwell = min(max(self._dwell, settings.dwell_s), settings.max_dwell_s)
 
+    def reset(self) -> None:
+        """Close it, and forget what has happened; it stays open if an operator holds it."""
+        self.until, self._dwell = 0.0, self.settings.dwell_s
+        self.probing = self._unprobed = False
+        self._calls.clear()
+
     def state(self, now: float) -> State:
+        if self.held_open:
+            return State.OPEN
         if not self.until or (self._unprobed and now >= self.until):
             return State.CLOSED
         return State.OPEN if now < self.until else State.HALF_OPEN
 
     def allows(self, now: float) -> bool:
         """Whether one more call may go to the node."""
+        if self.held_open:
+            return False
         return not self.until or (now >= self.until and (self._unprobed or not self.probing))
 
     def begin(self, now: float) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import heapq
 from collections import OrderedDict
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from dataclasses import replace
 from random import Random
 
@@ -49,6 +49,39 @@ class ReplicaIndex:
         self._slot_share = ALONE
         self._departed: OrderedDict[str, None] = OrderedDict()
         self._wakeups: list[tuple[float, str, str]] = []
+        self._held_open: frozenset[str] = frozenset()
+
+    def hold_open(self, names: frozenset[str], now: float) -> set[str]:
+        """Hold the breakers open that have these names, `<model> on <node>`, and no others. Returns the
+        models of which a breaker has changed."""
+        self._held_open = names
+        models: set[str] = set()
+        for replica in self._all():
+            held = self._is_held(replica)
+            if replica.breaker.held_open != held:
+                replica.breaker.held_open = held
+                self._changed(replica, now)
+                models.add(replica.card.name)
+        return models
+
+    def reset_breakers(self, model: str, node: str, now: float) -> list[str]:
+        """Close the breakers of a model, a node or both ('': all); returns the names of those that were not
+        closed."""
+        found: list[str] = []
+        for replica in self._all():
+            if model in ("", replica.card.name) and node in ("", replica.id) and replica.breaker.until:
+                found.append(f"{replica.card.name} on {replica.id}")
+                replica.breaker.reset()
+                replica.limit = None
+                self._changed(replica, now)
+        return found
+
+    def _all(self) -> Iterator[Replica]:
+        for replicas in self.replicas.values():
+            yield from replicas.values()
+
+    def _is_held(self, replica: Replica) -> bool:
+        return f"{replica.card.name} on {replica.id}" in self._held_open
 
     def update_settings(self, settings: BreakerSettings) -> None:
         """Use other settings for all breakers."""
@@ -78,6 +111,7 @@ class ReplicaIndex:
             replica = of_model.get(info.id)
             if replica is None:
                 of_model[info.id] = replica = Replica(load, card, Breaker(self.settings, self.random))
+                replica.breaker.held_open = self._is_held(replica)
             else:
                 replica.refresh(card)
             for pool in self._of_model.get(card.name, NO_POOLS).values():

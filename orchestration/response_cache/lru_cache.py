@@ -70,5 +70,10 @@ class LruCache:
             self._drop(next(iter(self._entries)))
             self.evicted += 1
 
+    def clear(self) -> None:
+        """Forget all entries."""
+        self._entries.clear()
+        self.size = 0
+
     def _drop(self, key: str) -> None:
         self.size -= self._entries.pop(key).size
