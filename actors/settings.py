@@ -23,7 +23,7 @@ from actors.nats_monitor.settings import NatsMonitorSettings
 from actors.nats_server.settings import NatsServerSettings
 from actors.node.settings import NodeSettings
 from actors.patterns.settings import PatternsSettings
-from actors.telemetry.telemetry import TelemetrySettings
+from actors.telemetry.settings import TelemetrySettings
 from actors.triton.settings import TritonServerSettings
 
 DEFAULT = "default"

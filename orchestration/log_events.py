@@ -66,6 +66,8 @@ class LogEvent(Wire):
     step: str = ""
     trace: str = ""
     """The 32 hexadecimal digits of the trace."""
+    span: str = ""
+    """The 16 hexadecimal digits of the span; '' where the trace is not recorded."""
     caller: str = ""
     model: str = ""
     node: str = ""

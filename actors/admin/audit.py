@@ -11,7 +11,7 @@ from pydantic_core import to_json
 from actors.admin.requests import ChangeRequest
 from actors.gateway.operation import CallContext, Handler, Reply
 from actors.telemetry.event_log import event_log
-from actors.telemetry.telemetry import trace_id
+from actors.telemetry.tracing import trace_id
 from orchestration.errors import OrchestraError
 from orchestration.log_events import LogLevel
 

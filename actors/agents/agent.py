@@ -9,14 +9,16 @@ from collections.abc import AsyncIterator
 from contextlib import aclosing
 from dataclasses import dataclass
 
+from opentelemetry.trace import SpanKind
+
 from actors.agents.messages import ACK, AskStatus, Heartbeat, Prompt, PromptChunk
+from actors.agents.model_client import start_agent_span
 from actors.agents.protocol import heartbeat
 from actors.bus.bus import Bus
 from actors.bus.subjects import AgentAddress
 from actors.runtime.actor import Actor
 from actors.runtime.envelope import current_envelope
 from actors.streams.client import StreamClient
-from actors.telemetry.telemetry import span, traceparent
 from orchestration.errors import BusUnavailable
 from orchestration.messages import Progress, TextDelta, Work
 
@@ -67,13 +69,8 @@ class Agent(Actor):
         name = self.identity.address.name
         work = self.work(prompt)
         yield ACK
-        with span(
-            f"invoke_agent {name}",
-            gen_ai__operation__name="invoke_agent",
-            gen_ai__provider__name="orchestra",
-            gen_ai__agent__name=name,
-        ):
-            envelope = envelope.with_trace(traceparent(envelope.trace))
+        with start_agent_span(name, envelope.trace, kind=SpanKind.SERVER) as span:
+            envelope = envelope.with_trace(span.traceparent or envelope.trace)
             async with aclosing(self.streams.stream(work, envelope)) as events:
                 async for event in events:
                     if isinstance(event, TextDelta) and event.text:

@@ -11,13 +11,13 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from actors.agents.evaluations import record_evaluation
 from actors.agents.metrics import count_step
-from actors.agents.model_client import ModelClient
+from actors.agents.model_client import ModelClient, start_agent_span
 from actors.agents.run_event_publisher import RunEventPublisher
 from actors.bus.subjects import AgentAddress
 from actors.runtime.stream_call import stream_call
 from actors.streams.writer import StreamWriter
-from actors.telemetry.telemetry import traceparent
 from orchestration.errors import BusUnavailable, InternalError, NodeLost, NoResponders, ShuttingDown
 from orchestration.messages import JoinedText, Step
 from orchestration.patterns import ResumeFilter
@@ -90,23 +90,29 @@ class AgentClient(ModelClient):
         await self.writer.progress(text, step)
 
     async def event(self, type: str, data: dict[str, Any]) -> None:
+        record_evaluation(type, data, self.envelope.trace)
         self.run_events.add(type, data)
 
     async def _send(self, request: StepRequest) -> AsyncGenerator[StepEvent, None]:
         settings = self.services.settings
         subject = AgentAddress(settings.cluster, request.agent).step
         body = request.model_dump_json(exclude_defaults=True).encode()
-        envelope = self.envelope.with_trace(traceparent(self.envelope.trace))
-        messages = stream_call(self.services.bus, subject, body, envelope, settings.step_silence_s)
-        expected = 0
-        async with aclosing(messages):
-            async for message in messages:
-                decoded = _decoded(message, subject)
-                if decoded.seq != expected:
-                    raise NodeLost(f"message {expected} of step {request.name!r} did not arrive")
-                expected += 1
-                for event in decoded.events:
-                    yield event
+        with start_agent_span(request.agent, self.envelope.trace, step=request.name) as span:
+            envelope = self.envelope.with_trace(span.traceparent or self.envelope.trace)
+            messages = stream_call(self.services.bus, subject, body, envelope, settings.step_silence_s)
+            expected = 0
+            try:
+                async with aclosing(messages):
+                    async for message in messages:
+                        decoded = _decoded(message, subject)
+                        if decoded.seq != expected:
+                            raise NodeLost(f"message {expected} of step {request.name!r} did not arrive")
+                        expected += 1
+                        for event in decoded.events:
+                            yield event
+            except NoResponders:
+                span.abandon()  # no such agent: the step is done here, under a span of its own
+                raise
 
 
 class _SentStep:

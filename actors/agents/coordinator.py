@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
@@ -9,6 +10,7 @@ from typing import Any
 
 from actors.agents.agent_client import AbsentAgents, AgentClient
 from actors.agents.messages import Prompt
+from actors.agents.run_attempt import RunAttempt
 from actors.agents.run_event_publisher import RunEventPublisher
 from actors.agents.run_facts import final_tokens, run_facts
 from actors.agents.services import AgentServices
@@ -20,14 +22,25 @@ from actors.runtime.envelope import Envelope, new_trace
 from actors.runtime.failures import wrap_unexpected_errors
 from actors.streams.characters import whole_characters
 from actors.streams.writer import StreamWriter
-from actors.telemetry.telemetry import recorded_trace_id, span, traceparent
+from actors.telemetry import conventions as names
+from actors.telemetry.tracing import OpenSpan, recorded_trace_id
 from orchestration.accounts import accounts_of
 from orchestration.bandit.durations import Durations
 from orchestration.errors import InternalError, OrchestraError
 from orchestration.fitting import MAX_END_BYTES, fitting
-from orchestration.messages import ChatMessage, End, Generation, Run, RunEnd, Step, StreamEnd, TextDelta, Work
+from orchestration.messages import (
+    ChatMessage,
+    End,
+    Generation,
+    Priority,
+    Run,
+    RunEnd,
+    Step,
+    StreamEnd,
+    TextDelta,
+    Work,
+)
 from orchestration.patterns import (
-    COORDINATOR,
     BudgetTracker,
     ResumeFilter,
     RunContext,
@@ -58,6 +71,16 @@ class RunExecution:
     resume_filter: ResumeFilter = field(default_factory=ResumeFilter)
     known: dict[str, StepRecord] = field(default_factory=dict)
     step_cache: StepCache = field(default_factory=StepCache)
+    attempt: RunAttempt = field(default_factory=RunAttempt)
+    caller_left: bool = False
+
+    @property
+    def goes_on_elsewhere(self) -> bool:
+        """Whether, as this coordinator stops, another one takes the run up, or has done so."""
+        if self.writer.superseded:
+            return True
+        waits = isinstance(self.work, Run) and self.work.priority is not Priority.INTERACTIVE
+        return waits and not self.caller_left and not 0 < self.envelope.deadline <= time.time()
 
     @property
     def pattern(self) -> str:
@@ -79,38 +102,38 @@ class Coordinator(Actor):
 
     async def on_run(self, execution: RunExecution) -> End:
         """Write the run's stream up to its end, which is the result. Raises what the pattern raises."""
-        work = execution.work
-        with span(
-            f"invoke_agent {COORDINATOR}",
-            gen_ai__operation__name="invoke_agent",
-            gen_ai__provider__name="orchestra",
-            gen_ai__agent__name=COORDINATOR,
-            orchestra__pattern=execution.pattern,
-            orchestra__run=work.id,
-        ) as running:
-            trace = traceparent(execution.envelope.trace) or new_trace()
+        with execution.attempt.start_span(execution.work, execution.envelope.trace) as span:
+            trace = span.traceparent or execution.envelope.trace or new_trace()
             execution.envelope = replace(execution.envelope.with_trace(trace), pattern=execution.pattern)
             execution.run_events.add("started", _started(execution))
-            if work.kind != "run":
-                return await self._generate(work, execution)
-            tuning = self.services.tuner.advisor(work, execution.envelope.caller)
-            context = self._context(work, execution, tuning)
-            began = time.perf_counter()
-            answer = await self._perform(work, context, execution)
-            if context.resume_filter.anew:
-                await context.warn("begun anew: it does not go on from what its first coordinator had said")
-            await context.settle()
-            await tuning.ended(context, answer, time.perf_counter() - began)
-            for name, value in _choice(context).items():
-                running.set_attribute(f"orchestra.auto.{name}", value)
-            running.set_attribute("gen_ai.usage.input_tokens", context.usage.prompt_tokens)
-            running.set_attribute("gen_ai.usage.output_tokens", context.usage.completion_tokens)
+            try:
+                if execution.work.kind != "run":
+                    return await self._generate(execution.work, execution)
+                return await self._run(execution.work, execution, span)
+            except asyncio.CancelledError:
+                if execution.goes_on_elsewhere:
+                    span.abandon()
+                raise
+
+    async def _run(self, work: Run, execution: RunExecution, span: OpenSpan) -> RunEnd:
+        tuning = self.services.tuner.advisor(work, execution.envelope.caller)
+        context = self._context(work, execution, tuning)
+        began = time.perf_counter()
+        answer = await self._perform(work, context, execution)
+        if context.resume_filter.anew:
+            await context.warn("begun anew: it does not go on from what its first coordinator had said")
+        await context.settle()
+        await tuning.ended(context, answer, time.perf_counter() - began)
+        if span.recording:
+            tokens = context.usage.prompt_tokens + context.usage.completion_tokens
+            chosen = {f"orchestra.auto.{name}": value for name, value in _choice(context).items()}
+            span.set({names.TOKENS_TOTAL: tokens, **chosen})
         finish = {"usage": context.usage, "notes": tuple(context.notes)}
         ended = RunEnd(
             finish=answer.finish.model_copy(update=finish),
             steps=tuple(context.steps),
             accounts=accounts_of(context.steps),
-            trace_id=recorded_trace_id(trace),
+            trace_id=recorded_trace_id(execution.envelope.trace),
             report=context.report.sections,
         )
         # A plug-in may have put anything into the report.

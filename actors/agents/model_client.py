@@ -16,7 +16,8 @@ from opentelemetry.trace import SpanKind
 from actors.agents.role_generation import role_generation
 from actors.agents.services import AgentServices
 from actors.runtime.envelope import Envelope
-from actors.telemetry.telemetry import span, traceparent
+from actors.telemetry import conventions as names
+from actors.telemetry.tracing import OpenSpan, start_span
 from orchestration.errors import BusUnavailable, InvalidRequest, NoNode
 from orchestration.messages import (
     EmbeddingGeneration,
@@ -40,6 +41,22 @@ MAX_TRIES = 3
 """Times that a model call is put on its queue, while NATS is lost before the queue has it."""
 
 
+def start_agent_span(
+    agent: str, trace: str, *, step: str = "", kind: SpanKind = SpanKind.INTERNAL
+) -> OpenSpan:
+    """The span of what an agent does: `plan` where the step is one, else `invoke_agent`. It has no tokens:
+    they are on the model calls below it."""
+    operation = names.PLAN if step.startswith("plan") else names.INVOKE_AGENT
+    attributes = {
+        names.OPERATION_NAME: operation,
+        names.PROVIDER_NAME: names.PROVIDER,
+        names.AGENT_NAME: agent,
+        names.STEP: step,
+        names.SPAN_KIND: names.AGENT,
+    }
+    return start_span(f"{operation} {agent}", trace, attributes, kind=kind)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelClient(ABC):
     """The model calls of one run, or of one step of it."""
@@ -55,16 +72,8 @@ class ModelClient(ABC):
         self, question: GenerationRequest
     ) -> AsyncGenerator[StepAccepted | TextDelta | Finish, None]:
         """Put the role's model call on its queue. Its events come straight from the node."""
-        with span(
-            f"invoke_agent {question.agent}",
-            parent=self.envelope.trace,
-            kind=SpanKind.CLIENT,
-            gen_ai__operation__name="invoke_agent",
-            gen_ai__provider__name="orchestra",
-            gen_ai__agent__name=question.agent,
-            orchestra__step__name=question.name,
-        ) as running:
-            trace = traceparent(self.envelope.trace)
+        with self.start_step_span(question) as running:
+            trace = running.traceparent or self.envelope.trace
             envelope = self.envelope.with_trace(trace).with_timeout(question.seconds)
             generation = await self._generation(question, envelope)
             yield StepAccepted(model=generation.model)
@@ -74,12 +83,13 @@ class ModelClient(ABC):
                         yield event
                     elif isinstance(event, StreamEnd):
                         finish = event.finish
-                        running.set_attribute("gen_ai.request.model", finish.model)
-                        running.set_attribute("gen_ai.usage.input_tokens", finish.usage.prompt_tokens)
-                        running.set_attribute("gen_ai.usage.output_tokens", finish.usage.completion_tokens)
                         if finish.refusal:  # to a pattern, a text like any
                             yield TextDelta(text=finish.refusal, tokens=0)
                         yield finish
+
+    def start_step_span(self, question: GenerationRequest) -> OpenSpan:
+        """The span of a step that is one model call, which is below it and has the tokens."""
+        return start_agent_span(question.agent, self.envelope.trace, step=question.name)
 
     async def embed(self, texts: Sequence[str]) -> list[list[float]]:
         """This process makes the vectors, or where it cannot, any node's embedding model."""

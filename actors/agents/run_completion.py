@@ -9,6 +9,7 @@ from typing import Any
 
 from actors.agents.coordinator import RunExecution
 from actors.agents.metrics import RUN_SECONDS, RUNS, count_tokens
+from actors.agents.run_attempt import RunAttempt
 from actors.agents.run_event_publisher import RunEventPublisher
 from actors.agents.step_records import StepRecords
 from actors.bus.bus import Bus
@@ -20,7 +21,7 @@ from actors.runtime.envelope import Envelope
 from actors.runtime.invocation import Invocation
 from actors.streams.handoff import RemoteReader
 from actors.streams.writer import StreamWriter
-from actors.telemetry.telemetry import recorded_trace_id
+from actors.telemetry.tracing import recorded_trace_id
 from orchestration.accounts import accounts_of, total_of
 from orchestration.errors import Cancelled, CancelledByOperator, OrchestraError, ShuttingDown
 from orchestration.fitting import MAX_END_BYTES, fitting
@@ -66,6 +67,7 @@ class RunCompletion:
         run_events = RunEventPublisher(delivery.bus, work.id, delivery.attempt, envelope.caller)
         records = StepRecords(delivery.bus, work.id)
         self.execution = RunExecution(work, envelope, writer, run_events, records)
+        self.execution.attempt = RunAttempt.of(delivery, before_lost=delivery.attempt > 1)
         if position is not None:
             begun = position.continuation
             self.execution.resume_filter = ResumeFilter(begun.text, begun.tokens)
@@ -78,10 +80,11 @@ class RunCompletion:
             self.delivery.bus, address, self._gone, begun.writer or token_hex(4), begun.first_seq
         )
 
-    def cancel(self) -> None:
-        """Cancel the run: the caller no longer wants the answer."""
+    def cancel(self, at_ns: int = 0) -> None:
+        """Cancel the run: the caller no longer wants the answer, since `at_ns` or now."""
+        self.execution.caller_left = True
         if self.invocation is not None:
-            self.invocation.cancel()
+            self.invocation.cancel(at_ns)
 
     def stop(self, error: CancelledByOperator) -> None:
         """Cancel the run by the order of an operator; it ends with `error`."""
@@ -209,14 +212,16 @@ class JobCompletion(RunCompletion):
     async def prepare(self) -> None:
         """Read the steps that earlier attempts have finished. Raises `Cancelled` for a cancelled job."""
         assert self.record is not None
+        attempt = RunAttempt.of(self.delivery, before_lost=self.record.interrupted, is_job=True)
+        self.execution.attempt = attempt
         if self.record.attempts > 1 or self.delivery.attempt > 1:
             self.execution.known = await self.execution.records.known()
         if self.cancelled:
             raise Cancelled("the job was cancelled")
 
-    def cancel(self) -> None:
+    def cancel(self, at_ns: int = 0) -> None:
         self.cancelled = True
-        super().cancel()
+        super().cancel(at_ns)
 
     async def done(self, ended: End) -> None:
         assert self.record is not None

@@ -312,11 +312,11 @@ class RunConsumer:
         finally:
             self._pull(priority)
 
-    def _cancel(self, run_id: str) -> bool:
+    def _cancel(self, run_id: str, at_ns: int) -> bool:
         completion = self.open.get(run_id)
         if completion is None:
             return False
-        completion.cancel()
+        completion.cancel(at_ns)
         return True
 
     async def _keep_alive(self) -> None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import time
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any
 
-from opentelemetry.trace import SpanKind
+from opentelemetry.util.types import AttributeValue
 from pydantic_core import to_jsonable_python
 
 from actors.agents.model_client import ModelClient
@@ -17,7 +18,8 @@ from actors.agents.run_facts import final_tokens, run_facts
 from actors.agents.services import AgentServices
 from actors.runtime.actor import Actor
 from actors.runtime.envelope import current_envelope
-from actors.telemetry.telemetry import span
+from actors.telemetry import conventions as names
+from actors.telemetry.tracing import NO_SPAN, OpenSpan, start_span, tracing
 from orchestration.errors import DeadlineExceeded, NoResponders
 from orchestration.messages import Finish, Step, TextDelta, Tool, ToolResult
 from orchestration.patterns import (
@@ -49,6 +51,8 @@ ALIVE_S = 1.0
 """Pause after which an agent that has nothing else to say tells that it works on the step."""
 MAX_CHARACTERS = 128 * 1024
 """Events are joined into one message while their texts are shorter together."""
+KNOWLEDGE = "knowledge"
+"""The tool that searches documents: its use is a retrieval in traces."""
 WRITTEN_S = 0.25
 """Least pause between two reports of what the model writes."""
 
@@ -160,6 +164,10 @@ class StepEventClient(ModelClient):
                         texts, tokens, sent_at = [], 0, time.monotonic()
                 yield item
 
+    def start_step_span(self, question: GenerationRequest) -> OpenSpan:
+        """None: the coordinator has the span of this step, and stays when this process dies."""
+        return NO_SPAN
+
     async def perform(self, request: StepRequest) -> AsyncGenerator[StepEvent, None]:
         raise NoResponders(f"agent {request.agent!r} does its own step")
         yield StepAlive()
@@ -180,19 +188,37 @@ class StepEventClient(ModelClient):
         return await self.services.tools.tools(agent) if agent == self.role else ()
 
     async def use(self, use: ToolUse) -> ToolResult:
-        """The span names the tool, not what it was given."""
-        with span(
-            f"execute_tool {use.tool}",
-            kind=SpanKind.INTERNAL,
-            gen_ai__operation__name="execute_tool",
-            gen_ai__tool__name=use.tool,
-            gen_ai__agent__name=use.agent,
-            orchestra__step__name=use.name,
-        ):
+        with _start_tool_span(use, self.envelope.trace) as span:
             try:
                 async with asyncio.timeout(use.seconds):
-                    return await self.services.tools.use(use.agent, use.tool, dict(use.arguments))
+                    result = await self.services.tools.use(use.agent, use.tool, dict(use.arguments))
+                if tracing.content is not None and span.recording:
+                    span.set({names.TOOL_RESULT: tracing.content.redact(result.text)})
+                return result
             except TimeoutError as error:
                 raise DeadlineExceeded(
                     f"{use.tool} had {use.seconds or 0:.1f} s of the step's time"
                 ) from error
+
+
+def _start_tool_span(use: ToolUse, trace: str) -> OpenSpan:
+    """The span of one use of a tool; it has the arguments only where content is recorded."""
+    is_search = use.tool == KNOWLEDGE
+    operation = names.RETRIEVAL if is_search else names.EXECUTE_TOOL
+    attributes: dict[str, AttributeValue] = {
+        names.OPERATION_NAME: operation,
+        names.PROVIDER_NAME: names.PROVIDER,
+        names.TOOL_NAME: use.tool,
+        names.AGENT_NAME: use.agent,
+        names.STEP: use.name,
+        names.SPAN_KIND: names.RETRIEVER if is_search else names.TOOL,
+    }
+    span = start_span(f"{operation} {use.tool}", trace, attributes)
+    if not span.recording:
+        return span
+    if is_search and isinstance(most := use.arguments.get("max_passages"), int):
+        span.set({names.RETRIEVAL_TOP_K: most})
+    if tracing.content is not None:
+        text = json.dumps(dict(use.arguments), ensure_ascii=False, default=str)
+        span.set({names.TOOL_ARGUMENTS: tracing.content.redact(text)})
+    return span

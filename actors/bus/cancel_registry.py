@@ -6,17 +6,19 @@ from collections import OrderedDict
 from collections.abc import Callable
 
 from actors.bus.bus import Bus, Message, Subscription
+from actors.bus.message import unix_ns
 from actors.bus.subjects import StreamAddress
 
 
 class CancelRegistry:
-    """Listens to every cancel. `cancel` stops the work with that id, and returns whether it was here.
+    """Listens to every cancel. `cancel` stops the work with that id, and returns whether it was here; it
+    also gets the time at which the caller left, as Unix time in nanoseconds, 0 if unknown.
 
     A cancel may overtake its work, or the work may still be in the queue. So the newest `limit` ids of work
     that was not here are remembered: `work_id in registry`.
     """
 
-    def __init__(self, bus: Bus, cancel: Callable[[str], bool], *, limit: int) -> None:
+    def __init__(self, bus: Bus, cancel: Callable[[str, int], bool], *, limit: int) -> None:
         self.bus = bus
         self.limit = limit
         self._cancel = cancel
@@ -44,7 +46,7 @@ class CancelRegistry:
 
     def _on_cancel(self, message: Message) -> None:
         work_id = StreamAddress.parse(message.subject).id
-        if not self._cancel(work_id):
+        if not self._cancel(work_id, unix_ns(message.data)):
             self.remember(work_id)
 
     def remember(self, work_id: str) -> None:

@@ -88,6 +88,11 @@ class Delivery:
         return int(self._token(5))
 
     @property
+    def stored_ns(self) -> int:
+        """When the stream stored it, as Unix time in nanoseconds by the server's clock."""
+        return int(self._token(7))
+
+    @property
     def stored_at(self) -> float:
         """Unix time in seconds at which the stream stored it."""
         return int(self._token(7)) / 1e9

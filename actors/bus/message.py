@@ -64,3 +64,9 @@ def decode_headers(block: bytes) -> Headers:
         if colon:
             found[key] = value.strip()
     return found
+
+
+def unix_ns(text: bytes) -> int:
+    """A Unix time in nanoseconds as messages carry it; 0 for anything else."""
+    text = text.strip()
+    return int(text) if text.isdigit() and len(text) <= 19 else 0

@@ -20,6 +20,9 @@ HELD_SUBJECT = "placement.held"
 """Request that every dispatcher answers: the generations that wait there, taken from a queue."""
 MESSAGE_TRACES_SUBJECT = "trace.nats"
 """What a NATS server did with a message of a traced request, for whoever makes spans of it."""
+TRACES_KEPT_SUBJECT = "telemetry.kept"
+"""Ids of traces that a process has decided to keep although they were left out at first; every process that
+has spans of them exports these."""
 ARRIVALS_SUBJECT = "forecast.arrivals"
 """The model calls that a process has begun lately, for the dispatcher that forecasts them."""
 

@@ -378,6 +378,7 @@ class Dispatcher(Actor):
         """Send the generation to its node, to the next one when that fails or dies, and settle it."""
         job = message.job
         wait_seconds(job.model).observe(time.monotonic() - job.received_at)
+        job.record_wait()
         try:
             error, waits = await self.executor.failover.run(job, message.node)
         except asyncio.CancelledError:

@@ -126,11 +126,12 @@ class JobTable:
         for job, error in late:
             self._acknowledge(job, error)
 
-    def _cancel(self, job_id: str) -> bool:
+    def _cancel(self, job_id: str, at_ns: int) -> bool:
         job = self.jobs.get(job_id)
         if job is None:
             return False
         job.cancelled = True
+        job.scope.close(at_ns)
         if not job.on_node:
             self._withdraw(job)
         return True

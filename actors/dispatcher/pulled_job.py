@@ -15,6 +15,8 @@ from actors.placement.job import Job
 from actors.runtime.envelope import Envelope
 from actors.streams.client import DIRECT_MOVES, ID_HEADER
 from actors.streams.handoff import RemoteReader
+from actors.telemetry import conventions as names
+from actors.telemetry.tracing import start_span, tracing
 from orchestration.errors import OrchestraError
 from orchestration.messages import NodeInfo
 from orchestration.placement import NEEDS_HEADER, Needs
@@ -36,6 +38,8 @@ class PulledJob(Job):
     """The number of fallback models that were skipped or tried."""
     timer: asyncio.TimerHandle | None = None
     """Ends the wait at the deadline, or ends the pause."""
+    waited: bool = False
+    """Whether its wait was recorded as a span."""
 
     @classmethod
     def from_delivery(cls, bus: Bus, delivery: Delivery) -> PulledJob:
@@ -77,6 +81,20 @@ class PulledJob(Job):
     def on_node(self) -> bool:
         """Whether a node works on it."""
         return self.placed and self.timer is None
+
+    def record_wait(self) -> None:
+        """Record the span of its wait in the queue and here, once."""
+        if self.waited or tracing.tracer is None:
+            return
+        self.waited = True
+        attributes = {
+            names.MESSAGING_SYSTEM: "nats",
+            names.MESSAGING_DESTINATION: GenerationQueue.STREAM,
+            names.PRIORITY: self.priority.value,
+            names.ATTEMPT: self.attempt,
+        }
+        trace, stored_ns = self.envelope.trace, self.delivery.stored_ns
+        start_span("queue", trace, attributes, began_ns=stored_ns, scope=self.scope).end()
 
     def stop_timer(self) -> None:
         if self.timer is not None:

@@ -24,6 +24,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+from opentelemetry.util.types import AttributeValue
+
 from actors import __version__
 from actors.bus.bus import Bus, Message, Subscription
 from actors.bus.subjects import CHAT_CANCEL_SUBJECT, CHAT_SUBJECT
@@ -32,6 +34,7 @@ from actors.gateway.gateway import Gateway
 from actors.gateway.metrics import count_request
 from actors.gateway.model_resolver import ModelResolver
 from actors.gateway.request_log import RequestEnd
+from actors.gateway.request_span import RequestSpan
 from actors.gateway.requests import AdmittedRequest, admit_chat, parse_chat
 from actors.openai_api.encoder import error_json
 from actors.runtime.actor import Actor
@@ -39,7 +42,7 @@ from actors.runtime.actor_host import ActorRef
 from actors.runtime.envelope import Envelope, current_envelope
 from actors.runtime.failures import wrap_unexpected_errors
 from actors.runtime.service import Endpoint, ServiceInfo
-from actors.telemetry.telemetry import traceparent
+from actors.telemetry import conventions as names
 from orchestration.errors import OrchestraError, PayloadTooLarge
 from orchestration.messages import Run
 
@@ -83,24 +86,44 @@ class ChatService(Actor):
 
     async def on_complete(self, message: CompleteChat) -> bytes:
         """The completion."""
-        request, envelope = self._admit(message.body)
-        with self._work(request, envelope, message.key):
-            _, body = await self.gateway.full(request, envelope)
-            return body
+        with self._traced() as span:
+            request, envelope = self._admit(message.body, span)
+            with self._work(request, envelope, message.key):
+                origin, body = await self.gateway.full(request, envelope)
+                span.answered_by(origin)
+                return body
 
     async def on_stream(self, message: StreamChat) -> AsyncIterator[bytes]:
         """The chunks."""
-        request, envelope = self._admit(message.body)
-        with self._work(request, envelope, message.key):
-            if isinstance(request.work, Run):
-                for data in request.encoder.encode_opening():
-                    yield data
-            async with self.gateway.respond(request, envelope) as response:
-                async for event in response:
-                    for data in request.encoder.encode_event(event):
+        with self._traced() as span:
+            request, envelope = self._admit(message.body, span)
+            with self._work(request, envelope, message.key):
+                if isinstance(request.work, Run):
+                    for data in request.encoder.encode_opening():
                         yield data
+                async with self.gateway.respond(request, envelope) as response:
+                    span.answered_by(response.origin)
+                    async for event in response:
+                        for data in request.encoder.encode_event(event):
+                            yield data
 
-    def _admit(self, body: ChatBody) -> tuple[AdmittedRequest, Envelope]:
+    @contextmanager
+    def _traced(self) -> Iterator[RequestSpan]:
+        """The span of the request that the current handler answers."""
+        attributes: dict[str, AttributeValue] = {
+            names.MESSAGING_SYSTEM: "nats",
+            names.MESSAGING_OPERATION: "process",
+            names.MESSAGING_DESTINATION: CHAT_SUBJECT,
+        }
+        span = RequestSpan(f"process {CHAT_SUBJECT}", current_envelope.get().trace, attributes)
+        try:
+            yield span
+        except BaseException as error:
+            span.end(error=error)
+            raise
+        span.end()
+
+    def _admit(self, body: ChatBody, span: RequestSpan) -> tuple[AdmittedRequest, Envelope]:
         gateway, started = self.gateway, time.perf_counter()
         try:
             caller = gateway.authenticator.of_nats(current_envelope.get().caller)
@@ -117,7 +140,8 @@ class ChatService(Actor):
         received = current_envelope.get()
         longest = gateway.settings.request_timeout_s
         seconds = min(longest, received.remaining(longest))
-        return request, Envelope.within(seconds, trace=traceparent(received.trace), caller=caller)
+        span.admitted(request, caller)
+        return request, Envelope.within(seconds, trace=span.traceparent, caller=caller)
 
     @contextmanager
     def _work(self, request: AdmittedRequest, envelope: Envelope, key: str) -> Iterator[None]:

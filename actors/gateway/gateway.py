@@ -15,13 +15,14 @@ from actors.gateway.commands import GatewayCommands
 from actors.gateway.metered_client import MeteredClient
 from actors.gateway.metrics import ANSWER_SECONDS, FIRST_EVENT_SECONDS, IN_FLIGHT, WAITING
 from actors.gateway.model_resolver import ModelResolver
+from actors.gateway.request_span import record_admission
 from actors.gateway.requests import AdmittedRequest
 from actors.gateway.settings import GatewaySettings
 from actors.gateway.shared_limits import SharedLimits
 from actors.gateway.token_reservation import TokenReservation
 from actors.runtime.envelope import Envelope
 from actors.streams.client import StreamClient
-from actors.telemetry.telemetry import recorded_trace_id
+from actors.telemetry.tracing import recorded_trace_id, tracing
 from orchestration.errors import BusUnavailable, DeadlineExceeded, Unavailable
 from orchestration.limits import Permit, QuotaLimit, RateLimiter
 from orchestration.messages import Run, Work
@@ -160,9 +161,13 @@ class Gateway:
 
     async def _acquire(self, envelope: Envelope) -> Permit:
         self.check_available()
-        return await self.shared_limits.acquire(
+        began_ns = 0 if tracing.tracer is None else time.time_ns()
+        permit = await self.shared_limits.acquire(
             lambda: self.limits.acquire(envelope.caller, time.monotonic())
         )
+        if began_ns:
+            record_admission(envelope.trace, began_ns)
+        return permit
 
 
 def limits_of(settings: GatewaySettings) -> RateLimiter:

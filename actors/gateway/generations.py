@@ -44,6 +44,7 @@ class GenerationRoutes:
         envelope = self._envelope(context)
         raw = await context.body(settings.max_body_bytes, settings.body_timeout_s)
         request = context.request = admit(raw, work_id, gateway.resolver)
+        context.span.admitted(request, context.caller)
         await (self._stream if request.stream else self._full)(context, request, envelope)
 
     def _envelope(self, context: HttpContext) -> Envelope:
@@ -61,7 +62,7 @@ class GenerationRoutes:
                     param="X-Request-Timeout",
                 )
             seconds = min(seconds, requested)
-        return Envelope.within(seconds, trace=context.trace, caller=context.caller)
+        return Envelope.within(seconds, trace=context.span.traceparent, caller=context.caller)
 
     async def _full(self, context: HttpContext, request: AdmittedRequest, envelope: Envelope) -> None:
         origin, body = "", b""
@@ -87,5 +88,6 @@ def _admit_chat(raw: bytes, work_id: str, resolver: ModelResolver) -> AdmittedRe
 
 
 def _add_cache_header(context: HttpContext, origin: str) -> None:
+    context.span.answered_by(origin)
     if origin:
         context.extra.append((b"x-orchestra-cache", origin.encode()))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any, TypeVar
 
-from opentelemetry.trace import SpanKind
+from opentelemetry.util.types import AttributeValue
 from starlette.datastructures import QueryParams
 from starlette.routing import Route, Router
 
@@ -18,8 +18,9 @@ from actors.gateway.http_context import HttpContext, Receive, Scope, Send
 from actors.gateway.metrics import count_request
 from actors.gateway.operation import Access, CallContext, HttpHandler, Operation
 from actors.gateway.request_log import RequestEnd
+from actors.gateway.request_span import RequestSpan
 from actors.runtime.failures import UNEXPECTED_ERRORS, internal_error
-from actors.telemetry.telemetry import span, trace_id, traceparent
+from actors.telemetry import conventions as names
 from orchestration.errors import OrchestraError
 
 S = TypeVar("S")
@@ -104,7 +105,7 @@ class PathApp:
             status=context.status or ClientDisconnected.status,
             started=context.started,
             caller=context.caller,
-            trace=context.trace,
+            trace=context.span.traceparent,
             run=_run_of(context),
             error=context.error_sent,
             request=context.request,
@@ -135,11 +136,18 @@ class PathApp:
         return found
 
     async def _traced(self, handler: HttpHandler, context: HttpContext) -> None:
-        parent = context.header(b"traceparent")
-        with span(f"{context.method} {self.route}", parent=parent, kind=SpanKind.SERVER) as running:
-            context.trace = traceparent(parent if trace_id(parent) else "")
+        attributes: dict[str, AttributeValue] = {
+            names.HTTP_REQUEST_METHOD: context.method,
+            names.HTTP_ROUTE: self.route,
+        }
+        name = f"{context.method} {self.route}"
+        span = context.span = RequestSpan(name, context.header(b"traceparent"), attributes)
+        try:
             await handler(context)
-            running.set_attribute("http.response.status_code", context.status)
+        except BaseException as error:  # not kept in a variable: a cycle with this frame would hold the body
+            span.end(context.status, error)
+            raise
+        span.end(context.status)
 
     async def _fail(self, context: HttpContext, error: OrchestraError) -> None:
         """Send the error; in a stream that has begun, as an event."""
@@ -168,7 +176,7 @@ def _http_handler(operation: Operation[S], services: S, gateway: Gateway) -> Htt
         call = CallContext(
             caller=context.caller,
             header=lambda name: context.header(name.lower().encode()),
-            trace=context.trace,
+            trace=context.span.traceparent,
         )
         reply = await handler(operation.decode(body, others), call)
         await context.answer(reply.status, reply.body, *reply.headers, kind=reply.content_type)

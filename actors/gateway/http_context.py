@@ -20,6 +20,7 @@ from actors.gateway.errors import (
     RequestTimeout,
     UnsupportedEncoding,
 )
+from actors.gateway.request_span import UNTRACED
 from actors.openai_api.encoder import error_json
 from orchestration.errors import OrchestraError, PayloadTooLarge
 
@@ -51,8 +52,8 @@ def new_request_id() -> bytes:
 
 class HttpContext:
     """`status` is 0 until the response begins; `streaming` is true while a stream is open. The `extra`
-    headers are sent with any response. `caller` is the caller's name, '' on an open route. `trace` is the W3C
-    traceparent of its work, or ''. `request_id` is the client's own if it sent one of up to 128 plain
+    headers are sent with any response. `caller` is the caller's name, '' on an open route. `span` has the
+    traceparent of its work. `request_id` is the client's own if it sent one of up to 128 plain
     characters. The body's bytes count in `body_memory` until `close`.
     """
 
@@ -74,9 +75,9 @@ class HttpContext:
         "sending",
         "sent_at",
         "started",
+        "span",
         "status",
         "streaming",
-        "trace",
     )
 
     def __init__(self, scope: Scope, receive: Receive, send: Send, body_memory: BodyMemory) -> None:
@@ -99,7 +100,7 @@ class HttpContext:
         self.error_sent: OrchestraError | None = None
         """The error that ended the request."""
         self.caller = ""
-        self.trace = ""
+        self.span = UNTRACED
         self.status = 0
         self.streaming = False
         self.sending = False

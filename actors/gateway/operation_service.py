@@ -15,12 +15,12 @@ from actors.bus.bus import Message
 from actors.gateway.gateway import Gateway
 from actors.gateway.operation import Access, CallContext, Operation
 from actors.gateway.request_log import RequestEnd
+from actors.gateway.request_span import RequestSpan
 from actors.openai_api.encoder import error_json
 from actors.runtime.actor import Actor
 from actors.runtime.actor_host import ActorRef
 from actors.runtime.envelope import current_envelope
 from actors.runtime.service import Endpoint
-from actors.telemetry.telemetry import traceparent
 from orchestration.errors import OrchestraError, PayloadTooLarge
 
 QUEUE = "orchestra"
@@ -52,14 +52,18 @@ class OperationService(Actor):
         caller = self.gateway.authenticator.of_nats(envelope.caller) if envelope.caller else ""
         if message.operation.access is Access.ADMIN:
             self.gateway.authenticator.check_nats_admin(caller)
-        call = CallContext(caller=caller, header=message.message.header, trace=traceparent(envelope.trace))
+        span = RequestSpan(f"process {message.operation.subject}", envelope.trace, {})
+        call = CallContext(caller=caller, header=message.message.header, trace=span.traceparent)
         started, status, failure = time.perf_counter(), 499, None
         try:
             with self.gateway.storage.explain_errors():
                 reply = await message.operation.handler(self.services)(message.request, call)
             status = reply.status
-        except OrchestraError as error:
-            status, failure = error.status, error
+            span.end()
+        except BaseException as error:
+            span.end(error=error)
+            if isinstance(error, OrchestraError):
+                status, failure = error.status, error
             raise
         finally:
             RequestEnd(

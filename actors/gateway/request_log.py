@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from actors.openai_api.encoder import ChoiceEvent, Event
 from actors.telemetry.event_log import RECORDED, event_log
 from actors.telemetry.redaction import error_text
-from actors.telemetry.telemetry import trace_id
+from actors.telemetry.tracing import recorded_span_id, trace_id
 from orchestration.errors import OrchestraError
 from orchestration.log_events import LogLevel
 from orchestration.messages import Run, StreamEnd, TextDelta, Usage
@@ -108,7 +108,12 @@ class RequestEnd:
         return LogLevel.WARNING if slow or self.status in (408, 429) else LogLevel.INFO
 
     def _fields(self) -> dict[str, Any]:
-        fields = {"run": self.run, "trace": trace_id(self.trace), "caller": self.caller}
+        fields = {
+            "run": self.run,
+            "trace": trace_id(self.trace),
+            "span": recorded_span_id(self.trace),
+            "caller": self.caller,
+        }
         if self.request is None:
             return fields
         work, end = self.request.work, self.request.outcome.finish

@@ -47,6 +47,8 @@ from orchestration.messages import (
 B = TypeVar("B", bound=WorkBody)
 DEFAULT_CACHE = CacheOptions()
 NO_OPTIONS = OrchestraOptions()
+MAX_NAME = 128
+"""Maximum characters of a user or a session in traces."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,6 +69,17 @@ class AdmittedRequest:
     """Choices of each prompt."""
     outcome: RequestOutcome = field(default_factory=RequestOutcome)
     """What has been seen of the response."""
+    user: str = ""
+    """The caller's own user, from the body's `user`; '' if it names none."""
+    session: str = ""
+    """The caller's conversation, from `metadata.session_id` of the body; '' if it names none."""
+
+
+class _Whose(TypedDict, total=False):
+    """Whose request it is, as its body says."""
+
+    user: str
+    session: str
 
 
 class _CommonParams(TypedDict):
@@ -264,7 +277,9 @@ def admit_embedding(raw: bytes, work_id: str, resolver: ModelResolver) -> Admitt
         body.model, len(body.input), base64=body.encoding_format == "base64", dimensions=body.dimensions
     )
     encoder.notes = fields.notes
-    return AdmittedRequest(work=work, encoder=encoder, stream=False, cache=body.cache or DEFAULT_CACHE)
+    return AdmittedRequest(
+        work=work, encoder=encoder, stream=False, cache=body.cache or DEFAULT_CACHE, **_whose(body)
+    )
 
 
 def _refuse_special(fields: Fields, model: str) -> None:
@@ -369,7 +384,22 @@ def _admit(
         notes=fields.notes,
         others=tuple(others),
         repeats=repeats,
+        **_whose(body),
     )
+
+
+def _whose(body: WorkBody) -> _Whose:
+    """The user and the session that a body names, for traces."""
+    extra = body.extra
+    if not extra:
+        return {}
+    found: _Whose = {}
+    if isinstance(user := extra.get("user"), str):
+        found["user"] = user[:MAX_NAME]
+    metadata = extra.get("metadata")
+    if isinstance(metadata, dict) and isinstance(session := metadata.get("session_id"), str):
+        found["session"] = session[:MAX_NAME]
+    return found
 
 
 def _choice(work: Work, index: int, repeat: int) -> Generation:

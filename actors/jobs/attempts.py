@@ -48,7 +48,12 @@ class JobAttempts:
             may_begin = is_open and record.attempts < self.settings.max_attempts
             if not may_begin:
                 return None
-            changes = {"status": JobStatus.RUNNING, "queued": True, "attempts": record.attempts + 1}
+            changes = {
+                "status": JobStatus.RUNNING,
+                "queued": True,
+                "attempts": record.attempts + 1,
+                "interrupted": record.status is JobStatus.RUNNING,
+            }
             return record.model_copy(update=changes)
 
         record = await self.store.update(job_id, begin)

@@ -19,7 +19,7 @@ from actors.jobs.store import JobStore
 from actors.jobs.stream_pages import StoredMessage, latest_messages, message_at
 from actors.runtime.envelope import TRACE
 from actors.streams.client import ID_HEADER
-from actors.telemetry.telemetry import recorded_trace_id
+from actors.telemetry.tracing import recorded_trace_id
 from orchestration.errors import InvalidRequest, OrchestraError
 from orchestration.messages import ErrorBody
 

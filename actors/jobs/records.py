@@ -79,6 +79,8 @@ class JobRecord(Wire):
     last_error: ErrorBody | None = None
     notes: tuple[str, ...] = ()
     trace_id: str = ""
+    interrupted: bool = False
+    """Whether the attempt before the present one was lost with its coordinator."""
 
     @property
     def message_id(self) -> str:

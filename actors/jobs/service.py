@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from typing import Any
 from weakref import WeakValueDictionary
 
+from opentelemetry.trace import SpanKind
+
 from actors.bus.bus import Bus, Message
 from actors.bus.jetstream import MESSAGE_ID_HEADER, enqueue
 from actors.bus.subjects import RunQueue, StreamAddress
@@ -29,7 +31,8 @@ from actors.jobs.store import JobStore
 from actors.jobs.stream_pages import latest_messages, stream_state
 from actors.runtime.envelope import Envelope
 from actors.streams.client import ID_HEADER
-from actors.telemetry.telemetry import recorded_trace_id
+from actors.telemetry import conventions as names
+from actors.telemetry.tracing import recorded_trace_id, start_span
 from orchestration.errors import Cancelled, OrchestraError, Unavailable
 from orchestration.messages import Finish, Run, RunEnd, Work
 
@@ -134,11 +137,15 @@ class JobService:
     async def _enqueue(self, record: JobRecord, submission: JobSubmission, envelope: Envelope) -> None:
         work, counted = submission.work, "" if submission.max_unfinished is None else envelope.caller
         headers = {ID_HEADER: work.id, MESSAGE_ID_HEADER: record.message_id, RETRY_HEADER: "0"}
-        headers |= Envelope(trace=envelope.trace, caller=envelope.caller).headers()
         body = QueuedJob(work=work).model_dump_json(exclude_defaults=True).encode()
         queue = RunQueue(work.priority, record.pattern or NO_PATTERN, counted)
+        attributes = {names.MESSAGING_SYSTEM: "nats", names.MESSAGING_DESTINATION: RunQueue.STREAM}
+        sending = start_span(f"send {RunQueue.STREAM}", envelope.trace, attributes, kind=SpanKind.PRODUCER)
         try:
-            await enqueue(self.bus, queue.subject, body, headers)
+            with sending:
+                trace = sending.traceparent or envelope.trace
+                headers |= Envelope(trace=trace, caller=envelope.caller).headers()
+                await enqueue(self.bus, queue.subject, body, headers)
         except OrchestraError:
             # If the message was stored all the same, it has no record, and the coordinator drops it.
             await self.store.withdraw(record)
@@ -162,7 +169,7 @@ class JobService:
             )
             stored = await record_result(self.bus, self.store, cancelled)
             if stored.status is JobStatus.CANCELLED:
-                await self.bus.publish(StreamAddress(job_id).cancel)
+                await self.bus.publish(StreamAddress(job_id).cancel, b"%d" % time.time_ns())
         return await self.get(job_id)
 
     async def list(self, *, limit: int, before: int = 0, viewer: str | None = None) -> dict[str, Any]:

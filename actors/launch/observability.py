@@ -9,6 +9,7 @@ from actors.bus.bus import Bus
 from actors.config.hot_settings import HotSettings
 from actors.launch.metrics_server import serve_metrics
 from actors.launch.process import set_log_level
+from actors.launch.tracing import traced
 from actors.logs.process import run_log_publisher
 from actors.nats_monitor.process import run_nats_monitor
 from actors.runtime.processes import ProcessService
@@ -16,7 +17,6 @@ from actors.settings import Settings
 from actors.telemetry.event_log import event_log
 from actors.telemetry.identity import ProcessIdentity
 from actors.telemetry.process_metrics import LoopLag, describe_process
-from actors.telemetry.telemetry import start_tracing
 
 WITH_GATEWAY = ("up", "gateway")
 """Roles whose gateway serves the metrics."""
@@ -32,9 +32,7 @@ async def observed(
         settings = hot.settings
         event_log.identity = identity
         hot.on_change("telemetry.log_level", lambda now: set_log_level(now.telemetry), since=hot.base)
-        provider = start_tracing(settings.telemetry)
-        if provider is not None:
-            stack.callback(provider.shutdown)
+        await stack.enter_async_context(traced(bus, settings.telemetry, identity, settings.node.id))
         describe_process(identity)
         lag = LoopLag()
         lag.start()

@@ -16,7 +16,7 @@ import uvloop
 from actors.bus.bus import Bus
 from actors.config.client import ClientSettings
 from actors.runtime.failures import internal_error
-from actors.telemetry.telemetry import TelemetrySettings
+from actors.telemetry.settings import TelemetrySettings
 from orchestration.errors import OrchestraError
 
 log = logging.getLogger(__name__)

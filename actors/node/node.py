@@ -11,9 +11,12 @@ from pathlib import Path
 from secrets import token_hex
 from typing import cast
 
+from opentelemetry.util.types import AttributeValue
+
 from actors.backends.base import Backend, KeepAlive, Output
 from actors.bus.bus import Bus, Message, Subscription
 from actors.bus.cancel_registry import CancelRegistry
+from actors.bus.message import unix_ns
 from actors.bus.subjects import NodeAddress, StreamAddress
 from actors.cluster.node_registration import NodeRegistration
 from actors.node.metrics import NodeMetrics, duration, model_metrics
@@ -25,6 +28,8 @@ from actors.node.stall_detector import StallDetector
 from actors.runtime.actor import Actor
 from actors.runtime.envelope import current_envelope
 from actors.streams.writer import StreamWriter
+from actors.telemetry import conventions as names
+from actors.telemetry.tracing import OpenSpan, Scope, current_scope, start_span
 from orchestration.errors import (
     BackendFailed,
     Cancelled,
@@ -94,6 +99,8 @@ class Node(Actor):
         self._joined = False
         self._leaving = False
         self._active: dict[str, asyncio.Task[object]] = {}
+        self._scopes: dict[str, Scope] = {}
+        """The scopes of the generations that are traced."""
         self._cancels = CancelRegistry(bus, self._cancel, limit=REMEMBERED_CANCELS)
         self._registration = NodeRegistration(bus, self.id, self.describe, self.identity_lost.set)
         self.models = ModelManager(
@@ -165,16 +172,18 @@ class Node(Actor):
     async def on_load_model(self, message: LoadModel) -> LoadResult:
         """Load the model, evicting others if needed. Raises `NodeBusy` if these are in use."""
         began = time.perf_counter()
-        if message.ahead:
-            changed = await self.models.load_ahead(message.model, message.leaving)
-        else:
-            changed = await self.models.load(message.model)
+        with self._start_model_span("load", message.model):
+            if message.ahead:
+                changed = await self.models.load_ahead(message.model, message.leaving)
+            else:
+                changed = await self.models.load(message.model)
         return await self._residence(message.model, True, changed, began)
 
     async def on_unload_model(self, message: UnloadModel) -> LoadResult:
         """Unload the model once what runs on it has ended."""
         began = time.perf_counter()
-        changed = await self.models.unload(message.model)
+        with self._start_model_span("unload", message.model):
+            changed = await self.models.unload(message.model)
         return await self._residence(message.model, False, changed, began)
 
     async def on_pin_model(self, message: PinModel) -> LoadResult:
@@ -228,8 +237,15 @@ class Node(Actor):
         assert task is not None
         name = continuation.writer or (token_hex(4) if current_envelope.get().attempt > 1 else "")
         address = StreamAddress(message.id)
+        span = self._start_span(message)
+
+        def on_gone() -> None:
+            if not writer.superseded:  # the process of the caller is gone, and with it the parent of the span
+                span.abandon()
+            task.cancel()
+
         writer = StreamWriter(
-            self.bus, address, task.cancel, name, continuation.first_seq, streamed=message.streamed
+            self.bus, address, on_gone, name, continuation.first_seq, streamed=message.streamed
         )
         self._active[message.id] = task
         self._stalls.begin(message.id, task)
@@ -238,15 +254,18 @@ class Node(Actor):
         outcome = "cancelled"
         try:
             if loading is not None:
-                await self._loaded(message.model, loading)
-            ended = await self._run(message, writer)
+                with start_span(f"load {message.model}", span.traceparent):
+                    await self._loaded(message.model, loading)
+            ended = await self._run(message, writer, span)
             outcome = ended.error.code if ended.error else ended.finish.reason
             return ended
         except asyncio.CancelledError:
             if self._stalls.stalled(message.id):
                 outcome = BackendFailed.code
                 self._rates.failed(message.model)
-                raise self._stalls.error(message.id, self.backend.name) from None
+                error = self._stalls.error(message.id, self.backend.name)
+                span.end(error)
+                raise error from None
             deadline = current_envelope.get().deadline
             if 0 < deadline < time.time() + DEADLINE_MARGIN_S:
                 raise  # the deadline ends the generation, not this node
@@ -255,16 +274,39 @@ class Node(Actor):
             raise ShuttingDown(f"node {self.id} stopped before the answer was complete") from None
         except OrchestraError as error:
             outcome = error.code
+            span.end(error)
             if isinstance(error, BackendFailed | Unavailable):
                 self._rates.failed(message.model)
             raise
         finally:
+            span.end(asyncio.CancelledError() if outcome == "cancelled" else None)
+            self._scopes.pop(message.id, None)
             writer.close()
             self.models.release(message.model)
             self._stalls.forget(message.id)
             del self._active[message.id]
             self._load_changed()
             duration(message.model, outcome).observe(time.perf_counter() - began)
+
+    def _start_model_span(self, what: str, model: str) -> OpenSpan:
+        return start_span(f"{what} {model}", current_envelope.get().trace, {names.NODE: self.id})
+
+    def _start_span(self, generation: Generation) -> OpenSpan:
+        """The span of the generation on this node; what the backend calls is below it."""
+        envelope = current_envelope.get()
+        attributes: dict[str, AttributeValue] = {
+            names.NODE: self.id,
+            names.BACKEND: self.backend.name,
+            names.SPAN_KIND: names.CHAIN,
+            names.ATTEMPT: envelope.attempt,
+        }
+        span = start_span(f"generate {generation.model}", envelope.trace, attributes)
+        if span.traceparent:
+            current_envelope.set(envelope.with_trace(span.traceparent))
+        scope = current_scope.get()
+        if scope is not None:
+            self._scopes[generation.id] = scope
+        return span
 
     async def _loaded(self, model: str, loading: asyncio.Future[None]) -> None:
         """Wait for the load. A failure is retryable: another node may be able to load the model."""
@@ -273,9 +315,10 @@ class Node(Actor):
         except OrchestraError as error:
             raise BackendFailed(f"node {self.id} cannot load model {model!r}: {error.message}") from error
 
-    async def _run(self, generation: Generation, writer: StreamWriter) -> GenerationEnd:
+    async def _run(self, generation: Generation, writer: StreamWriter, span: OpenSpan) -> GenerationEnd:
+        """The end that was written. The span ends before that is read, and so before its parent."""
         try:
-            finish = await self._stream(generation, writer)
+            finish = await self._stream(generation, writer, span)
         except OrchestraError as error:
             if error.retryable:
                 writer.flush_now()
@@ -283,16 +326,18 @@ class Node(Actor):
             if error.param == "guide" and generation.guide is not None and generation.guide.field:
                 error.param = generation.guide.field
                 error.message = f"{error.param}: {error.message}"
+            span.end(error)
             finish = Finish(reason="error", node=self.id, model=generation.model)
             return await writer.end(GenerationEnd(finish=finish, error=error.body()))
         except Exception as error:  # a defect of a backend ends one generation, not all
             log.exception("backend %s failed on %s", self.backend.name, generation.id)
             writer.flush_now()
             raise BackendFailed(f"{self.backend.name} failed: {type(error).__name__}: {error}") from error
+        span.end()
         whose = {"node": self.id, "model": generation.model}
         return await writer.end(GenerationEnd(finish=finish.model_copy(update=whose)))
 
-    async def _stream(self, generation: Generation, writer: StreamWriter) -> Finish:
+    async def _stream(self, generation: Generation, writer: StreamWriter, span: OpenSpan) -> Finish:
         """Forward the backend's outputs. Raises `BackendFailed` when it ends without a finish."""
         began, concurrent = time.perf_counter(), len(self._active) - 1
         first: float | None = None
@@ -310,6 +355,8 @@ class Node(Actor):
                     if isinstance(output, Finish):
                         finished = True
                         self._measure(generation, output.usage, began, first, pieces, concurrent)
+                        if span.recording and first is not None:
+                            _record_phases(span, began, first, pieces)
                         notes = (*notes, *output.notes)
                         return output.model_copy(update={"notes": notes}) if notes else output
                     if isinstance(output, KeepAlive):
@@ -396,13 +443,26 @@ class Node(Actor):
 
     def _stop(self, message: Message) -> None:
         """Stop one writer of a generation because another node was faster; it may come back with another
-        writer."""
-        writer = message.data.decode(errors="replace")
-        if not self._cancel(writer.partition(" ")[0]):
+        writer. The message has the generation, the writer and the time."""
+        writer, _, at = message.data.decode(errors="replace").rpartition(" ")
+        if not self._cancel(writer.partition(" ")[0], unix_ns(at.encode())):
             self._cancels.remember(writer)
 
-    def _cancel(self, generation_id: str) -> bool:
+    def _cancel(self, generation_id: str, at_ns: int) -> bool:
         task = self._active.get(generation_id)
         if task is not None:
+            if (scope := self._scopes.get(generation_id)) is not None:
+                scope.close(at_ns)
             task.cancel()
         return task is not None
+
+
+def _record_phases(span: OpenSpan, began: float, first: float, pieces: int) -> None:
+    """Record prefill and decode below the span of a generation, once both are over: a node that dies between
+    would leave one without its parent. `began` and `first` are of the monotonic clock."""
+    now, now_ns = time.perf_counter(), time.time_ns()
+    began_ns = now_ns - int((now - began) * 1e9)
+    first_ns = now_ns - int((now - first) * 1e9)
+    start_span("prefill", span.traceparent, began_ns=began_ns).end(at_ns=first_ns)
+    if pieces > 1:
+        start_span("decode", span.traceparent, began_ns=first_ns).end(at_ns=now_ns)

@@ -8,7 +8,7 @@ import logging
 from actors.bus.bus import Bus
 from actors.bus.subjects import ARRIVALS_SUBJECT
 from actors.runtime.envelope import Envelope
-from actors.telemetry.telemetry import trace_id
+from actors.telemetry.tracing import trace_id
 from orchestration.errors import BusUnavailable
 from orchestration.forecast import ModelCall
 from orchestration.messages import Wire

@@ -25,6 +25,7 @@ from actors.runtime.failures import internal_error
 from actors.streams.client import Requeue
 from actors.streams.handoff import LocalReader
 from actors.streams.reader import StreamReader
+from actors.telemetry.tracing import Scope, current_scope
 from orchestration.errors import OrchestraError
 from orchestration.messages import Generation, NodeInfo
 from orchestration.placement import needs_of
@@ -108,6 +109,7 @@ class DirectPath:
             reader=LocalReader(stream),
             stream=stream,
             requeue=requeue,
+            scope=Scope(within=current_scope.get()),
         )
         node = self.executor.placer.start_directly(job)
         if node is None:
@@ -137,6 +139,7 @@ class DirectPath:
         job = self.jobs.get(work_id)
         if job is None or job.task is None:
             return False
+        job.scope.close()
         if not ended:
             self._cancel(job, job.task)
         return not job.requeued

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 
 from actors.runtime.envelope import Envelope
 from actors.streams.handoff import StreamOwner
+from actors.telemetry.tracing import Scope
 from orchestration.messages import Generation, Priority
 from orchestration.placement import Needs
 
@@ -50,6 +51,8 @@ class Job:
     """Another process has the generation now, from a later delivery: leave it and its message alone."""
     moves: int = 0
     """The number of nodes that died or failed while they had the generation."""
+    scope: Scope = field(default_factory=Scope)
+    """When the generation is over for its caller, for its spans."""
     tried: set[str] = field(default_factory=set)
     """Nodes that have or had the generation since it last waited."""
 

@@ -7,6 +7,7 @@ import logging
 import time
 from typing import Any
 
+from opentelemetry.util.types import AttributeValue
 from pydantic import ValidationError
 
 from actors.bus.bus import Bus, LocalNode, Message
@@ -17,7 +18,8 @@ from actors.placement.metrics import placed
 from actors.placement.placer import Placer
 from actors.runtime.envelope import DEFAULT_DEADLINE_S, Envelope
 from actors.runtime.service import ERROR, NO_RESULT
-from actors.telemetry.telemetry import span, traceparent
+from actors.telemetry import conventions as names
+from actors.telemetry.tracing import OpenSpan, is_sampled, start_span
 from orchestration.errors import (
     BackendFailed,
     BusUnavailable,
@@ -70,13 +72,12 @@ class NodeClient:
         ):  # loading takes longer than a first output
             call = self.first_outputs.sent(job.id, node.id, job.needs, started_at)
         try:
-            with span("place", orchestra__node=node.id, orchestra__hedge=hedge is not None) as place_span:
-                recording = place_span.is_recording()
-                if recording:
-                    place_span.set_attribute("orchestra.placement", self.placer.explain_json(job))
-                outcome = await self._call(node, job, hedge)
-                if recording and isinstance(outcome, OrchestraError):
-                    place_span.set_attribute("error.type", outcome.code)
+            with self._start_attempt(node, job, hedge) as attempt:
+                outcome = await self._call(node, job, hedge, attempt.traceparent)
+                if isinstance(outcome, OrchestraError):
+                    attempt.fail(outcome)
+                elif outcome.ended_at and (hedge is None or outcome.error is None):
+                    job.scope.close(int(outcome.ended_at * 1e9))
         except asyncio.CancelledError:
             self._tell_to_stop(node.id, job, job.writer if hedge is None else _writer_of(hedge))
             raise
@@ -87,6 +88,18 @@ class NodeClient:
             self.placer.ended(job, node.id, error, time.monotonic() - started_at)
         return outcome
 
+    def _start_attempt(self, node: NodeInfo, job: Job, hedge: Generation | None) -> OpenSpan:
+        """The span of one attempt; it says why this node, where it is sampled."""
+        attributes: dict[str, AttributeValue] = {
+            names.NODE: node.id,
+            names.HEDGE: hedge is not None,
+            names.SPAN_KIND: names.CHAIN,
+        }
+        attempt = start_span(f"attempt on {node.id}", job.envelope.trace, attributes, scope=job.scope)
+        if attempt.recording and is_sampled(attempt.traceparent):
+            attempt.set({names.CANDIDATES: self.placer.explain_json(job)})
+        return attempt
+
     def abandon(self, node: str, job: Job, writer: str, error: OrchestraError) -> None:
         """End the call of `node` with `error` and tell the node to stop."""
         self.in_flight.fail(node, job.id, error)
@@ -94,15 +107,15 @@ class NodeClient:
 
     def _tell_to_stop(self, node: str, job: Job, writer: str) -> None:
         try:
-            self.bus.post(NodeAddress(node).stop, f"{job.id} {writer}".encode())
+            self.bus.post(NodeAddress(node).stop, f"{job.id} {writer} {time.time_ns()}".encode())
         except BusUnavailable as failure:
             log.debug("cannot tell node %s to stop generation %s: %s", node, job.id, failure)
 
     async def _call(
-        self, node: NodeInfo, job: Job, hedge: Generation | None
+        self, node: NodeInfo, job: Job, hedge: Generation | None, trace: str
     ) -> GenerationEnd | OrchestraError:
         placed(job.model, node.id).inc()
-        envelope = job.envelope.with_trace(traceparent(job.envelope.trace))
+        envelope = job.envelope.with_trace(trace) if trace else job.envelope
         local = self.bus.local_nodes.get(node.id) if self.bus.settings.local_delivery else None
         work = job.next_work if hedge is None else hedge
         answers = self.in_flight.expect_answer(node.id, job.id)

@@ -14,7 +14,8 @@ from actors.runtime.envelope import current_envelope
 from actors.runtime.failures import UNEXPECTED_ERRORS, internal_error, task_is_cancelled
 from actors.runtime.handlers import HandlerSpec
 from actors.runtime.invocation import Invocation
-from actors.telemetry.telemetry import ACTOR_MESSAGES, ACTOR_SECONDS, span
+from actors.telemetry.telemetry import ACTOR_MESSAGES, ACTOR_SECONDS
+from actors.telemetry.tracing import current_scope, tracing
 from orchestration.errors import Cancelled, DeadlineExceeded, InternalError, OrchestraError
 
 log = logging.getLogger(__name__)
@@ -52,11 +53,10 @@ class HandlerRun:
         envelope = self.invocation.envelope
         current_envelope.set(envelope)
         message = self.spec.message.__name__
+        if tracing.tracer is not None:
+            current_scope.set(self.invocation.open_scope())
         try:
-            with span(f"{self.kind} {message}", parent=envelope.trace or None) as running:
-                error, result = await self._call()
-                if error is not None:
-                    running.set_attribute("error.type", error.code)
+            error, result = await self._call()
             if error is None:
                 outcome = await self._finish(result)
             else:

@@ -8,7 +8,11 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from actors.runtime.envelope import Envelope
+from actors.telemetry.tracing import Scope
 from orchestration.errors import Cancelled, OrchestraError
+
+DEADLINE_MARGIN_S = 0.002
+"""A timer may fire this much before the deadline."""
 
 
 class ResultSink(Protocol):
@@ -53,10 +57,22 @@ class Invocation:
     """Set while the message waits in a mailbox."""
     timer: asyncio.TimerHandle | None = None
     """Ends the wait in the mailbox at the deadline."""
+    scope: Scope | None = None
+    """When the work on the message is over, for its spans; None without tracing."""
 
-    def cancel(self) -> None:
+    def open_scope(self) -> Scope:
+        """The scope of the handler's spans: they end by the deadline, which the caller's timer may pass
+        first."""
+        deadline = self.envelope.deadline
+        self.scope = Scope(deadline - DEADLINE_MARGIN_S if deadline else 0.0)
+        return self.scope
+
+    def cancel(self, at_ns: int = 0) -> None:
+        """Take the message back. `at_ns` is when its caller did so, as a Unix time; 0: now."""
         if self.cancelled:
             return
+        if self.scope is not None:
+            self.scope.close(at_ns)
         self.cancelled = True
         if self.task is not None:
             self.task.cancel()

@@ -29,6 +29,7 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 from actors.bus.bus import Bus, Message, Subscription
 from actors.bus.message import ERROR as ERROR
 from actors.bus.message import ERROR_CODE as ERROR_CODE
+from actors.bus.message import unix_ns
 from actors.runtime.actor_host import ActorRef
 from actors.runtime.envelope import Envelope
 from actors.runtime.failures import UNEXPECTED_ERRORS, internal_error
@@ -40,7 +41,8 @@ from orchestration.validation import first_problem
 log = logging.getLogger(__name__)
 
 CALLER_LEFT = b"caller left"
-"""What a caller sends to the reply subject of a stream's message, when it wants no more of the stream."""
+"""What a caller sends to the reply subject of a stream's message, when it wants no more of the stream; a
+space and the time follow, as Unix time in nanoseconds."""
 NO_RESULT = "Orchestra-No-Result"
 """A header of a request whose caller learns of its success in another way: only an error is answered."""
 RETRY_AFTER = "Retry-After"
@@ -273,8 +275,12 @@ class _ReplySink:
                 self.bus.post(self.reply, self.endpoint.acknowledgement, reply=self.probe)
 
     def _caller_gone(self, message: Message) -> None:
-        if (message.status == "503" or message.data == CALLER_LEFT) and self.work is not None:
+        if self.work is None:
+            return
+        if message.status == "503":
             self.work.cancel()
+        elif message.data.startswith(CALLER_LEFT):
+            self.work.cancel(unix_ns(message.data[len(CALLER_LEFT) :]))
 
     async def item(self, value: Any) -> None:
         await self.bus.publish(self.reply, self.endpoint.encode(value), reply=self.probe)

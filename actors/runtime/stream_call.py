@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncGenerator
 from contextlib import suppress
 
@@ -83,4 +84,4 @@ class _Call:
         if self._probe and not self.over:
             self.over = True
             with suppress(OrchestraError):  # NATS is away: the work ends with its deadline
-                self.bus.post(self._probe, CALLER_LEFT)
+                self.bus.post(self._probe, b"%b %d" % (CALLER_LEFT, time.time_ns()))

@@ -9,8 +9,10 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import time
 from collections import deque
 from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import aclosing
 from functools import partial
 from itertools import count
 from secrets import token_hex
@@ -24,6 +26,7 @@ from actors.bus.message_deleter import MessageDeleter
 from actors.bus.subjects import GenerationQueue, RunQueue, StreamAddress
 from actors.runtime.envelope import DEFAULT_DEADLINE_S, Envelope
 from actors.streams.channel import SUPERSEDED
+from actors.streams.model_call import ModelCallSpan, start_model_call
 from actors.streams.reader import DEFAULT_LIMITS, StreamLimits, StreamReader
 from orchestration.errors import (
     BusUnavailable,
@@ -137,7 +140,21 @@ class StreamClient:
 
     def stream(self, work: Work, envelope: Envelope) -> AsyncGenerator[StreamEvent, None]:
         """Send `work` straight to a node with room, or put it on its queue, and `follow` its stream."""
+        if not isinstance(work, Run) and (call := start_model_call(work, envelope)) is not None:
+            return self._recorded(work, envelope.with_trace(call.traceparent), call)
         return self.follow(work.id, envelope, partial(self._send, work, envelope))
+
+    async def _recorded(
+        self, work: Work, envelope: Envelope, call: ModelCallSpan
+    ) -> AsyncGenerator[StreamEvent, None]:
+        """`follow` the stream of a model call that is traced."""
+        with call:
+            async with aclosing(
+                self.follow(work.id, envelope, partial(self._send, work, envelope))
+            ) as events:
+                async for event in events:
+                    call.observe(event)
+                    yield event
 
     async def follow(
         self, work_id: str, envelope: Envelope, send: Callable[[str], Awaitable[None]]
@@ -257,7 +274,7 @@ class StreamClient:
 
     def _cancel(self, work_id: str) -> None:
         try:
-            self.bus.post(StreamAddress(work_id).cancel)
+            self.bus.post(StreamAddress(work_id).cancel, b"%d" % time.time_ns())
         except BusUnavailable:
             self._unsent_cancels.append(work_id)  # sent when NATS is back: the work may still be queued
 

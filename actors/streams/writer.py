@@ -228,6 +228,7 @@ class StreamWriter:
         measured: dict[str, object] = {"writing_s": writing_s}
         if isinstance(end, GenerationEnd):
             measured["events"] = self._channel.seq + (delta is not None)
+            measured["ended_at"] = time.time()
         final = end.model_copy(update=measured)
         self._channel.end(delta, final)
         self._stop()

@@ -210,10 +210,12 @@ class StreamEnd(Wire):
 
 
 class GenerationEnd(StreamEnd):
-    """The end of a generation. `events` is the number of events before it."""
+    """The end of a generation. `events` is the number of events before it, `ended_at` the Unix time in
+    seconds at which its writer ended it."""
 
     type: Literal["generation_end"] = tag("generation_end")
     events: int = 0
+    ended_at: float = 0.0
 
 
 class RunEnd(StreamEnd):

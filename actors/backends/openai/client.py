@@ -22,6 +22,7 @@ from yarl import URL
 from actors.backends.openai.backoff import retry_after_s
 from actors.backends.openai.errors import Upstream, response_error
 from actors.backends.openai.settings import OpenAISettings
+from actors.runtime.envelope import TRACE, current_envelope
 from orchestration.errors import BackendFailed, NoOutput, Unavailable
 from orchestration.messages import Generation
 
@@ -159,6 +160,12 @@ class UpstreamResponse:
         return NoOutput(f"{self._upstream.host} stalled: no data within {self._limit_s:g} s ({name})")
 
 
+def _trace() -> dict[str, str] | None:
+    """The header that makes spans of the upstream children of ours."""
+    trace = current_envelope.get().trace
+    return {TRACE: trace} if trace else None
+
+
 class UpstreamClient:
     """Sends requests to one upstream over at most `slots` persistent connections."""
 
@@ -219,7 +226,9 @@ class UpstreamClient:
             try:
                 async with asyncio.timeout_at(deadline):
                     data = BytesIO(body) if body and len(body) > _BLOCKING_BYTES else body
-                    response = await self._session.request(method, url, data=data, allow_redirects=False)
+                    response = await self._session.request(
+                        method, url, data=data, headers=_trace(), allow_redirects=False
+                    )
                 return UpstreamResponse(response, settings, self.upstream, deadline)
             except ConnectionTimeoutError as error:
                 limit = settings.connect_timeout_s

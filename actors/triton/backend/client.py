@@ -12,7 +12,6 @@ from tritonclient.grpc.aio import InferenceServerClient
 from tritonclient.utils import InferenceServerException
 
 from actors.runtime.envelope import current_envelope
-from actors.telemetry.telemetry import traceparent
 from actors.triton.backend.errors import ServerGone, from_exception, from_text
 from actors.triton.backend.settings import TritonSettings
 from orchestration.errors import BackendFailed, DeadlineExceeded, Unavailable
@@ -158,5 +157,5 @@ class ResponseStream:
 
 def _trace() -> dict[str, str] | None:
     """Headers that make Triton's spans children of ours."""
-    parent = traceparent(current_envelope.get().trace)
+    parent = current_envelope.get().trace
     return {"traceparent": parent} if parent else None

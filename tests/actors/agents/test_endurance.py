@@ -104,24 +104,23 @@ async def test_every_step_is_an_invoke_agent_span_under_its_run(
     trace = "00-" + "c" * 32 + "-" + "d" * 16 + "-01"
     async with cluster(nats.url, echo(), SETTINGS) as running:
         ended = await end_of(running.streams, "maestro", Envelope.within(20, trace=trace))
-        await eventually(
-            lambda: any(s.name == "Coordinator RunExecution" for s in spans.get_finished_spans())
-        )
+        await eventually(lambda: any(s.name == "invoke_workflow maestro" for s in spans.get_finished_spans()))
     assert ended.trace_id == "c" * 32
     finished = [
         s for s in spans.get_finished_spans() if s.context and s.context.trace_id == int("c" * 32, 16)
     ]
     by_id = {s.context.span_id: s for s in finished if s.context}
-    steps = [s for s in finished if s.attributes and "orchestra.step.name" in s.attributes]
-    assert [s.attributes["orchestra.step.name"] for s in steps if s.attributes] == [
+    steps = [s for s in finished if s.attributes and "orchestra.step" in s.attributes]
+    assert [s.attributes["orchestra.step"] for s in steps if s.attributes] == [
         step.name for step in ended.steps
     ]
     for span in steps:
         assert span.attributes is not None
-        assert span.name == f"invoke_agent {span.attributes['gen_ai.agent.name']!s}"
-        assert span.attributes["gen_ai.operation.name"] == "invoke_agent"
-        assert span.attributes["gen_ai.request.model"] == "echo"
-        assert ancestors(span, by_id)[0] == "invoke_agent coordinator"
+        plans = str(span.attributes["orchestra.step"]).startswith("plan")
+        operation = "plan" if plans else "invoke_agent"
+        assert span.name == f"{operation} {span.attributes['gen_ai.agent.name']!s}"
+        assert span.attributes["gen_ai.operation.name"] == operation
+        assert ancestors(span, by_id)[0] == "invoke_workflow maestro"
     assert not [record for record in caplog.records if record.levelno >= logging.ERROR]
 
 
@@ -135,9 +134,7 @@ async def test_leaving_in_the_middle_closes_the_spans_in_good_order(
             async for event in events:
                 if isinstance(event, TextDelta):
                     break
-        await eventually(
-            lambda: any(s.name == "Coordinator RunExecution" for s in spans.get_finished_spans())
-        )
+        await eventually(lambda: any(s.name == "invoke_workflow single" for s in spans.get_finished_spans()))
     names = [span.name for span in spans.get_finished_spans()]
-    assert names.count("invoke_agent coordinator") == 2
+    assert names.count("invoke_agent coordinator") == 1
     assert not [record for record in caplog.records if record.levelno >= logging.ERROR]

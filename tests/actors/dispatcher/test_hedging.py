@@ -13,7 +13,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from prometheus_client import REGISTRY
 
 from actors.dispatcher import Dispatcher, DispatcherSettings
-from actors.telemetry.telemetry import span
+from actors.telemetry.tracing import start_span
 from orchestration.errors import BackendFailed
 from orchestration.messages import Generation, GenerationEnd, Priority
 from orchestration.placement import BreakerSettings, HedgeSettings, Outcome
@@ -274,13 +274,13 @@ async def test_no_more_are_sent_twice_than_the_budget_allows(cluster: LocalClust
 async def test_the_trace_shows_both_attempts(cluster: LocalCluster, spans: InMemorySpanExporter) -> None:
     await nodes(cluster, first={"first_token_s": NEVER_S}, second={})
     dispatcher = await dispatching(cluster)
-    with span("the caller"):
-        await cluster.ask(cluster.generation(WORDS))
+    with start_span("the caller", "") as caller:
+        await cluster.ask(cluster.generation(WORDS), trace=caller.traceparent)
     await cluster.settled(dispatcher)
     attempts = {
         (span.attributes or {})["orchestra.node"]: span
         for span in spans.get_finished_spans()
-        if span.name == "place"
+        if span.name.startswith("attempt on ")
     }
     assert attempts.keys() == {FIRST, SECOND}
     first, second = attempts[FIRST], attempts[SECOND]

@@ -25,7 +25,7 @@ from actors.runtime.processes import ProcessInfo, list_processes, metrics_of
 from actors.runtime.system import ActorSystem
 from actors.settings import Settings
 from actors.telemetry.identity import ProcessIdentity
-from actors.telemetry.telemetry import TelemetrySettings
+from actors.telemetry.settings import TelemetrySettings
 from orchestration.errors import NoResponders
 from tests.fixtures.eventually import eventually
 from tests.fixtures.nats import RunningNats

@@ -59,7 +59,7 @@ async def test_a_run_of_auto_says_what_was_chosen_and_teaches_what_it_cost(
         known = store.record("creative").costs[arm]
         assert known.runs == 1
         assert known.tokens == ended.finish.usage.prompt_tokens + ended.finish.usage.completion_tokens
-    (span,) = [span for span in spans.get_finished_spans() if span.name == "invoke_agent coordinator"][-1:]
+    (span,) = [span for span in spans.get_finished_spans() if span.name == "invoke_workflow auto"][-1:]
     told = {name: span.attributes[f"orchestra.auto.{name}"] for name in ("kind", "pattern", "profile")}  # type: ignore[index]
     assert told == {name: said[name] for name in told}
 

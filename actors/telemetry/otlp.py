@@ -1,0 +1,363 @@
+"""Sends spans and log records to an OTLP collector, in threads of the OpenTelemetry SDK.
+
+A collector that is dead, slow, or refuses what it gets costs counters and one log line, never a request.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import threading
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from opentelemetry._logs import LogRecord, SeverityNumber
+from opentelemetry.context import Context
+from opentelemetry.sdk._logs import LoggerProvider
+from opentelemetry.sdk._logs.export import BatchLogRecordProcessor, LogRecordExporter, LogRecordExportResult
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor, TracerProvider
+from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
+from opentelemetry.sdk.trace.id_generator import RandomIdGenerator
+from opentelemetry.sdk.trace.sampling import (
+    Decision,
+    ParentBasedTraceIdRatio,
+    Sampler,
+    SamplingResult,
+)
+from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags, set_span_in_context
+from opentelemetry.util.types import AttributeValue
+
+from actors.telemetry import conventions as names
+from actors.telemetry.identity import ProcessIdentity
+from actors.telemetry.metrics import DROPPED, EXPORTED
+from actors.telemetry.content import Redactor
+from actors.telemetry.settings import TelemetrySettings
+from actors.telemetry.tail_sampler import TailSampler
+from actors.telemetry.tracing import Attributes, tracing
+from orchestration.log_events import LogEvent
+
+if TYPE_CHECKING:
+    from opentelemetry.sdk._logs import ReadableLogRecord
+
+log = logging.getLogger(__name__)
+
+_SDK_LOGGERS = (
+    "opentelemetry.exporter",
+    "opentelemetry.sdk._shared_internal",
+    "opentelemetry.sdk.trace.export",
+)
+_SEVERITIES = {
+    "debug": SeverityNumber.DEBUG,
+    "info": SeverityNumber.INFO,
+    "warning": SeverityNumber.WARN,
+    "error": SeverityNumber.ERROR,
+}
+
+
+class ChosenIds(RandomIdGenerator):
+    """Random ids, except for a span whose id was chosen before."""
+
+    def __init__(self) -> None:
+        self.next_span_id = 0
+
+    def generate_span_id(self) -> int:
+        chosen, self.next_span_id = self.next_span_id, 0
+        return chosen or super().generate_span_id()
+
+
+class KeepingSampler(Sampler):
+    """Records what `sampler` drops, for the tail sampler."""
+
+    def __init__(self, sampler: Sampler) -> None:
+        self.sampler = sampler
+
+    def should_sample(self, *args: Any, **kwargs: Any) -> SamplingResult:
+        result = self.sampler.should_sample(*args, **kwargs)
+        if result.decision is Decision.DROP:
+            result = SamplingResult(Decision.RECORD_ONLY, result.attributes, result.trace_state)
+        return result
+
+    def get_description(self) -> str:
+        return f"Keeping{{{self.sampler.get_description()}}}"
+
+
+class Outbox:
+    """Counts what waits for one exporter, so that what does not fit is counted and not silently lost."""
+
+    def __init__(self, signal: str, limit: int) -> None:
+        self.limit = limit
+        self._signal = signal
+        self._added = 0
+        """Written by the event loop only."""
+        self._taken = 0
+        """Written by the exporting thread only."""
+        self._full = DROPPED.labels(signal, "queue_full")
+        self._refused = DROPPED.labels(signal, "export_failed")
+        self._exported = EXPORTED.labels(signal)
+        self._failing = False
+
+    def admit(self) -> bool:
+        """Whether there is room for one more, which the caller then adds."""
+        if self._added - self._taken >= self.limit:
+            self._full.inc()
+            return False
+        self._added += 1
+        return True
+
+    def sent(self, count: int, succeeded: bool) -> None:
+        """`count` items have left the queue. The first failure after a success is logged, and the first
+        success after a failure."""
+        self._taken += count
+        (self._exported if succeeded else self._refused).inc(count)
+        if succeeded == self._failing:
+            self._failing = not succeeded
+            if succeeded:
+                log.warning("the collector accepts %s again", self._signal)
+            else:
+                log.warning(
+                    "the collector does not accept %s: they are dropped and counted in "
+                    "orchestra_telemetry_dropped_total; check telemetry.otlp_endpoint",
+                    self._signal,
+                )
+
+
+class CountedSpanExporter(SpanExporter):
+    """Tells `outbox` what became of each batch."""
+
+    def __init__(self, exporter: SpanExporter, outbox: Outbox) -> None:
+        self.exporter = exporter
+        self.outbox = outbox
+
+    def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
+        succeeded = False
+        try:
+            result = self.exporter.export(spans)
+            succeeded = result is SpanExportResult.SUCCESS
+            return result
+        except Exception as error:  # noqa: BLE001 - whatever a collector answers
+            log.debug("spans could not be exported: %r", error)
+            return SpanExportResult.FAILURE
+        finally:
+            self.outbox.sent(len(spans), succeeded)
+
+    def shutdown(self) -> None:
+        self.exporter.shutdown()
+
+    def force_flush(self, timeout_millis: int = 30_000) -> bool:
+        return True
+
+
+class CountedLogExporter(LogRecordExporter):
+    """Tells `outbox` what became of each batch."""
+
+    def __init__(self, exporter: LogRecordExporter, outbox: Outbox) -> None:
+        self.exporter = exporter
+        self.outbox = outbox
+
+    def export(self, batch: Sequence[ReadableLogRecord]) -> LogRecordExportResult:
+        succeeded = False
+        try:
+            result = self.exporter.export(batch)
+            succeeded = result is LogRecordExportResult.SUCCESS
+            return result
+        except Exception as error:  # noqa: BLE001 - whatever a collector answers
+            log.debug("log records could not be exported: %r", error)
+            return LogRecordExportResult.FAILURE
+        finally:
+            self.outbox.sent(len(batch), succeeded)
+
+    def shutdown(self) -> None:
+        self.exporter.shutdown()  # type: ignore[no-untyped-call]
+
+    def force_flush(self, timeout_millis: int = 30_000) -> bool:
+        return True
+
+
+class SpanOutbox(SpanProcessor):
+    """Queues ended spans for their export, while there is room."""
+
+    def __init__(self, batches: BatchSpanProcessor, outbox: Outbox) -> None:
+        self.batches = batches
+        self.outbox = outbox
+
+    def on_end(self, span: ReadableSpan) -> None:
+        context = span.context
+        if context is not None and context.trace_flags.sampled and self.outbox.admit():
+            self.batches.on_end(span)
+
+    def shutdown(self) -> None:
+        self.batches.shutdown()  # type: ignore[no-untyped-call]
+
+    def force_flush(self, timeout_millis: int = 30_000) -> bool:
+        return self.batches.force_flush(timeout_millis)
+
+
+class LogOutbox:
+    """Queues log records for their export, while there is room: a `LogSink`."""
+
+    def __init__(self, provider: LoggerProvider, outbox: Outbox, tail: TailSampler | None) -> None:
+        self.provider = provider
+        self.outbox = outbox
+        self.tail = tail
+        self._logger = provider.get_logger(names.SCOPE, schema_url=names.SCHEMA_URL)
+
+    def emit(
+        self, name: str, attributes: Attributes, context: SpanContext, at_ns: int, level: str, body: str
+    ) -> None:
+        """Export the record, or keep it while its trace is one of those that may still be left out."""
+        record = LogRecord(
+            timestamp=at_ns,
+            observed_timestamp=at_ns,
+            context=set_span_in_context(NonRecordingSpan(context), Context()),
+            severity_number=_SEVERITIES.get(level, SeverityNumber.INFO),
+            severity_text=level.upper(),
+            body=body or None,
+            attributes=dict(attributes),
+            event_name=name,
+        )
+        if self.tail is None or not self.tail.hold_log(context, record):
+            self.send(record)
+
+    def record(self, event: LogEvent) -> None:
+        """Export an event of the central log whose trace is recorded, or may be: a sink of `event_log`."""
+        if not event.trace or not (event.span or (self.tail is not None and self.tail.knows(event.trace))):
+            return
+        try:
+            context = SpanContext(
+                int(event.trace, 16),
+                int(event.span or "0", 16),
+                is_remote=False,
+                trace_flags=TraceFlags(bool(event.span)),
+            )
+        except ValueError:
+            return
+        attributes: dict[str, AttributeValue] = {
+            key: value
+            for key, value in (
+                (names.RUN, event.run),
+                (names.STEP, event.step),
+                (names.USER_ID, event.caller),
+                (names.MODEL, event.model),
+                (names.NODE, event.node),
+                (names.PATTERN, event.pattern),
+            )
+            if value
+        }
+        if event.data:
+            attributes[names.LOG_DATA] = json.dumps(event.data, ensure_ascii=False, default=str)
+        self.emit(event.name, attributes, context, int(event.at * 1e9), event.level.value, event.message)
+
+    def send(self, record: LogRecord) -> None:
+        if self.outbox.admit():
+            self._logger.emit(record)
+
+
+class Telemetry:
+    """The exports of this process. Made by `start_telemetry`; end it with `stop`."""
+
+    def __init__(self, settings: TelemetrySettings, identity: ProcessIdentity, node: str = "") -> None:
+        self.settings = settings
+        resource = Resource.create(_resource(settings, identity, node))
+        spans, records = _exporters(settings)
+        ids = ChosenIds()
+        sampler: Sampler = ParentBasedTraceIdRatio(settings.sample_ratio)
+        outbox = Outbox("traces", settings.export_queue)
+        self._batches = SpanOutbox(
+            BatchSpanProcessor(CountedSpanExporter(spans, outbox), **_batching(settings)), outbox
+        )
+        self.tail = TailSampler(settings, self._batches.on_end) if settings.slow_s else None
+        if self.tail is not None:
+            sampler = KeepingSampler(sampler)
+        self.provider = TracerProvider(
+            resource=resource, sampler=sampler, id_generator=ids, shutdown_on_exit=False
+        )
+        self.provider.add_span_processor(self._batches)
+        if self.tail is not None:
+            self.provider.add_span_processor(self.tail)
+        log_outbox = Outbox("logs", settings.export_queue)
+        self.logger_provider = LoggerProvider(resource=resource, shutdown_on_exit=False)
+        self.logger_provider.add_log_record_processor(
+            BatchLogRecordProcessor(CountedLogExporter(records, log_outbox), **_batching(settings))
+        )
+        self.logs = LogOutbox(self.logger_provider, log_outbox, self.tail)
+        if self.tail is not None:
+            self.tail.send_log = self.logs.send
+        tracing.tracer = self.provider.get_tracer(names.SCOPE, schema_url=names.SCHEMA_URL)
+        tracing.ids, tracing.logs = ids, self.logs
+        tracing.keeps_unsampled = self.tail is not None
+        tracing.links_clients = settings.client_context == "link"
+        tracing.content = Redactor(settings.redact, settings.content_characters) if settings.content else None
+
+    def flush(self) -> None:
+        """Export what waits. It blocks: for tests and threads."""
+        self.provider.force_flush()
+        self.logger_provider.force_flush()
+
+    def stop(self) -> None:
+        """End tracing here; what waits is exported within `export_timeout_s`, or dropped. It blocks until
+        then."""
+        if tracing.logs is self.logs:
+            tracing.tracer, tracing.ids, tracing.logs, tracing.content = None, None, None, None
+            tracing.keeps_unsampled = tracing.links_clients = False
+        threads = [
+            threading.Thread(target=each.shutdown, daemon=True)
+            for each in (self.provider, self.logger_provider)
+        ]
+        until = time.monotonic() + self.settings.export_timeout_s
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(max(0.0, until - time.monotonic()))
+
+
+def start_telemetry(
+    settings: TelemetrySettings, identity: ProcessIdentity | None = None, node: str = ""
+) -> Telemetry | None:
+    """Switch tracing on for this process if an endpoint is set; call `stop` on the result. Raises
+    `ModuleNotFoundError` for gRPC without its package."""
+    if not settings.otlp_endpoint:
+        return None
+    for name in _SDK_LOGGERS:  # they log a stack trace for each batch; `Outbox` logs and counts instead
+        logging.getLogger(name).setLevel(logging.CRITICAL)
+    return Telemetry(settings, identity or ProcessIdentity.of_this_process("up"), node)
+
+
+def _resource(settings: TelemetrySettings, identity: ProcessIdentity, node: str) -> dict[str, str]:
+    found = {
+        names.SERVICE_NAME: settings.service_name,
+        names.SERVICE_VERSION: identity.version,
+        names.SERVICE_INSTANCE_ID: identity.id,
+        names.HOST_NAME: identity.host,
+        names.ROLE: identity.role,
+    }
+    return found | {names.NODE: node} if node else found
+
+
+def _batching(settings: TelemetrySettings) -> dict[str, Any]:
+    return {
+        "max_queue_size": settings.export_queue + 1,  # `Outbox` holds the limit
+        "max_export_batch_size": min(512, settings.export_queue),
+        "schedule_delay_millis": settings.export_interval_s * 1000,
+    }
+
+
+def _exporters(settings: TelemetrySettings) -> tuple[SpanExporter, LogRecordExporter]:
+    """The exporters of the protocol. Imported here: they take 50 ms, which other commands need not spend."""
+    base, timeout_s = settings.otlp_endpoint.rstrip("/"), settings.export_timeout_s
+    if settings.otlp_protocol == "grpc":
+        from opentelemetry.exporter.otlp.proto.grpc import _log_exporter, trace_exporter
+
+        insecure = not base.startswith("https://")
+        return (
+            trace_exporter.OTLPSpanExporter(endpoint=base, insecure=insecure, timeout=timeout_s),
+            _log_exporter.OTLPLogExporter(endpoint=base, insecure=insecure, timeout=timeout_s),
+        )
+    from opentelemetry.exporter.otlp.proto.http._log_exporter import OTLPLogExporter
+    from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+
+    return (
+        OTLPSpanExporter(endpoint=f"{base}/v1/traces", timeout=timeout_s),
+        OTLPLogExporter(endpoint=f"{base}/v1/logs", timeout=timeout_s),
+    )

@@ -1,0 +1,76 @@
+"""Settings of traces and logs."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+from actors.telemetry.content import DEFAULT_PATTERNS, compile_pattern
+from orchestration.hot import Hot
+from orchestration.validation import split_address
+
+
+class TelemetrySettings(BaseModel):
+    """Traces and logs."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    otlp_endpoint: str = ""
+    """Base URL of an OTLP collector, for example http://127.0.0.1:4318, or http://127.0.0.1:4317 for gRPC.
+    Empty: no traces."""
+    otlp_protocol: Literal["http", "grpc"] = "http"
+    """How the collector is spoken to: `http` is OTLP/HTTP with protobuf; `grpc` needs the extra
+    `otlp-grpc`."""
+    sample_ratio: float = Field(default=1.0, ge=0, le=1)
+    """Share of requests without a `traceparent` that are traced. A request with one is traced when its
+    sampled flag is set."""
+    client_context: Literal["parent", "link"] = "parent"
+    """What becomes of a client's `traceparent`. `parent`: the request continues the client's trace. `link`:
+    the request is the root of a trace of its own, which links to the client's span; for clients whose spans
+    are not exported to the same place."""
+    slow_s: float = Field(default=30.0, ge=0)
+    """A request that takes at least this many seconds, or that fails, is traced also where `sample_ratio`
+    or the client left it out. 0 switches this off."""
+    tail_spans: int = Field(default=20_000, ge=0)
+    """Maximum spans of requests that are not traced so far, kept per process until their request has ended;
+    the oldest are dropped."""
+    tail_s: float = Field(default=60.0, gt=0)
+    """How long such a span is kept at most, in seconds."""
+    export_queue: int = Field(default=8_192, ge=1)
+    """Maximum spans, and maximum log records, that wait for the collector per process; more are dropped and
+    counted."""
+    export_interval_s: float = Field(default=1.0, gt=0)
+    """Time between two exports."""
+    export_timeout_s: float = Field(default=5.0, gt=0)
+    """How long one export may take, with its repetitions, before its spans are dropped and counted; also
+    how long the end of a process waits for the last export."""
+    content: bool = False
+    """Whether prompts, answers and the arguments and results of tools are in traces, redacted by `redact`."""
+    content_characters: int = Field(default=16_384, ge=0)
+    """Maximum characters of one content attribute; longer ones are cut."""
+    redact: tuple[str, ...] = DEFAULT_PATTERNS
+    """Regular expressions whose matches in content are replaced by `[redacted]`. The defaults match API keys,
+    bearer tokens, passwords in URLs, and private keys."""
+    service_name: str = "orchestra"
+    """Value of `service.name` in traces."""
+    log_level: Hot[str] = Field(default="WARNING", pattern="^(DEBUG|INFO|WARNING|ERROR)$")
+    """Minimum level of log lines."""
+    metrics: str = "127.0.0.1:0"
+    """The address at which a process without a gateway serves `/metrics`, `/healthz` and `/readyz`:
+    `host:port` or `[v6]:port`; port 0 takes a free port, which the ready line names. Empty: none. A
+    gateway serves them at `gateway.http`, and there the metrics of all other processes as well."""
+
+    @field_validator("metrics")
+    @classmethod
+    def _has_host_and_port(cls, value: str) -> str:
+        if value:
+            split_address(value)
+        return value
+
+    @field_validator("redact")
+    @classmethod
+    def _are_patterns(cls, patterns: tuple[str, ...]) -> tuple[str, ...]:
+        for pattern in patterns:
+            compile_pattern(pattern)
+        return patterns

@@ -1,0 +1,166 @@
+"""Keeps errors and slow requests that the head of the sampling left out.
+
+Each process holds the spans of such traces for a while. The process in which the request ends decides, and
+tells the others by `on_keep`; they call `keep`. Spans that come later are exported too.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor
+from opentelemetry.trace import SpanContext, SpanKind, StatusCode, TraceFlags
+
+from actors.telemetry.metrics import DROPPED, TAIL
+from actors.telemetry.settings import TelemetrySettings
+
+MAX_KEPT = 10_000
+"""Traces of which late spans are still exported; the oldest are forgotten."""
+_ENTRIES = (SpanKind.SERVER, SpanKind.CONSUMER)
+
+
+@dataclass(slots=True)
+class HeldTrace:
+    """What this process has of one trace that is not sampled."""
+
+    since: float
+    spans: list[ReadableSpan] = field(default_factory=list)
+    logs: list[Any] = field(default_factory=list)
+    failed: bool = False
+    """Whether a span of it has failed."""
+    goes_on: bool = False
+    """Whether it was handed to a queue, so that its work begins after the request has ended."""
+
+    @property
+    def size(self) -> int:
+        return len(self.spans) + len(self.logs)
+
+
+class TailSampler(SpanProcessor):
+    """Holds ended spans that are not sampled. `export` takes those that are kept after all."""
+
+    def __init__(self, settings: TelemetrySettings, export: Callable[[ReadableSpan], None]) -> None:
+        self.settings = settings
+        self.export = export
+        self.send_log: Callable[[Any], None] = lambda record: None
+        self.on_keep: Callable[[str], None] = lambda trace: None
+        """Called with the 32 hexadecimal digits of a trace that this process has decided to keep."""
+        self.size = 0
+        """Spans and log records that are held."""
+        self._held: OrderedDict[int, HeldTrace] = OrderedDict()
+        self._kept: OrderedDict[int, None] = OrderedDict()
+
+    def on_end(self, span: ReadableSpan) -> None:
+        context = span.context
+        if context is None or context.trace_flags.sampled:
+            return
+        trace = context.trace_id
+        if trace in self._kept:
+            self.export(_sampled(span))
+            return
+        held = self._hold(trace)
+        held.spans.append(span)
+        self.size += 1
+        held.failed = held.failed or span.status.status_code is StatusCode.ERROR
+        held.goes_on = held.goes_on or span.kind is SpanKind.PRODUCER
+        if span.parent is None or span.kind in _ENTRIES:
+            self._decide(trace, held, span)
+        self._shrink()
+
+    def hold_log(self, context: SpanContext, record: Any) -> bool:
+        """Keep a log record of a trace of which this process holds spans; False if it may be exported now."""
+        trace = context.trace_id
+        if context.trace_flags.sampled or trace not in self._held:
+            return False
+        self._hold(trace).logs.append(record)
+        self.size += 1
+        self._shrink()
+        return True
+
+    def knows(self, trace: str) -> bool:
+        """Whether this process holds spans of a trace, or the trace is kept."""
+        number = int(trace, 16)
+        return number in self._kept or number in self._held
+
+    def keep(self, trace: str) -> None:
+        """Export a trace, because another process has decided so."""
+        try:
+            self._keep(int(trace, 16))
+        except ValueError:
+            return
+
+    def _decide(self, trace: int, held: HeldTrace, root: ReadableSpan) -> None:
+        slow = ((root.end_time or 0) - (root.start_time or 0)) / 1e9 >= self.settings.slow_s
+        if slow or held.failed:
+            TAIL.labels("slow" if slow else "failed").inc()
+            self._keep(trace)
+            self.on_keep(f"{trace:032x}")
+        elif not held.goes_on:
+            self._forget(trace)
+
+    def _keep(self, trace: int) -> None:
+        self._kept[trace] = None
+        if len(self._kept) > MAX_KEPT:
+            self._kept.popitem(last=False)
+        held = self._forget(trace)
+        if held is not None:
+            for span in held.spans:
+                self.export(_sampled(span))
+            for record in held.logs:
+                self.send_log(record)
+
+    def _hold(self, trace: int) -> HeldTrace:
+        held = self._held.get(trace)
+        if held is None:
+            held = self._held[trace] = HeldTrace(time.monotonic())
+        return held
+
+    def _forget(self, trace: int) -> HeldTrace | None:
+        held = self._held.pop(trace, None)
+        if held is not None:
+            self.size -= held.size
+        return held
+
+    def _shrink(self) -> None:
+        """Forget the oldest traces: those beyond `tail_spans`, which is counted, and those older than
+        `tail_s`."""
+        too_old = time.monotonic() - self.settings.tail_s
+        while self._held:
+            trace, held = next(iter(self._held.items()))
+            full = self.size > self.settings.tail_spans
+            if not full and held.since > too_old:
+                return
+            self._forget(trace)
+            if full:
+                DROPPED.labels("traces", "tail_full").inc(held.size)
+
+
+def _sampled(span: ReadableSpan) -> ReadableSpan:
+    """The span as one of a sampled trace, which exporters take."""
+    context, parent = span.context, span.parent
+    assert context is not None
+    sampled = SpanContext(
+        context.trace_id,
+        context.span_id,
+        context.is_remote,
+        TraceFlags(TraceFlags.SAMPLED),
+        context.trace_state,
+    )
+    return ReadableSpan(
+        name=span.name,
+        context=sampled,
+        parent=parent,
+        resource=span.resource,
+        attributes=span.attributes,
+        events=span.events,
+        links=span.links,
+        kind=span.kind,
+        status=span.status,
+        start_time=span.start_time,
+        end_time=span.end_time,
+        instrumentation_scope=span.instrumentation_scope,
+    )

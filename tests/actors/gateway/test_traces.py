@@ -1,0 +1,211 @@
+"""Every request is one whole tree at a real receiver: by route, streamed or not, and however it ends."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+
+import aiohttp
+import pytest
+
+from actors.backends.echo import EchoBackend, EchoSettings
+from actors.telemetry.tracing import tracing
+from tests.fixtures.cluster import Cluster, running_cluster
+from tests.fixtures.eventually import eventually
+from tests.fixtures.node_client import ask as ask_over_nats
+from tests.fixtures.receiver import Receiver, Tree, attributes, failed, receiver
+
+CHAT = "/v1/chat/completions"
+CALLER = "ab" * 16
+HI = [{"role": "user", "content": "one two three four"}]
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Cluster]:
+    quick = EchoSettings(models=("echo",), embedding_models=("embed",), repeat=False)
+    slow = EchoSettings(models=("slow",), speed=20, repeat=True)
+    nodes = [("node", EchoBackend(quick)), ("slow-node", EchoBackend(slow))]
+    with running_cluster(nodes, agents=True) as running:
+        yield running
+
+
+@pytest.fixture
+async def told() -> AsyncIterator[Receiver]:
+    async with receiver() as made:
+        yield made
+
+
+@pytest.fixture(autouse=True)
+def off() -> Iterator[None]:
+    """No test leaves tracing on."""
+    yield
+    assert tracing.tracer is None
+
+
+async def only_tree(told: Receiver, *names: str) -> Tree:
+    """The tree of the only trace there is."""
+
+    async def trace() -> str:
+        await told.flush()
+        traces = {span.trace_id.hex() for span in told.spans}
+        return traces.pop() if len(traces) == 1 else ""
+
+    return await told.whole_tree(await eventually(trace), *names)
+
+
+ON_ECHO = {"orchestra": {"model": "echo"}}
+BODIES: dict[str, tuple[str, dict[str, Any]]] = {
+    "chat": (CHAT, {"model": "echo", "messages": HI}),
+    "completion": ("/v1/completions", {"model": "echo", "prompt": "one two"}),
+    "embedding": ("/v1/embeddings", {"model": "embed", "input": ["one", "two"]}),
+    "single": (CHAT, {"model": "orchestra/single", "messages": HI} | ON_ECHO),
+    "debate": (CHAT, {"model": "orchestra/debate", "messages": HI} | ON_ECHO),
+    "maestro": (CHAT, {"model": "orchestra/maestro", "messages": HI} | ON_ECHO),
+    "two choices": (CHAT, {"model": "echo", "messages": HI, "n": 2}),
+}
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("route", BODIES)
+async def test_an_answer_is_one_tree_whose_tokens_are_those_of_the_answer(
+    cluster: Cluster, told: Receiver, route: str, stream: bool
+) -> None:
+    told.trace()
+    path, body = BODIES[route]
+    if stream:
+        body = body | {"stream": True, "stream_options": {"include_usage": True}}
+        if route == "embedding":
+            pytest.skip("embeddings are not streamed")
+    async with aiohttp.ClientSession(cluster.url) as session, session.post(path, json=body) as answer:
+        text = await answer.text()
+        assert answer.status == 200, text
+    usage = json.loads(text)["usage"] if not stream else usage_of(text)
+    if route == "two choices":  # each reads the prompt, which the answer's usage has once
+        usage["prompt_tokens"] *= 2
+    tree = await only_tree(told, "POST ", "attempt on ", "generate ")
+    (root,) = tree.roots
+    assert (root.name, root.parent_span_id) == (f"POST {path}", b"")
+    assert attributes(root)["http.response.status_code"] == 200
+    assert tree.tokens() == (usage["prompt_tokens"], usage.get("completion_tokens", 0))
+    assert not any(failed(span) for span in tree.spans)
+
+
+def usage_of(stream: str) -> dict[str, Any]:
+    chunks = [json.loads(line[6:]) for line in stream.splitlines() if line.startswith("data: {")]
+    found: dict[str, Any] = next(chunk["usage"] for chunk in reversed(chunks) if chunk.get("usage"))
+    return found
+
+
+async def post(cluster: Cluster, path: str, body: dict[str, Any], **headers: str) -> dict[str, Any]:
+    async with aiohttp.ClientSession(cluster.url) as session:
+        async with session.post(path, json=body, headers=headers) as answer:
+            said: dict[str, Any] = await answer.json()
+            return said
+
+
+async def test_a_chat_over_nats_is_the_root_of_its_trace(cluster: Cluster, told: Receiver) -> None:
+    told.trace()
+    body = {"body": {"model": "orchestra/single", "messages": HI} | ON_ECHO}
+    said = await asyncio.to_thread(ask_over_nats, cluster.nats.url, "request", body)
+    answer = json.loads(said["messages"][0]["text"])
+    tree = await told.whole_tree(answer["orchestra"]["trace_id"], "process orchestra.chat", "generate ")
+    assert [(root.name, root.parent_span_id) for root in tree.roots] == [("process orchestra.chat", b"")]
+    assert tree.tokens() == (answer["usage"]["prompt_tokens"], answer["usage"]["completion_tokens"])
+
+
+@pytest.mark.parametrize("model", ["echo", "orchestra/single"])
+async def test_a_job_and_its_work_are_one_trace(cluster: Cluster, told: Receiver, model: str) -> None:
+    told.trace()
+    body = {"model": model, "messages": HI} | (ON_ECHO if model != "echo" else {})
+    job = await post(cluster, "/v1/jobs", body)
+    work = "job" if model == "echo" else "invoke_workflow single"
+    tree = await told.whole_tree(job["trace_id"], "POST /v1/jobs", work, "generate ")
+    assert [(root.name, root.parent_span_id) for root in tree.roots] == [("POST /v1/jobs", b"")]
+    assert tree.parent(tree.named(work)[0]).name == "send RUNS"
+
+    async def ended() -> dict[str, Any] | None:
+        async with aiohttp.ClientSession(cluster.url) as session, session.get(f"/v1/jobs/{job['id']}") as got:
+            found: dict[str, Any] = await got.json()
+            return found if found["status"] == "succeeded" else None
+
+    usage = (await eventually(ended))["result"]["usage"]
+    assert tree.tokens() == (usage["prompt_tokens"], usage["completion_tokens"])
+
+
+@pytest.mark.parametrize("sampled", [True, False])
+async def test_a_caller_says_whether_its_request_is_traced(
+    cluster: Cluster, told: Receiver, sampled: bool
+) -> None:
+    told.trace(sample_ratio=0.0 if sampled else 1.0)
+    traceparent = f"00-{CALLER}-{'cd' * 8}-0{int(sampled)}"
+    body = {"model": "orchestra/single", "messages": HI} | ON_ECHO
+    answer = await post(cluster, CHAT, body, traceparent=traceparent)
+    assert answer["orchestra"].get("trace_id") == (CALLER if sampled else None)
+    if sampled:
+        (root,) = (await told.whole_tree(CALLER, "POST ", "generate ")).roots
+        assert root.parent_span_id.hex() == "cd" * 8
+    else:
+        await told.flush()
+        assert told.spans == []
+
+
+async def test_a_callers_span_is_linked_where_the_settings_say_so(cluster: Cluster, told: Receiver) -> None:
+    told.trace(client_context="link")
+    traceparent = f"00-{CALLER}-{'cd' * 8}-01"
+    answer = await post(cluster, CHAT, {"model": "echo", "messages": HI}, traceparent=traceparent)
+    assert answer["orchestra"]["trace_id"] != CALLER
+    (root,) = (await told.whole_tree(answer["orchestra"]["trace_id"], "POST ", "generate ")).roots
+    assert root.parent_span_id == b""
+    assert [(link.trace_id.hex(), link.span_id.hex()) for link in root.links] == [(CALLER, "cd" * 8)]
+
+
+async def test_what_the_ratio_leaves_out_is_not_named_in_the_answer(cluster: Cluster, told: Receiver) -> None:
+    told.trace(sample_ratio=0.0)
+    for model in ("echo", "orchestra/single"):
+        answer = await post(cluster, CHAT, {"model": model, "messages": HI})
+        assert "trace_id" not in answer["orchestra"]
+    job = await post(cluster, "/v1/jobs", {"model": "orchestra/single", "messages": HI})
+    assert "trace_id" not in job
+    await told.flush()
+    assert told.spans == []
+
+
+async def test_without_an_endpoint_no_answer_names_a_trace_of_ours(cluster: Cluster) -> None:
+    for model in ("echo", "orchestra/single"):
+        answer = await post(cluster, CHAT, {"model": model, "messages": HI})
+        assert "trace_id" not in answer["orchestra"]
+
+
+@pytest.mark.parametrize(
+    "said", ["rubbish", "", f"00-{'0' * 32}-{'cd' * 8}-01", f"00-{'ab' * 16}-{'0' * 16}-01"]
+)
+async def test_a_traceparent_that_is_none_counts_as_left_out(
+    cluster: Cluster, told: Receiver, said: str
+) -> None:
+    told.trace()
+    answer = await post(cluster, CHAT, {"model": "echo", "messages": HI}, traceparent=said)
+    (root,) = (await told.whole_tree(answer["orchestra"]["trace_id"], "POST ", "generate ")).roots
+    assert root.parent_span_id == b""
+    assert root.trace_id.hex() != CALLER
+
+
+async def test_requests_in_one_packet_have_a_trace_each_and_health_checks_have_none(
+    cluster: Cluster, told: Receiver
+) -> None:
+    told.trace()
+    body = json.dumps({"model": "echo", "messages": HI}).encode()
+    one = b"POST %b HTTP/1.1\r\nhost: x\r\ncontent-length: %d\r\n\r\n%b" % (CHAT.encode(), len(body), body)
+    last = b"GET /healthz HTTP/1.1\r\nconnection: close\r\n\r\n"
+    host, port = cluster.url.removeprefix("http://").split(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+    writer.write(one * 3 + last)
+    said = await asyncio.wait_for(reader.read(), 10)
+    writer.close()
+    assert said.count(b"HTTP/1.1 200") == 4
+    await told.flush()
+    await eventually(lambda: len([span for span in told.spans if not span.parent_span_id]) == 3)
+    roots = [span for span in told.spans if not span.parent_span_id]
+    assert [span.name for span in roots] == [f"POST {CHAT}"] * 3
+    assert len({span.trace_id for span in roots}) == 3
