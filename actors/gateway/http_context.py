@@ -74,8 +74,8 @@ class HttpContext:
         "send",
         "sending",
         "sent_at",
-        "started",
         "span",
+        "started",
         "status",
         "streaming",
     )

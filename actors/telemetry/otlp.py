@@ -30,9 +30,9 @@ from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags, set_s
 from opentelemetry.util.types import AttributeValue
 
 from actors.telemetry import conventions as names
+from actors.telemetry.content import Redactor
 from actors.telemetry.identity import ProcessIdentity
 from actors.telemetry.metrics import DROPPED, EXPORTED
-from actors.telemetry.content import Redactor
 from actors.telemetry.settings import TelemetrySettings
 from actors.telemetry.tail_sampler import TailSampler
 from actors.telemetry.tracing import Attributes, tracing
