@@ -45,6 +45,9 @@ class HotSettings(Generic[S]):
         self.refused = ""
         """Why this process does not use the newest document; '' if it does."""
         self._appliers: list[_Applier[S]] = []
+        self._pins = {
+            tuple(name.split(".")): origin for name, origin in self.origins.items() if _pins(origin)
+        }
 
     @property
     def model(self) -> type[S]:
@@ -61,12 +64,17 @@ class HotSettings(Generic[S]):
         self._appliers.append(applier)
         self._call(applier, since)
 
-    def pinned(self, path: Path) -> str:
-        """The environment variable or command line that pins the setting here; '' for none."""
-        for name, origin in self.origins.items():
-            if _pins(origin) and related_paths(tuple(name.split(".")), path):
+    def origin(self, path: Path) -> str:
+        """The source of a value of this process without the cluster's; '' for a default."""
+        for length in range(len(path), 0, -1):
+            origin = self.origins.get(".".join(path[:length]))
+            if origin:
                 return origin
         return ""
+
+    def pinned(self, path: Path) -> str:
+        """The environment variable or command line that pins the setting here; '' for none."""
+        return next((origin for pin, origin in self._pins.items() if related_paths(pin, path)), "")
 
     def merged(self, document: ClusterSettings, *, pins: bool = True) -> S:
         """The settings of this process with those of `document`. With `pins` False nothing is pinned.
@@ -80,10 +88,8 @@ class HotSettings(Generic[S]):
         for path, value, removes in self._usable(document)[0]:
             _put(tree, path, value, removes=removes)
         if pins:
-            for name, origin in self.origins.items():
-                if _pins(origin):
-                    path = tuple(name.split("."))
-                    _put(tree, path, value_at(self.base, path), removes=False)
+            for path in self._pins:
+                _put(tree, path, value_at(self.base, path), removes=False)
         origins = {name: origin_of(document, name) for name in document.values}
         try:
             return self.model.model_validate(tree)

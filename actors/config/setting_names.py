@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
-from functools import cache
+from functools import cache, lru_cache
 from types import UnionType
 from typing import Annotated, Any, Union, get_args, get_origin
 
@@ -23,6 +23,8 @@ from orchestration.hot import HotMark
 MAX_NEAR = 6
 """Maximum names in an error about a name that is not hot or not known."""
 MAX_NAME = 512
+MAX_FOUND = 16_384
+"""Maximum names that are remembered with their settings: a change looks up all names of the document."""
 _PART = re.compile(r'"([^"]+)"|([^."]+)')
 _NAME = re.compile(r'(?:"[^"]+"|[^."]+)(?:\.(?:"[^"]+"|[^."]+))*')
 Path = tuple[str, ...]
@@ -59,6 +61,11 @@ class SettingName:
 
 def find_setting(model: type[BaseModel], name: str) -> SettingName:
     """The setting called `name`. Raises `InvalidRequest` with the names that are near."""
+    return _found(model, name)
+
+
+@lru_cache(maxsize=MAX_FOUND)
+def _found(model: type[BaseModel], name: str) -> SettingName:
     if len(name) > MAX_NAME or _NAME.fullmatch(name) is None:
         raise InvalidRequest(f"{name[:80]!r} is not the name of a setting", param=name[:80])
     parts = [(quoted or plain, bool(quoted)) for quoted, plain in _PART.findall(name)]

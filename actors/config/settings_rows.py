@@ -90,21 +90,15 @@ def _row(
     default: Any,
     cluster: str | None,
 ) -> SettingRow:
-    process_origin = next(
-        (
-            origin
-            for name, origin in hot.origins.items()
-            if dotted(path) == name or dotted(path).startswith(f"{name}.")
-        ),
-        DEFAULT,
-    )
+    name = dotted(path)
+    process_origin = hot.origin(path) or DEFAULT
     held = document.values[cluster] if cluster is not None else None
     pinned = hot.pinned(path)
     return SettingRow(
-        name=dotted(path),
+        name=name,
         value=now,
         origin=process_origin if held is None or cluster is None or pinned else origin_of(document, cluster),
-        hot=_is_hot(hot, path),
+        hot=_is_hot(hot, name),
         default=default,
         process=process,
         process_origin=process_origin,
@@ -114,8 +108,8 @@ def _row(
     )
 
 
-def _is_hot(hot: HotSettings[Any], path: Path) -> bool:
+def _is_hot(hot: HotSettings[Any], name: str) -> bool:
     try:
-        return find_setting(hot.model, dotted(path)).hot
+        return find_setting(hot.model, name).hot
     except InvalidRequest:
         return False

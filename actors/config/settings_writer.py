@@ -67,7 +67,8 @@ class SettingsWriter(Generic[S]):
 
     async def show(self, prefix: str = "") -> list[SettingRow]:
         """All settings, or those at or below a dotted name. Raises `InvalidRequest` for an unknown one."""
-        return rows_of(self.hot, await self.document(), prefix)
+        document = await self.document()
+        return await asyncio.to_thread(rows_of, self.hot, document, prefix)
 
     async def set(self, values: Mapping[str, Any], note: ChangeNote) -> SettingsChange | None:
         """Set values by name, all or none. A whole section or table sets what is in it; None removes an entry
@@ -173,7 +174,7 @@ class SettingsWriter(Generic[S]):
             )
         made: SettingsChange | None = None
 
-        def edit(entry: Entry) -> bytes | None:
+        async def edit(entry: Entry) -> bytes | None:
             nonlocal made
             document = ClusterSettings.read(entry.value)
             values = [each for each in edits(document) if each.before != each.after]
@@ -182,7 +183,7 @@ class SettingsWriter(Generic[S]):
                 return None
             self._check_unchanged(document, values, note)
             changed = document.changed(values, by=note.by, reason=note.reason, undoes=undoes)
-            self._check(changed)
+            await asyncio.to_thread(self._check, changed)
             made = changed.changes[-1]
             return None if note.dry_run else changed.model_dump_json().encode()
 
