@@ -11,7 +11,7 @@ from actors.launch.metrics_server import serve_metrics
 from actors.launch.process import set_log_level
 from actors.launch.tracing import traced
 from actors.logs.process import run_log_publisher
-from actors.nats_monitor.process import run_nats_monitor
+from actors.nats_monitor.process import run_nats_monitor, traced_messages
 from actors.runtime.processes import ProcessService
 from actors.settings import Settings
 from actors.telemetry.event_log import event_log
@@ -33,6 +33,7 @@ async def observed(
         event_log.identity = identity
         hot.on_change("telemetry.log_level", lambda now: set_log_level(now.telemetry), since=hot.base)
         await stack.enter_async_context(traced(bus, settings.telemetry, identity, settings.node.id))
+        await stack.enter_async_context(traced_messages(bus, settings.telemetry, identity))
         describe_process(identity)
         lag = LoopLag()
         lag.start()

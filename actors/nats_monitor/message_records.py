@@ -15,6 +15,8 @@ from pydantic import AwareDatetime, Field
 from actors.bus.declarations import shipped_declaration
 from actors.bus.message_traces import TRACEPARENT
 from actors.bus.subject_templates import OTHER, subject_template
+from actors.telemetry import conventions as names
+from actors.telemetry.tracing import Attributes
 from orchestration.wire import Wire
 
 MAX_RECORD_BYTES = 64 * 1024
@@ -98,7 +100,7 @@ class MessageSpan:
     name: str
     began_ns: int
     ended_ns: int
-    attributes: dict[str, str | int | list[str]]
+    attributes: Attributes
     error: str = ""
     """Value of `error.type`; '': none."""
     children: tuple[MessageSpan, ...] = ()
@@ -128,28 +130,29 @@ def _stored(event: TraceEvent, since: datetime) -> MessageSpan:
         name=f"store {event.stream if known else OTHER}",
         began_ns=_ns(since),
         ended_ns=max(_ns(event.ts), _ns(since)),
-        attributes={"messaging.system": "nats", "nats.stream": event.stream},
+        attributes={names.MESSAGING_SYSTEM: "nats", names.NATS_STREAM: event.stream},
         error="store_failed" if event.error else "",
     )
 
 
-def _attributes(record: MessageRecord, template: str) -> dict[str, str | int | list[str]]:
+def _attributes(record: MessageRecord, template: str) -> Attributes:
     out = [each for each in record.events if each.type == "eg" and not each.error]
     receivers = [each.name for each in out if each.kind == _CLIENT]
     servers = [each.name for each in out if each.kind != _CLIENT]
-    return {
-        "messaging.system": "nats",
-        "messaging.operation.name": "route",
-        "messaging.destination.template": template,
-        "messaging.message.envelope.size": record.request.msgsize,
-        "nats.server.name": record.server.name,
-        "nats.server.cluster": record.server.cluster,
-        "nats.hop": record.hop,
-        "nats.sender": record.events[0].name,
-        "nats.receivers": receivers[:MAX_NAMES],
-        "nats.receiver_count": len(receivers),
-        "nats.forwarded_to": servers[:MAX_NAMES],
+    found: dict[str, str | int | list[str]] = {
+        names.MESSAGING_SYSTEM: "nats",
+        names.MESSAGING_OPERATION_NAME: "route",
+        names.MESSAGING_TEMPLATE: template,
+        names.MESSAGING_SIZE: record.request.msgsize,
+        names.NATS_SERVER: record.server.name,
+        names.NATS_CLUSTER: record.server.cluster,
+        names.NATS_HOP: record.hop,
+        names.NATS_SENDER: record.events[0].name,
+        names.NATS_RECEIVERS: receivers[:MAX_NAMES],
+        names.NATS_RECEIVER_COUNT: len(receivers),
+        names.NATS_FORWARDED_TO: servers[:MAX_NAMES],
     }
+    return {name: value for name, value in found.items() if value != "" and value != []}
 
 
 def _error(record: MessageRecord) -> str:

@@ -14,6 +14,7 @@ from actors.bus.message_traces import is_sampled
 from actors.bus.subjects import MESSAGE_TRACES_SUBJECT
 from actors.nats_monitor.advisories import GROUP
 from actors.nats_monitor.message_records import MAX_RECORD_BYTES, MessageRecord, MessageSpan, message_span
+from actors.telemetry.tracing import start_span
 
 log = logging.getLogger(__name__)
 
@@ -42,7 +43,7 @@ class MessageTraceListener:
 
     async def stop(self) -> None:
         if self._subscription is not None:
-            await self._subscription.unsubscribe()
+            await self._subscription.drain()
 
     def _received(self, message: Message) -> None:
         RECORDS.labels(self._outcome(message)).inc()
@@ -67,3 +68,13 @@ class MessageTraceListener:
             return "invalid"
         self.export(span, parent)
         return "ok"
+
+
+def export_span(span: MessageSpan, parent: str) -> None:
+    """Export a span of a server, and those below it."""
+    opened = start_span(span.name, parent, span.attributes, began_ns=span.began_ns)
+    for child in span.children:
+        export_span(child, opened.traceparent)
+    if span.error:
+        opened.fail_as(span.error)
+    opened.end(at_ns=span.ended_ns)

@@ -8,10 +8,13 @@ from contextlib import asynccontextmanager
 from prometheus_client import REGISTRY
 
 from actors.bus.bus import Bus
+from actors.bus.message_traces import MessageTraces
 from actors.nats_monitor.advisories import AdvisoryListener
+from actors.nats_monitor.message_trace_listener import MessageTraceListener, export_span
 from actors.nats_monitor.monitor import NatsMonitor
 from actors.nats_monitor.settings import NatsMonitorSettings
 from actors.telemetry.identity import ProcessIdentity
+from actors.telemetry.settings import TelemetrySettings
 
 ROLES = ("up", "gateway", "dispatcher")
 """Roles of which every cluster has one."""
@@ -36,3 +39,23 @@ async def run_nats_monitor(
         await monitor.stop()
         await listener.stop()
         REGISTRY.unregister(monitor.metrics)
+
+
+@asynccontextmanager
+async def traced_messages(
+    bus: Bus, settings: TelemetrySettings, identity: ProcessIdentity
+) -> AsyncIterator[None]:
+    """Have NATS servers trace what this process sends for traced requests, until the block ends. Processes
+    of `ROLES` make spans of what servers tell, for all. Enter it after the tracing of the process."""
+    if not settings.otlp_endpoint or not settings.nats_messages:
+        yield
+        return
+    listener = MessageTraceListener(bus, export_span, per_second=settings.nats_records_per_second)
+    if identity.role in ROLES:
+        await listener.start()
+    bus.message_traces = MessageTraces(per_second=settings.nats_messages_per_second)
+    try:
+        yield
+    finally:
+        bus.message_traces = None
+        await listener.stop()

@@ -146,8 +146,13 @@ class OpenSpan:
             return
         if server and known and isinstance(error, OrchestraError) and error.status < _SERVER_ERRORS:
             return
-        span.set_attribute(names.ERROR_TYPE, code)
-        span.set_status(_ERROR)
+        self.fail_as(code)
+
+    def fail_as(self, code: str) -> None:
+        """Note an error that no exception stands for, by its `error.type`."""
+        if self._span is not None:
+            self._span.set_attribute(names.ERROR_TYPE, code)
+            self._span.set_status(_ERROR)
 
     def end(self, error: BaseException | None = None, *, at_ns: int = 0) -> None:
         """End the span, now or at `at_ns`, but not after its scope. A second end does nothing."""
