@@ -155,6 +155,7 @@ class ChatService(Actor):
         status = 499
         try:
             with (
+                self.gateway.active.request(request.work.id),
                 self.gateway.storage.explain_errors(),
                 wrap_unexpected_errors(f"request {request.work.id}", "nats"),
             ):

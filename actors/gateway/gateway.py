@@ -9,11 +9,12 @@ from contextlib import aclosing, asynccontextmanager
 from actors.bus.bus import Bus
 from actors.bus.storage import StorageMonitor
 from actors.cluster.registry import Registry
+from actors.gateway.active_requests import ActiveRequests, RequestsOnNodes, request_stages
 from actors.gateway.authentication import Authenticator
 from actors.gateway.cached_responses import CachedResponses, Response
 from actors.gateway.commands import GatewayCommands
+from actors.gateway.limit_use import limit_use
 from actors.gateway.metered_client import MeteredClient
-from actors.gateway.metrics import ANSWER_SECONDS, FIRST_EVENT_SECONDS, IN_FLIGHT, WAITING
 from actors.gateway.model_resolver import ModelResolver
 from actors.gateway.request_span import record_admission
 from actors.gateway.requests import AdmittedRequest
@@ -52,6 +53,8 @@ class Gateway:
         self.responses = CachedResponses(self.client, self.authenticator, settings, registry.orders)
         self.storage = StorageMonitor(bus)
         self.commands = GatewayCommands(bus, self.responses.cache, registry.orders)
+        placed = streams.direct if isinstance(streams.direct, RequestsOnNodes) else None
+        self.active = ActiveRequests(streams, placed)
         self.draining = False
         self.runs: dict[str, str] = {}
         """The caller of each run in flight, by the run's id."""
@@ -82,9 +85,8 @@ class Gateway:
 
     async def start(self) -> None:
         """Join the gateways that share limits, and start to monitor the disk."""
-        limits = self.limits
-        IN_FLIGHT.set_function(lambda: limits.in_flight)
-        WAITING.set_function(lambda: limits.waiting)
+        request_stages.active.append(self.active)
+        limit_use.gateways.append(self)
         await self.storage.start()
         await self.shared_limits.start()
         await self.commands.start()
@@ -95,6 +97,9 @@ class Gateway:
         await self.storage.stop()
         await self.responses.stop()
         await self.shared_limits.stop()
+        if self in limit_use.gateways:
+            request_stages.active.remove(self.active)
+            limit_use.gateways.remove(self)
 
     def missing(self) -> list[str]:
         """Return the reasons why this gateway cannot answer now; empty if it is ready."""
@@ -128,7 +133,7 @@ class Gateway:
         request.outcome.admitted_s = time.perf_counter() - asked
         if isinstance(request.work, Run):
             self.runs[request.work.id] = envelope.caller
-        started = time.perf_counter()
+        self.active.admitted(request.work.id)
         response = self.responses.open(request, envelope)
         try:
             async with aclosing(response.events):
@@ -137,12 +142,11 @@ class Gateway:
                 except DeadlineExceeded as error:
                     raise self.resolver.missed_deadline(request.work, error) from error
                 permit.mark_started()
-                FIRST_EVENT_SECONDS.observe(time.perf_counter() - started)
+                self.active.streaming(request.work.id)
                 request.outcome.cache = response.origin
                 request.outcome.reader = self.streams.readers.get(request.work.id)
                 request.encoder.describe(recorded_trace_id(envelope.trace), response.origin)
                 yield response
-            ANSWER_SECONDS.observe(time.perf_counter() - started)
         finally:
             self.runs.pop(request.work.id, None)
             permit.release()

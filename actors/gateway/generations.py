@@ -42,10 +42,11 @@ class GenerationRoutes:
         work_id = gateway.streams.new_id()
         context.extra.append((b"x-orchestra-run", work_id.encode()))
         envelope = self._envelope(context)
-        raw = await context.body(settings.max_body_bytes, settings.body_timeout_s)
-        request = context.request = admit(raw, work_id, gateway.resolver)
-        context.span.admitted(request, context.caller)
-        await (self._stream if request.stream else self._full)(context, request, envelope)
+        with gateway.active.request(work_id):
+            raw = await context.body(settings.max_body_bytes, settings.body_timeout_s)
+            request = context.request = admit(raw, work_id, gateway.resolver)
+            context.span.admitted(request, context.caller)
+            await (self._stream if request.stream else self._full)(context, request, envelope)
 
     def _envelope(self, context: HttpContext) -> Envelope:
         """Raises `InvalidRequest` for an `X-Request-Timeout` that is not a number of seconds above 0."""

@@ -4,27 +4,15 @@ from __future__ import annotations
 
 from functools import lru_cache
 
-from prometheus_client import Counter, Gauge, Histogram
+from prometheus_client import Counter, Gauge
 
 REQUESTS = Counter("orchestra_gateway_requests", "Requests answered", ["protocol", "route", "status"])
 CONNECTIONS = Gauge("orchestra_gateway_connections", "HTTP connections open now")
-IN_FLIGHT = Gauge("orchestra_gateway_in_flight", "Requests in flight, over HTTP and NATS")
-ANSWER_SECONDS = Histogram(
-    "orchestra_gateway_answer_seconds",
-    "Time in seconds from admission to the end of a response",
-    buckets=(0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600),
-)
-FIRST_EVENT_SECONDS = Histogram(
-    "orchestra_gateway_first_event_seconds",
-    "Time in seconds from admission to the first event of a response",
-    buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60),
-)
 
 REFUSED = Counter(
     "orchestra_gateway_refused", "Requests and connections refused at a limit of the gateway", ["limit"]
 )
 RUN_EVENT_STREAMS = Gauge("orchestra_gateway_run_event_streams", "Open streams of run events")
-WAITING = Gauge("orchestra_gateway_waiting", "Requests in flight without a first event")
 CACHE = Counter(
     "orchestra_gateway_cache",
     "Cacheable requests: answered from the cache (hit), from an equal request in progress (shared), or "

@@ -7,6 +7,8 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from actors.bus.subjects import CHAT_SUBJECT
+from actors.gateway.answer_metrics import AnswerLabels, count_end, count_stream, count_usage, labels_of
 from actors.openai_api.encoder import ChoiceEvent, Event
 from actors.telemetry.event_log import RECORDED, event_log
 from actors.telemetry.redaction import error_text
@@ -22,6 +24,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 CANCELLED = 499
+ANSWER_ROUTES = frozenset({"/v1/chat/completions", "/v1/completions", "/v1/embeddings", CHAT_SUBJECT})
+"""The routes that ask for answers, over HTTP and NATS."""
 _LEVELS = {LogLevel.INFO: logging.INFO, LogLevel.WARNING: logging.WARNING, LogLevel.ERROR: logging.WARNING}
 
 
@@ -86,6 +90,7 @@ class RequestEnd:
     def record(self, slow_s: float) -> None:
         """Record the event, and write a local line for a request that failed or took `slow_s` or longer."""
         duration_s = time.perf_counter() - self.started
+        self._count(duration_s)
         slow = duration_s >= slow_s
         level = self._level(slow)
         failed = self.status >= 400
@@ -101,6 +106,28 @@ class RequestEnd:
             known = " ".join(f"{name}={value}" for name, value in fields.items() if value)
             reason = f" {data['error']}: {data['error_text']}" if failed and "error" in data else ""
             log.log(_LEVELS[level], "%s%s (%s)", message, reason, known, extra=RECORDED)
+
+    def _count(self, duration_s: float) -> None:
+        """Count it in the metrics, if it asked for an answer of a model or a pattern."""
+        route = self.route.removeprefix("POST ")
+        if self.request is None and route not in ANSWER_ROUTES:
+            return
+        status = self.status if self.error is None else self.error.status
+        code = "" if self.error is None else self.error.code
+        if self.request is None:
+            count_end((self.protocol, route), AnswerLabels(), code, status, duration_s)
+            return
+        request, outcome = self.request, self.request.outcome
+        work = request.work
+        pattern = work.pattern if isinstance(work, Run) else ""
+        labels = labels_of(work.model, pattern, stream=request.stream)
+        usage = outcome.usage(request.repeats)
+        count_end((self.protocol, route), labels, code, status, duration_s)
+        count_usage(labels, usage, 0 if outcome.reader is None else outcome.reader.moves)
+        if request.stream and outcome.first_at:
+            first_s, more = outcome.first_at - self.started, usage.completion_tokens - 1
+            complete = status < 400 and more > 0
+            count_stream(labels, first_s, (duration_s - first_s) / more if complete else None)
 
     def _level(self, slow: bool) -> LogLevel:
         if self.status >= 500:

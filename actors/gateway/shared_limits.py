@@ -98,6 +98,11 @@ class SharedLimits:
             await lease.release_unused(everything=True)
         await self.peers.stop()
 
+    @property
+    def leases(self) -> int:
+        """The number of limits of which this gateway holds a part."""
+        return len(self._leases)
+
     async def acquire(self, take: Callable[[], T]) -> T:
         """Return what `take` returns. When it raises `LimitExceeded`, draw quota that other gateways do not
         use and try again.

@@ -144,6 +144,11 @@ class DirectPath:
             self._cancel(job, job.task)
         return not job.requeued
 
+    def is_placed(self, work_id: str) -> bool:
+        """Whether a generation is at a node, or on its way to one."""
+        job = self.jobs.get(work_id)
+        return job is not None and not job.requeued
+
     def _cancel(self, job: DirectJob, task: asyncio.Task[None]) -> None:
         job.cancelled = True
         if job.running:

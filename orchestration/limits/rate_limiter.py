@@ -87,6 +87,19 @@ class RateLimiter:
         limits = (self.total.limit, self.each, *self.named.values())
         return any(limit.shared for limit in limits)
 
+    def used_shares(self, now: float) -> dict[str, float]:
+        """The used share of `tokens_per_minute`, 0 to 1: of the caller that used most of its own (`caller`),
+        and of all together (`all`). Without a limit there is no entry."""
+        shares = {}
+        accounts = {"all": (self.total,), "caller": tuple(self._accounts.values())}
+        for scope, each in accounts.items():
+            buckets = [account.bucket for account in each if account.bucket is not None]
+            buckets = [each for each in buckets if each.refills or each.unclaimed]  # else nothing is known
+            if buckets:
+                lowest = min(bucket.with_unclaimed(now) / bucket.per_minute for bucket in buckets)
+                shares[scope] = min(1.0, max(0.0, 1.0 - lowest))
+        return shares
+
     def tokens_left(self, caller: str, now: float) -> float:
         """The tokens that `caller` could use at once; infinity without a limit."""
         buckets = [account.bucket for account in (self.total, self._account(caller, now))]

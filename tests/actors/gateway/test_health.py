@@ -56,7 +56,7 @@ async def test_metrics_count_requests_by_route_and_never_by_what_a_caller_made_u
     )
     assert 'route="/v1/models/{model}",status="200"' in text
     assert 'route="other",status="404"' in text
-    assert "orchestra_gateway_first_event_seconds_bucket" in text
+    assert "orchestra_gateway_answer_seconds_bucket" in text
     assert "made-up" not in text
 
 
