@@ -28,30 +28,31 @@ class EngineMetrics(Collector):
         """Those that run."""
 
     def collect(self) -> Iterable[Metric]:
-        model = ["model"]
         batch = GaugeMetricFamily(
-            "orchestra_engine_batch_size", "Generations in the batch of a model, at the scrape", labels=model
+            "orchestra_engine_batch_size",
+            "Generations in the batch of a model now",
+            labels=["model"],
         )
         waiting = GaugeMetricFamily(
-            "orchestra_engine_waiting", "Generations that wait for a slot or for memory", labels=model
+            "orchestra_engine_waiting", "Generations that wait for a slot or for memory", labels=["model"]
         )
         kv_tokens = GaugeMetricFamily(
-            "orchestra_engine_kv_tokens", "Tokens whose keys and values are in the slots", labels=model
+            "orchestra_engine_kv_tokens", "Tokens whose keys and values are in the slots", labels=["model"]
         )
         kv_limit = GaugeMetricFamily(
-            "orchestra_engine_kv_tokens_limit", "Maximum tokens of the slots", labels=model
+            "orchestra_engine_kv_tokens_limit", "Maximum tokens of the slots", labels=["model"]
         )
         kv_bytes = GaugeMetricFamily(
             "orchestra_engine_kv_bytes",
             "Bytes of keys and values, in the slots and in the prefix cache",
-            labels=model,
+            labels=["model"],
         )
         hits = CounterMetricFamily(
-            "orchestra_engine_prefix_hits", "Generations that reused a cached prefix", labels=model
+            "orchestra_engine_prefix_hits", "Generations that reused a cached prefix", labels=["model"]
         )
-        steps = CounterMetricFamily("orchestra_engine_steps", "Calls of a model", labels=model)
+        steps = CounterMetricFamily("orchestra_engine_steps", "Calls of a model", labels=["model"])
         failures = CounterMetricFamily(
-            "orchestra_engine_step_failures", "Calls of a model that failed", labels=model
+            "orchestra_engine_step_failures", "Calls of a model that failed", labels=["model"]
         )
         totals: dict[str, list[float]] = {}
         for each in (each for backend in list(self.backends) for each in backend.stats):

@@ -12,18 +12,17 @@ from orchestration.messages import Usage
 
 NO_PATTERN = "none"
 OUTCOMES = ("ok", "cancelled", "limited", "invalid", "error")
-_BY_ANSWER = ["model", "pattern", "stream", "outcome"]
 
 _ANSWERS = Counter(
     "orchestra_gateway_answers",
     "Requests for answers that ended: ok, cancelled (by the caller), limited (at a limit), invalid (the "
     "caller's mistake) or error; code is the code of the error",
-    ["protocol", "route", *_BY_ANSWER, "code"],
+    ["protocol", "route", "model", "pattern", "stream", "outcome", "code"],
 )
 _SECONDS = Histogram(
     "orchestra_gateway_answer_seconds",
     "Time in seconds from the arrival of a request to the end of its answer",
-    _BY_ANSWER,
+    ["model", "pattern", "stream", "outcome"],
     buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600),
 )
 _FIRST_TOKEN = Histogram(
