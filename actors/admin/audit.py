@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -9,13 +11,22 @@ from typing import Any
 from pydantic_core import to_json
 
 from actors.admin.requests import ChangeRequest
+from actors.bus.bus import Bus
+from actors.bus.jetstream import MESSAGE_ID_HEADER, enqueue
 from actors.gateway.operation import CallContext, Handler, Reply
+from actors.logs.event_form import encoded_event, subject_of
 from actors.telemetry.event_log import event_log
 from actors.telemetry.tracing import trace_id
-from orchestration.errors import OrchestraError
-from orchestration.log_events import LogLevel
+from orchestration.errors import OrchestraError, Unavailable
+from orchestration.log_events import LogEvent, LogLevel
+
+log = logging.getLogger(__name__)
 
 EVENT = "admin.changed"
+MAX_BYTES = 64 * 1024
+"""Maximum size of a record."""
+TRIES = 3
+PAUSE_S = 0.2
 ON_NATS = "nats"
 """Who made a change over NATS without the header `Orchestra-Caller`."""
 
@@ -40,38 +51,69 @@ class Changed:
 Change = Callable[[Any, CallContext], Awaitable[Changed]]
 
 
-def audited(action: str, change: Change) -> Handler:
-    """The handler of a change, which records it. A change that failed on the way is recorded as failed, since
-    it may have had an effect; one that was refused is not."""
+class RecordNotStored(Unavailable):
+    """A change was made, and its audit record could not be stored."""
 
-    async def handle(request: ChangeRequest, call: CallContext) -> Reply:
-        try:
-            made = await change(request, call)
-        except OrchestraError as error:
-            if error.status >= 500:
-                asked = request.model_dump(mode="json", exclude={"reason"}, exclude_defaults=True)
-                _record(action, request, call, {"asked": asked, "error": error.message}, LogLevel.ERROR)
-            raise
-        if made.changed:
-            facts = {"target": made.target, "before": made.before, "after": made.after}
-            _record(action, request, call, facts, LogLevel.INFO, made.about)
-        return Reply(body=to_json(made.body), status=made.status)
-
-    return handle
+    code = "record_not_stored"
+    retryable = False
 
 
-def _record(
+class Audit:
+    """Writes the records to the stream `LOGS`, and answers once the stream has them. They also go to the
+    other sinks of this process' events; the stream stores an event once."""
+
+    def __init__(self, bus: Bus) -> None:
+        self.bus = bus
+
+    def handler(self, action: str, change: Change) -> Handler:
+        """The handler of a change, which records it. A change that failed on the way is recorded as failed,
+        since it may have had an effect; one that was refused is not."""
+
+        async def handle(request: ChangeRequest, call: CallContext) -> Reply:
+            try:
+                made = await change(request, call)
+            except OrchestraError as error:
+                if error.status >= 500:
+                    asked = request.model_dump(mode="json", exclude={"reason"}, exclude_defaults=True)
+                    facts = {"asked": asked, "error": error.message}
+                    await self._store(_event(action, request, call, facts, LogLevel.ERROR))
+                raise
+            if made.changed:
+                facts = {"target": made.target, "before": made.before, "after": made.after}
+                await self._store(_event(action, request, call, facts, LogLevel.INFO, made.about))
+            return Reply(body=to_json(made.body), status=made.status)
+
+        return handle
+
+    async def _store(self, event: LogEvent) -> None:
+        """Raises `RecordNotStored` after `TRIES`."""
+        event_log.pass_on(event)
+        body, headers = encoded_event(event, MAX_BYTES), {MESSAGE_ID_HEADER: event.id}
+        for attempt in range(1, TRIES + 1):
+            try:
+                await enqueue(self.bus, subject_of(event), body, headers)
+                return
+            except OrchestraError as error:
+                log.error("audit record not stored, attempt %d: %s: %s", attempt, event.message, error)
+                if attempt == TRIES:
+                    raise RecordNotStored(
+                        f"the change was made, and its audit record could not be stored: {error.message}"
+                    ) from error
+            await asyncio.sleep(PAUSE_S)
+
+
+def _event(
     action: str,
     request: ChangeRequest,
     call: CallContext,
     facts: dict[str, Any],
     level: LogLevel,
     about: dict[str, Any] | None = None,
-) -> None:
+) -> LogEvent:
     who = call.caller or ON_NATS
     outcome = f"failed: {facts['error']}" if "error" in facts else f"of {facts['target']}"
     why = f" ({request.reason})" if request.reason else ""
-    event_log.record(
+    return event_log.make(
         EVENT,
         level=level,
         caller=who,

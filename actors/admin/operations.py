@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from pydantic import BaseModel
 
-from actors.admin.audit import Change, audited
+from actors.admin.audit import Audit, Change
 from actors.admin.breakers import BreakersAdmin, BreakersPage, HoldBreaker, ResetBreakers
 from actors.admin.cache import CacheAdmin, ClearCache
 from actors.admin.cluster_processes import ClusterProcesses
@@ -45,6 +45,7 @@ MAX_BODY_BYTES = 64 * 1024
 class AdminServices:
     """What answers the operations."""
 
+    audit: Audit
     description: Description
     nodes: NodesAdmin
     models: ModelsAdmin
@@ -83,7 +84,9 @@ def _change(
     request: type[ChangeRequest],
 ) -> Row:
     """An operation that changes something, over POST, and is recorded."""
-    return _row(name, "POST", path, summary, request, lambda services: audited(name, change(services)))
+    return _row(
+        name, "POST", path, summary, request, lambda services: services.audit.handler(name, change(services))
+    )
 
 
 def _row(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+from actors.admin.audit import Audit
 from actors.admin.breakers import BreakersAdmin
 from actors.admin.cache import CacheAdmin
 from actors.admin.cluster_processes import ClusterProcesses
@@ -43,6 +44,7 @@ async def run_admin(
     queues = QueuesAdmin(gateway.bus, gateway.registry)
     processes = ClusterProcesses(gateway.bus)
     services = AdminServices(
+        audit=Audit(gateway.bus),
         description=Description(lambda: openapi(ADMIN_OPERATIONS, ADMIN_TITLE)),
         nodes=nodes,
         models=ModelsAdmin(nodes),

@@ -38,6 +38,16 @@ COMMANDS = {
     "chat": CommandEntry("actors.cli.ask", "chat", "Chat with the cluster."),
     "status": CommandEntry("actors.cli.status", "status", "Show nodes, models, load, queues and agents."),
     "top": CommandEntry("actors.cli.top", "top", "Watch nodes, models, queues and rates."),
+    "nodes": CommandEntry("actors.cli.nodes", "nodes", "List, drain, label and remove nodes."),
+    "queues": CommandEntry("actors.cli.queues", "queues", "List, pause, resume and purge queues."),
+    "runs": CommandEntry("actors.cli.runs", "runs", "List, watch and cancel runs of any caller."),
+    "breakers": CommandEntry(
+        "actors.cli.breakers", "breakers", "List circuit breakers, hold them open, or reset them."
+    ),
+    "cache": CommandEntry("actors.cli.cache", "cache", "Show or clear the cached responses."),
+    "processes": CommandEntry(
+        "actors.cli.processes", "processes", "List the processes, also those that do not answer."
+    ),
     "jobs": CommandEntry("actors.cli.jobs", "jobs", "Submit questions, and fetch their answers later."),
     "logs": CommandEntry(
         "actors.cli.logs", "logs", "Show the events of the cluster, or ship them to MongoDB."

