@@ -15,6 +15,7 @@ from pydantic import AwareDatetime, Field
 from actors.bus.declarations import shipped_declaration
 from actors.bus.message_traces import TRACEPARENT
 from actors.bus.subject_templates import OTHER, subject_template
+from actors.bus.subjects import AgentAddress
 from actors.telemetry import conventions as names
 from actors.telemetry.tracing import Attributes
 from orchestration.wire import Wire
@@ -25,6 +26,10 @@ MAX_EVENTS = 256
 MAX_NAMES = 8
 """Maximum number of receivers or servers that an attribute lists."""
 HOP = "Nats-Trace-Hop"
+NO_INTEREST = "no_interest"
+MAY_FIND_NOBODY = frozenset({subject_template(AgentAddress("cluster", "agent").step)})
+"""Templates of requests that ask whether anyone is there. Where nobody is, their sender does the work itself
+and exports no span of the request, so that a span of the server would have no parent."""
 
 Short = Annotated[str, Field(max_length=255)]
 _CLIENT = 0
@@ -86,6 +91,17 @@ class MessageRecord(Wire):
         hop = self._header(HOP)
         return hop if hop.replace(".", "").isdigit() and len(hop) <= 64 else ""
 
+    @property
+    def template(self) -> str:
+        """The template of the message's subject."""
+        return subject_template(self.events[0].subj)
+
+    @property
+    def found_nobody(self) -> bool:
+        """Whether it asked if anyone is there, and nobody was."""
+        alone = len(self.events) == 1 and not self.events[0].error
+        return alone and self.template in MAY_FIND_NOBODY
+
     def _header(self, name: str) -> str:
         for key, values in self.request.header.items():
             if key.lower() == name.lower() and values:
@@ -113,12 +129,11 @@ def message_span(record: MessageRecord) -> MessageSpan:
     server before it has ended, and a child has to lie inside its parent.
     """
     first, last = record.events[0], max(each.ts for each in record.events)
-    template = subject_template(first.subj)
     return MessageSpan(
-        name=f"route {template}",
+        name=f"route {record.template}",
         began_ns=_ns(first.ts),
         ended_ns=_ns(last),
-        attributes=_attributes(record, template),
+        attributes=_attributes(record),
         error=_error(record),
         children=tuple(_stored(event, first.ts) for event in record.events if event.type == "js"),
     )
@@ -135,14 +150,14 @@ def _stored(event: TraceEvent, since: datetime) -> MessageSpan:
     )
 
 
-def _attributes(record: MessageRecord, template: str) -> Attributes:
+def _attributes(record: MessageRecord) -> Attributes:
     out = [each for each in record.events if each.type == "eg" and not each.error]
     receivers = [each.name for each in out if each.kind == _CLIENT]
     servers = [each.name for each in out if each.kind != _CLIENT]
     found: dict[str, str | int | list[str]] = {
         names.MESSAGING_SYSTEM: "nats",
         names.MESSAGING_OPERATION_NAME: "route",
-        names.MESSAGING_TEMPLATE: template,
+        names.MESSAGING_TEMPLATE: record.template,
         names.MESSAGING_SIZE: record.request.msgsize,
         names.NATS_SERVER: record.server.name,
         names.NATS_CLUSTER: record.server.cluster,
@@ -162,7 +177,7 @@ def _error(record: MessageRecord) -> str:
             text = event.error.lower()
             reason = next((reason for words, reason in _REASONS if words in text), "dropped")
             return "store_failed" if event.type == "js" else reason
-    return "" if len(record.events) > 1 else "no_interest"
+    return "" if len(record.events) > 1 else NO_INTEREST
 
 
 def _ns(at: datetime) -> int:

@@ -20,8 +20,8 @@ log = logging.getLogger(__name__)
 
 RECORDS = Counter(
     "orchestra_nats_trace_records",
-    "Records of NATS servers about traced messages: `ok` became a span, `invalid` is no record, `limit` came "
-    "beyond the limit",
+    "Records of NATS servers about traced messages: `ok` became a span, `nobody` asked whether anyone is "
+    "there, `invalid` is no record, `limit` came beyond the limit",
     ["outcome"],
 )
 
@@ -62,6 +62,8 @@ class MessageTraceListener:
             parent = record.traceparent
             if not is_sampled(parent):
                 return "invalid"
+            if record.found_nobody:
+                return "nobody"
             span = message_span(record)
         except (ValidationError, ValueError, OverflowError) as error:
             log.debug("a record of a traced message cannot be read: %s", error)

@@ -16,7 +16,7 @@ from actors.bus.declarations import shipped_declaration
 from actors.bus.jetstream import Delivery, Puller, enqueue
 from actors.bus.message_traces import DESTINATION, MessageTraces
 from actors.bus.provision import apply
-from actors.bus.subjects import MESSAGE_TRACES_SUBJECT, NodeAddress, RunQueue
+from actors.bus.subjects import MESSAGE_TRACES_SUBJECT, AgentAddress, NodeAddress, RunQueue
 from actors.nats_monitor.message_records import MAX_RECORD_BYTES, MessageSpan
 from actors.nats_monitor.message_trace_listener import MessageTraceListener
 from actors.nats_server import EmbeddedNats, NatsServerSettings
@@ -199,6 +199,16 @@ async def test_a_message_that_nobody_takes_is_an_error_without_its_subject(bus: 
         assert span.error == "no_interest"
         assert span.name == "route other"
         assert "secret" not in str(span.attributes)
+
+
+async def test_a_step_that_finds_no_agent_makes_no_span_because_its_sender_makes_none(bus: Bus) -> None:
+    async with exporting(bus) as exported:
+        before, parent = records("nobody"), traceparent()
+        await bus.publish(AgentAddress("home", "absent").step, headers={"traceparent": parent})
+        await eventually(lambda: records("nobody") == before + 1)
+        await answer_on(bus, AgentAddress("home", "present").step)
+        await bus.request(AgentAddress("home", "present").step, headers={"traceparent": parent})
+        assert len(await exported.of(parent, 1)) == 1
 
 
 async def test_only_messages_of_sampled_traces_are_traced(bus: Bus) -> None:
