@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from secrets import token_urlsafe
 from typing import Any
 
@@ -90,19 +91,10 @@ class KeysAdmin:
     async def remove(self, request: RemoveCaller, call: CallContext) -> Changed:
         """Raises `NotThere`, and `Refused` for the last caller."""
         await self._caller(request.name)
-        if len(await self._callers()) == 1 and not request.open:
-            raise Refused(
-                f"{request.name!r} is the last caller: without callers HTTP needs no key. Add another first, "
-                "or say that it shall be open",
-                param="open",
-            )
         name = dotted((*CALLERS, request.name))
+        note = replace(_note(request, call), force=request.open)
         in_file = request.name in self.writer.hot.base.gateway.callers
-        change = await (
-            self.writer.set({name: None}, _note(request, call))
-            if in_file
-            else self.writer.unset([name], _note(request, call))
-        )
+        change = await (self.writer.set({name: None}, note) if in_file else self.writer.unset([name], note))
         return await settings_changed(self.writer, change, name=request.name)
 
     async def _set(
@@ -120,6 +112,16 @@ class KeysAdmin:
         if name not in callers:
             raise NotThere.of("caller", name, callers, "name")
         return callers[name]
+
+
+def keep_a_key(before: Settings, after: Settings) -> None:
+    """A guard: the last caller goes only by force. Raises `Refused`."""
+    if before.gateway.callers and not after.gateway.callers:
+        raise Refused(
+            "no caller would be left, and without callers HTTP needs no key: add another first, or say that "
+            "it shall be open (force; `orchestra keys remove --open`)",
+            param="force",
+        )
 
 
 def new_key() -> str:

@@ -11,7 +11,7 @@ from actors.admin.cache import CacheAdmin
 from actors.admin.cluster_processes import ClusterProcesses
 from actors.admin.description import Description
 from actors.admin.jobs import JobsAdmin
-from actors.admin.keys import KeysAdmin
+from actors.admin.keys import KeysAdmin, keep_a_key
 from actors.admin.models import ModelsAdmin
 from actors.admin.nodes import NodesAdmin
 from actors.admin.operations import ADMIN_OPERATIONS, ADMIN_TITLE, MAX_BODY_BYTES, AdminServices
@@ -39,7 +39,7 @@ async def run_admin(
     """Add the operations to a gateway that starts; at its end finish those in progress. `hot` are the
     settings of this process."""
     gateway = running.gateway
-    writer = SettingsWriter(gateway.bus, hot)
+    writer = SettingsWriter(gateway.bus, hot, (keep_a_key,))
     nodes = NodesAdmin(gateway.bus, gateway.registry)
     queues = QueuesAdmin(gateway.bus, gateway.registry)
     processes = ClusterProcesses(gateway.bus)

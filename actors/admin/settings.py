@@ -38,6 +38,9 @@ class DryRunRequest(ChangeRequest):
 
     dry_run: bool = False
     """Only check the change, and answer what it would be."""
+    force: bool = False
+    """Change it although that would do harm as things are, such as opening HTTP to clients without a key;
+    undo it although one of its settings was changed later."""
 
 
 class SettingsRequest(DryRunRequest):
@@ -68,8 +71,6 @@ class UndoSettings(DryRunRequest):
 
     id: int = Field(ge=1)
     """Id of the change."""
-    force: bool = False
-    """Undo it although one of its settings was changed later."""
 
 
 class SettingsAdmin:
@@ -101,8 +102,7 @@ class SettingsAdmin:
         return await self._changed(request, await self.writer.unset(request.names, note_of(request, call)))
 
     async def undo(self, request: UndoSettings, call: CallContext) -> Changed:
-        note = ChangeNote(by=call.caller or ON_NATS, reason=request.reason, dry_run=request.dry_run)
-        return await self._changed(request, await self.writer.undo(request.id, note, force=request.force))
+        return await self._changed(request, await self.writer.undo(request.id, note_of(request, call)))
 
     async def _changed(self, request: DryRunRequest, change: SettingsChange | None) -> Changed:
         if change is None or not request.dry_run:
@@ -111,13 +111,15 @@ class SettingsAdmin:
         return Changed(target="settings", before={}, after={}, changed=False, body=body | {"dry_run": True})
 
 
-def note_of(request: SettingsRequest, call: CallContext) -> ChangeNote:
+def note_of(request: DryRunRequest, call: CallContext) -> ChangeNote:
     """Who changes settings, why, and what was seen before."""
+    expected = request.expected_revision if isinstance(request, SettingsRequest) else None
     return ChangeNote(
         by=call.caller or ON_NATS,
         reason=request.reason,
-        expected_revision=request.expected_revision,
+        expected_revision=expected,
         dry_run=request.dry_run,
+        force=request.force,
     )
 
 

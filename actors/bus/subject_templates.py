@@ -25,6 +25,7 @@ TEMPLATES = (
     "queued.{priority}.{model}",
     "runs.{priority}.{pattern}",
     "runs.{priority}.{pattern}.{caller}",
+    "settings.followers",
     "stream.{client}.{number}",
     "stream_handoff.{client}.{number}",
     "stream_replay.{client}.{number}",

@@ -19,10 +19,15 @@ from actors.cli.reach import nats_url_of
 from actors.cli.show import widen
 from actors.config.cluster_settings import ClusterSettings, Stored
 from actors.config.settings_rows import DEFAULT, SettingRow, rows_of
-from orchestration.errors import BusUnavailable, InvalidRequest
+from orchestration.errors import InvalidRequest, OrchestraError
 
 REACH_S = 2.0
 """Maximum time to reach a cluster only to show its settings."""
+
+
+force_option = click.option(
+    "--force", is_flag=True, help="Change it although it does harm as things are, or was changed later."
+)
 
 
 class ConfigGroup(ErrorReportingGroup):
@@ -72,22 +77,24 @@ def show(
 
 @config.command(name="set")
 @click.argument("assignments", metavar="NAME=VALUE...", nargs=-1, required=True)
+@force_option
 @changing
-def set_settings(assignments: tuple[str, ...], reason: str, yes: bool, as_json: bool, **options: Any) -> None:
+def set_settings(assignments: tuple[str, ...], **options: Any) -> None:
     """Change settings in all processes of the cluster; all of them or none.
 
     A VALUE may be JSON, such as '["small"]'; null removes an entry of a table.
     """
     values = dict(_assignment(text) for text in assignments)
-    run_operator(options, lambda client: _change(client, "settings.set", reason, yes, as_json, values=values))
+    run_operator(options, lambda client: _change(client, "settings.set", options, values=values))
 
 
 @config.command()
 @click.argument("names", metavar="NAME...", nargs=-1, required=True)
+@force_option
 @changing
-def unset(names: tuple[str, ...], reason: str, yes: bool, as_json: bool, **options: Any) -> None:
+def unset(names: tuple[str, ...], **options: Any) -> None:
     """Let files and defaults decide the settings at and below each NAME again."""
-    run_operator(options, lambda client: _change(client, "settings.unset", reason, yes, as_json, names=names))
+    run_operator(options, lambda client: _change(client, "settings.unset", options, names=names))
 
 
 @config.command()
@@ -117,27 +124,24 @@ def history(limit: int, as_json: bool, **options: Any) -> None:
 
 @config.command()
 @click.argument("change_id", metavar="ID", type=click.IntRange(min=1))
-@click.option("--force", is_flag=True, help="Undo it although one of its settings was changed later.")
+@force_option
 @changing
-def undo(change_id: int, force: bool, reason: str, yes: bool, as_json: bool, **options: Any) -> None:
+def undo(change_id: int, **options: Any) -> None:
     """Undo the change ID, as a new change; `orchestra config history` lists them."""
 
-    body = {"id": change_id, "force": force}
-    run_operator(options, lambda client: _change(client, "settings.undo", reason, yes, as_json, **body))
+    run_operator(options, lambda client: _change(client, "settings.undo", options, id=change_id))
 
 
-async def _change(
-    client: OperatorClient, verb: str, reason: str, yes: bool, as_json: bool, **body: Any
-) -> None:
+async def _change(client: OperatorClient, verb: str, options: dict[str, Any], **body: Any) -> None:
     """Show what a change would do, ask, and make it, unless one of its settings was changed meanwhile."""
-    body["reason"] = reason
+    body |= {"reason": options["reason"], "force": options["force"]}
     change = (await client.call(verb, dry_run=True, **body)).get("change")
     if change is not None:
         for each in change["values"]:
             click.echo(f"{each['name']}: {_stored(each['before'])} → {_stored(each['after'])}", err=True)
-        confirm("Change it in all processes", yes=yes)
+        confirm("Change it in all processes", yes=options["yes"])
         body["expected_revision"] = change["id"] - 1
-    print_change(await client.call(verb, **body), as_json=as_json)
+    print_change(await client.call(verb, **body), as_json=options["as_json"])
 
 
 def print_change(answer: dict[str, Any], *, as_json: bool) -> None:
@@ -169,7 +173,7 @@ def _cluster_settings(settings: Any, *, needed: bool) -> ClusterSettings:
 
     try:
         return run(read(nats_url_of(settings)))
-    except (BusUnavailable, TimeoutError) as error:
+    except (OrchestraError, TimeoutError) as error:
         if needed:
             raise
         click.echo(f"without the settings of a cluster: {str(error) or 'it does not answer'}", err=True)

@@ -22,6 +22,9 @@ log = logging.getLogger(__name__)
 
 CATCH_UP_PAUSE_S = 0.2
 """Pause between two tries to read the settings while NATS is back but its bucket is not."""
+REREAD_S = 60.0
+"""Time between two readings without a cause. They find a write that NATS did not pass on, as between two
+servers that had lost each other."""
 MAX_WAITING = 64
 """Maximum questions that wait for a revision which is on its way."""
 
@@ -34,9 +37,11 @@ class SettingsFollower:
         self.hot = hot
         self.identity = identity
         self.bucket = Bucket(bus, BUCKET)
-        self._subscriptions: list[Subscription] = []
+        self.subscriptions: list[Subscription] = []
+        """That of writes, and that of questions."""
         self._waiting: list[tuple[str, int]] = []
         self._catching_up: asyncio.Task[None] | None = None
+        self._timer: asyncio.TimerHandle | None = None
 
     async def start(self) -> None:
         """Raises `BusUnavailable` when the bucket is not there."""
@@ -51,19 +56,22 @@ class SettingsFollower:
             elif document is not None:
                 newest = document
 
-        self._subscriptions.append(await self.bucket.watch(changed))
+        self.bus.on_reconnect.append(self._catch_up)
+        self.subscriptions.append(await self.bucket.watch(changed))
         started = True
         if newest is not None:
             self.hot.begin(newest)
-        self.bus.on_reconnect.append(self._catch_up)
-        self._subscriptions.append(await self.bus.subscribe(FOLLOWERS, self._asked))
+        self._schedule()
+        self.subscriptions.append(await self.bus.subscribe(FOLLOWERS, self._asked))
 
     async def stop(self) -> None:
         if self._catch_up in self.bus.on_reconnect:
             self.bus.on_reconnect.remove(self._catch_up)
+        if self._timer is not None:
+            self._timer.cancel()
         if self._catching_up is not None:
             self._catching_up.cancel()
-        for subscription in self._subscriptions:
+        for subscription in self.subscriptions:
             await subscription.unsubscribe()
 
     def _read(self, value: bytes | None) -> ClusterSettings | None:
@@ -78,6 +86,15 @@ class SettingsFollower:
         waiting, self._waiting = self._waiting, []
         for reply, revision in waiting:
             self._answer(reply, revision)
+
+    def _schedule(self) -> None:
+        """Read the settings again after `REREAD_S`, and so on."""
+
+        def reread() -> None:
+            self._catch_up()
+            self._schedule()
+
+        self._timer = asyncio.get_running_loop().call_later(REREAD_S, reread)
 
     def _catch_up(self) -> None:
         """Read the settings, as a write may have been missed."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import math
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
@@ -45,20 +45,24 @@ RETRY_PAUSE_S = 0.1
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChangeNote:
     """Who changes something and why. With `expected_revision`, the change is refused if one of its settings
-    was changed after that revision. With `dry_run` it is checked and returned, and not made."""
+    was changed after that revision. With `dry_run` it is checked and returned, and not made. `force` makes
+    what a guard refuses, and undoes what was changed later."""
 
     by: str
     reason: str = ""
     expected_revision: int | None = None
     dry_run: bool = False
+    force: bool = False
 
 
 class SettingsWriter(Generic[S]):
-    """`hot` are the settings of this process, which check a change before it is written."""
+    """`hot` are the settings of this process, which check a change before it is written. Each of `guards`
+    gets the settings now and after a change, and raises an error for one that would do harm."""
 
-    def __init__(self, bus: Bus, hot: HotSettings[S]) -> None:
+    def __init__(self, bus: Bus, hot: HotSettings[S], guards: Sequence[Callable[[S, S], None]] = ()) -> None:
         self.bus = bus
         self.hot = hot
+        self.guards = guards
         self.bucket = Bucket(bus, BUCKET)
 
     async def document(self) -> ClusterSettings:
@@ -114,11 +118,11 @@ class SettingsWriter(Generic[S]):
 
         return await self._change(edits, note)
 
-    async def undo(self, change_id: int, note: ChangeNote, *, force: bool = False) -> SettingsChange | None:
+    async def undo(self, change_id: int, note: ChangeNote) -> SettingsChange | None:
         """Set back what a change changed, as a new change.
 
         Raises `UnknownChange`; `SettingsConflict` if it is undone already, or if one of its settings was
-        changed since, unless `force`; and as `set`.
+        changed since, unless the note has `force`; and as `set`.
         """
 
         def edits(document: ClusterSettings) -> list[ValueChange]:
@@ -131,7 +135,7 @@ class SettingsWriter(Generic[S]):
                 )
             for each in change.values:
                 later = document.last_change(each.name, since=change_id)
-                if later is not None and not force and document.get(each.name) != each.after:
+                if later is not None and not note.force and document.get(each.name) != each.after:
                     raise SettingsConflict(
                         f"setting {each.name} was changed after change {change_id}, by {later.by} with "
                         f"change {later.id}: undo that first, or force",
@@ -183,7 +187,7 @@ class SettingsWriter(Generic[S]):
                 return None
             self._check_unchanged(document, values, note)
             changed = document.changed(values, by=note.by, reason=note.reason, undoes=undoes)
-            await asyncio.to_thread(self._check, changed)
+            await asyncio.to_thread(self._check, changed, note.force)
             made = changed.changes[-1]
             return None if note.dry_run else changed.model_dump_json().encode()
 
@@ -221,11 +225,15 @@ class SettingsWriter(Generic[S]):
                 "look again, and repeat the change"
             )
 
-    def _check(self, document: ClusterSettings) -> None:
-        """Raise `InvalidRequest` if the document would not be valid, in general or in this process."""
-        self.hot.merged(document, pins=False)
-        self.hot.merged(document)
-        size = len(document.model_dump_json())
+    def _check(self, after: ClusterSettings, force: bool) -> None:
+        """Raise `InvalidRequest` if the document would not be valid, in general or in this process; and what
+        the guards raise."""
+        self.hot.merged(after, pins=False)
+        settings = self.hot.merged(after)
+        if not force:
+            for guard in self.guards:
+                guard(self.hot.settings, settings)
+        size = len(after.model_dump_json())
         if size > MAX_DOCUMENT_BYTES:
             raise InvalidRequest(
                 f"the cluster's settings would have {size} bytes; the limit is {MAX_DOCUMENT_BYTES}: "

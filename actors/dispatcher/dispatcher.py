@@ -101,6 +101,7 @@ class Dispatcher(Actor):
         self.settings = settings
         self.executor.update_settings(settings)
         self._fallbacks.fallbacks, self._fallbacks.pause_s = settings.fallbacks, settings.busy_pause_s
+        self.prewarmer.settings = settings.warming
         self._change_event.set()
 
     async def started(self) -> None:

@@ -15,11 +15,11 @@ class WarmingSettings(BaseModel):
 
     enabled: bool = True
     """Whether dispatchers load models in advance."""
-    horizon_s: float = Field(default=600, gt=0, le=86_400)
+    horizon_s: Hot[float] = Field(default=600, gt=0, le=86_400)
     """Time ahead for which generations are forecast."""
-    floor: float = Field(default=0.2, ge=0)
+    floor: Hot[float] = Field(default=0.2, ge=0)
     """Minimum expected generations within `horizon_s` for which a model is loaded in advance."""
-    interval_s: float = Field(default=10, gt=0)
+    interval_s: Hot[float] = Field(default=10, gt=0)
     """Time between two decisions. A new step of a run causes one at once."""
     half_life_s: float = Field(default=900, gt=0)
     """Time after which an arrival has half the weight in the moving average."""

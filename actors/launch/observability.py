@@ -32,7 +32,10 @@ async def observed(
         settings = hot.settings
         event_log.identity = identity
         hot.on_change("telemetry.log_level", lambda now: set_log_level(now.telemetry), since=hot.base)
-        await stack.enter_async_context(traced(bus, settings.telemetry, identity, settings.node.id))
+        hot.on_change("logs.content", _use_log_content, since=settings)
+        traces = await stack.enter_async_context(traced(bus, settings.telemetry, identity, settings.node.id))
+        if traces is not None:
+            hot.on_change("telemetry", lambda now: traces.update_settings(now.telemetry), since=settings)
         await stack.enter_async_context(traced_messages(bus, settings.telemetry, identity))
         describe_process(identity)
         lag = LoopLag()
@@ -46,3 +49,7 @@ async def observed(
         await stack.enter_async_context(run_log_publisher(bus, settings.logs))
         await stack.enter_async_context(run_nats_monitor(bus, settings.nats_monitor, identity))
         yield process
+
+
+def _use_log_content(settings: Settings) -> None:
+    event_log.content = settings.logs.content

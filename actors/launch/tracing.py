@@ -26,37 +26,34 @@ log = logging.getLogger(__name__)
 @asynccontextmanager
 async def traced(
     bus: Bus, settings: TelemetrySettings, identity: ProcessIdentity, node: str = ""
-) -> AsyncIterator[None]:
+) -> AsyncIterator[Telemetry | None]:
     """Export spans and log records of this process until the block ends, if an endpoint is set. `node` is
     the id of its node, if it has one.
 
     Raises `ExtraMissing` for gRPC without its package.
     """
     if not settings.otlp_endpoint:
-        yield
+        yield None
         return
     from actors.telemetry.otlp import start_telemetry  # it takes 50 ms, which others need not spend
 
     with needs_extra("otlp-grpc", "telemetry.otlp_protocol = grpc"):
         telemetry = start_telemetry(settings, identity, node)
     assert telemetry is not None
-    subscription = None
-    if telemetry.tail is not None:
-        tail = telemetry.tail
-        tail.on_keep = lambda trace: _publish(bus, trace)
+    tail = telemetry.tail
+    tail.on_keep = lambda trace: _publish(bus, trace)
 
-        def on_kept(message: Message) -> None:
-            for trace in message.data.decode(errors="replace").split()[:100]:
-                tail.keep(trace)
+    def on_kept(message: Message) -> None:
+        for trace in message.data.decode(errors="replace").split()[:100]:
+            tail.keep(trace)
 
-        subscription = await bus.subscribe(TRACES_KEPT_SUBJECT, on_kept)
+    subscription = await bus.subscribe(TRACES_KEPT_SUBJECT, on_kept)
     event_log.add_sink(telemetry.logs.record)
     try:
-        yield
+        yield telemetry
     finally:
         event_log.remove_sink(telemetry.logs.record)
-        if subscription is not None:
-            await subscription.unsubscribe()
+        await subscription.unsubscribe()
         await _stop(telemetry)
 
 

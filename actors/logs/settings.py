@@ -6,6 +6,8 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from orchestration.hot import Hot
+
 
 class MongoSettings(BaseModel):
     """Where the log shipper writes."""
@@ -44,7 +46,7 @@ class LogsSettings(BaseModel):
 
     publish: bool = True
     """Whether events go to the stream `LOGS`. Without it `orchestra logs` shows nothing of this process."""
-    content: bool = False
+    content: Hot[bool] = False
     """Whether events may contain texts of models, upstreams and exceptions, which may quote prompts."""
     record_level: Literal["WARNING", "ERROR", "OFF"] = "WARNING"
     """Minimum level of the records of Python's logging that become events."""

@@ -68,14 +68,15 @@ class ChosenIds(RandomIdGenerator):
 
 
 class KeepingSampler(Sampler):
-    """Records what `sampler` drops, for the tail sampler."""
+    """Records what `sampler` drops, for the tail sampler, while `keeps` is set. Both may be changed."""
 
-    def __init__(self, sampler: Sampler) -> None:
+    def __init__(self, sampler: Sampler, *, keeps: bool) -> None:
         self.sampler = sampler
+        self.keeps = keeps
 
     def should_sample(self, *args: Any, **kwargs: Any) -> SamplingResult:
         result = self.sampler.should_sample(*args, **kwargs)
-        if result.decision is Decision.DROP:
+        if self.keeps and result.decision is Decision.DROP:
             result = SamplingResult(Decision.RECORD_ONLY, result.attributes, result.trace_state)
         return result
 
@@ -197,7 +198,7 @@ class SpanOutbox(SpanProcessor):
 class LogOutbox:
     """Queues log records for their export, while there is room: a `LogSink`."""
 
-    def __init__(self, provider: LoggerProvider, outbox: Outbox, tail: TailSampler | None) -> None:
+    def __init__(self, provider: LoggerProvider, outbox: Outbox, tail: TailSampler) -> None:
         self.provider = provider
         self.outbox = outbox
         self.tail = tail
@@ -217,12 +218,12 @@ class LogOutbox:
             attributes=dict(attributes),
             event_name=name,
         )
-        if self.tail is None or not self.tail.hold_log(context, record):
+        if not (tracing.keeps_unsampled and self.tail.hold_log(context, record)):
             self.send(record)
 
     def record(self, event: LogEvent) -> None:
         """Export an event of the central log whose trace is recorded, or may be: a sink of `event_log`."""
-        if not event.trace or not (event.span or (self.tail is not None and self.tail.knows(event.trace))):
+        if not event.trace or not (event.span or self.tail.knows(event.trace)):
             return
         try:
             context = SpanContext(
@@ -262,31 +263,33 @@ class Telemetry:
         resource = Resource.create(_resource(settings, identity, node))
         spans, records = _exporters(settings)
         ids = ChosenIds()
-        sampler: Sampler = ParentBasedTraceIdRatio(settings.sample_ratio)
         outbox = Outbox("traces", settings.export_queue)
         self._batches = SpanOutbox(
             BatchSpanProcessor(CountedSpanExporter(spans, outbox), **_batching(settings)), outbox
         )
-        self.tail = TailSampler(settings, self._batches.on_end) if settings.slow_s else None
-        if self.tail is not None:
-            sampler = KeepingSampler(sampler)
+        self.tail = TailSampler(settings, self._batches.on_end)
+        self._sampler = KeepingSampler(ParentBasedTraceIdRatio(settings.sample_ratio), keeps=True)
         self.provider = TracerProvider(
-            resource=resource, sampler=sampler, id_generator=ids, shutdown_on_exit=False
+            resource=resource, sampler=self._sampler, id_generator=ids, shutdown_on_exit=False
         )
         self.provider.add_span_processor(self._batches)
-        if self.tail is not None:
-            self.provider.add_span_processor(self.tail)
+        self.provider.add_span_processor(self.tail)
         log_outbox = Outbox("logs", settings.export_queue)
         self.logger_provider = LoggerProvider(resource=resource, shutdown_on_exit=False)
         self.logger_provider.add_log_record_processor(
             BatchLogRecordProcessor(CountedLogExporter(records, log_outbox), **_batching(settings))
         )
         self.logs = LogOutbox(self.logger_provider, log_outbox, self.tail)
-        if self.tail is not None:
-            self.tail.send_log = self.logs.send
+        self.tail.send_log = self.logs.send
         tracing.tracer = self.provider.get_tracer(names.SCOPE, schema_url=names.SCHEMA_URL)
         tracing.ids, tracing.logs = ids, self.logs
-        tracing.keeps_unsampled = self.tail is not None
+        self.update_settings(settings)
+
+    def update_settings(self, settings: TelemetrySettings) -> None:
+        """Use the sampling and the content of `settings` for what begins from now on."""
+        self.settings = self.tail.settings = settings
+        self._sampler.sampler = ParentBasedTraceIdRatio(settings.sample_ratio)
+        self._sampler.keeps = tracing.keeps_unsampled = bool(settings.slow_s)
         tracing.links_clients = settings.client_context == "link"
         tracing.content = Redactor(settings.redact, settings.content_characters) if settings.content else None
 

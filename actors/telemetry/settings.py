@@ -22,20 +22,20 @@ class TelemetrySettings(BaseModel):
     otlp_protocol: Literal["http", "grpc"] = "http"
     """How the collector is spoken to: `http` is OTLP/HTTP with protobuf; `grpc` needs the extra
     `otlp-grpc`."""
-    sample_ratio: float = Field(default=1.0, ge=0, le=1)
+    sample_ratio: Hot[float] = Field(default=1.0, ge=0, le=1)
     """Share of requests without a `traceparent` that are traced. A request with one is traced when its
     sampled flag is set."""
-    client_context: Literal["parent", "link"] = "parent"
+    client_context: Hot[Literal["parent", "link"]] = "parent"
     """What becomes of a client's `traceparent`. `parent`: the request continues the client's trace. `link`:
     the request is the root of a trace of its own, which links to the client's span; for clients whose spans
     are not exported to the same place."""
-    slow_s: float = Field(default=30.0, ge=0)
+    slow_s: Hot[float] = Field(default=30.0, ge=0)
     """A request that takes at least this many seconds, or that fails, is traced also where `sample_ratio`
     or the client left it out. 0 switches this off."""
-    tail_spans: int = Field(default=20_000, ge=0)
+    tail_spans: Hot[int] = Field(default=20_000, ge=0)
     """Maximum spans of requests that are not traced so far, kept per process until their request has ended;
     the oldest are dropped."""
-    tail_s: float = Field(default=60.0, gt=0)
+    tail_s: Hot[float] = Field(default=60.0, gt=0)
     """How long such a span is kept at most, in seconds."""
     export_queue: int = Field(default=8_192, ge=1)
     """Maximum spans, and maximum log records, that wait for the collector per process; more are dropped and
@@ -45,11 +45,11 @@ class TelemetrySettings(BaseModel):
     export_timeout_s: float = Field(default=5.0, gt=0)
     """How long one export may take, with its repetitions, before its spans are dropped and counted; also
     how long the end of a process waits for the last export."""
-    content: bool = False
+    content: Hot[bool] = False
     """Whether prompts, answers and the arguments and results of tools are in traces, redacted by `redact`."""
-    content_characters: int = Field(default=16_384, ge=0)
+    content_characters: Hot[int] = Field(default=16_384, ge=0)
     """Maximum characters of one content attribute; longer ones are cut."""
-    redact: tuple[str, ...] = DEFAULT_PATTERNS
+    redact: Hot[tuple[str, ...]] = DEFAULT_PATTERNS
     """Regular expressions whose matches in content are replaced by `[redacted]`. The defaults match API keys,
     bearer tokens, passwords in URLs, and private keys."""
     nats_messages: bool = True

@@ -94,7 +94,8 @@ class TailSampler(SpanProcessor):
             return
 
     def _decide(self, trace: int, held: HeldTrace, root: ReadableSpan) -> None:
-        slow = ((root.end_time or 0) - (root.start_time or 0)) / 1e9 >= self.settings.slow_s
+        seconds = ((root.end_time or 0) - (root.start_time or 0)) / 1e9
+        slow = 0 < self.settings.slow_s <= seconds
         if slow or held.failed:
             TAIL.labels("slow" if slow else "failed").inc()
             self._keep(trace)

@@ -137,5 +137,7 @@ async def test_a_key_is_shown_once_and_holds_until_it_is_rotated_or_removed(
     everything = json.dumps([shown, history, [event.model_dump() for event in events]])
     for key in (ops, app, rotated["key"]):
         assert key not in everything
+    status, refused = await http(cluster, "POST", "/admin/settings/undo", {"id": 1}, ops)
+    assert (status, refused["error"]["code"]) == (409, "refused"), "it would open HTTP"
     assert (await http(cluster, "POST", "/admin/keys/remove", {"name": "ops", "open": True}, ops))[0] == 200
     assert (await http(cluster, "GET", "/v1/patterns"))[0] == 200

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import aiohttp
@@ -14,7 +14,7 @@ import pytest
 from actors.bus.bus import Bus, BusSettings
 from actors.config.cluster_settings import SettingsConflict, UnknownChange
 from actors.config.hot_settings import HotSettings
-from actors.config.settings_follower import followed
+from actors.config.settings_follower import SettingsFollower, followed
 from actors.config.settings_writer import ChangeNote, SettingsWriter
 from actors.gateway.process import RunningGateway
 from actors.launch.roles import run_gateway_role
@@ -40,6 +40,7 @@ class Gateway:
     bus: Bus
     http: aiohttp.ClientSession
     writer: SettingsWriter[Settings]
+    follower: SettingsFollower
     model: str
     open: list[aiohttp.ClientResponse] = field(default_factory=list)
 
@@ -80,11 +81,12 @@ class Gateways:
         bus = await Bus.connect(BusSettings(url=self.nats.url, reconnect_wait_s=0.05), name="gateway")
         stack.push_async_callback(bus.close)
         hot = HotSettings(settings)
-        await stack.enter_async_context(followed(bus, hot, ProcessIdentity.of_this_process("gateway")))
+        identity = ProcessIdentity.of_this_process("gateway")
+        follower = await stack.enter_async_context(followed(bus, hot, identity))
         running = await stack.enter_async_context(run_gateway_role(bus, hot, ActorSystem(), BUILT_IN))
         http = await stack.enter_async_context(aiohttp.ClientSession(running.url))
         await eventually(lambda: running.gateway.registry.serving(self.cluster.model))
-        made = Gateway(running, hot, bus, http, SettingsWriter(bus, hot), self.cluster.model)
+        made = Gateway(running, hot, bus, http, SettingsWriter(bus, hot), follower, self.cluster.model)
         self.every.append(made)
         return made
 
@@ -262,7 +264,7 @@ async def test_a_change_that_was_overwritten_is_undone_by_force_only(own_nats: R
         second = await on.set(BOB, gateway__max_in_flight=8)
         with pytest.raises(SettingsConflict, match=f"by bob with change {second}"):
             await on.writer.undo(first, ALICE)
-        assert await on.writer.undo(first, ALICE, force=True) is not None
+        assert await on.writer.undo(first, replace(ALICE, force=True)) is not None
         await on.every[0].follows(3)
         assert on.every[0].hot.settings.gateway.max_in_flight == 1024
         with pytest.raises(UnknownChange, match="1 to 3"):
@@ -317,3 +319,40 @@ async def test_without_nats_a_change_ends_with_a_clear_error(
             await on.writer.set({"gateway.max_in_flight": 7}, ALICE)
         own_nats.restart()
         await eventually(lambda: on.every[0].bus.connected)
+
+
+async def test_a_write_that_nats_did_not_pass_on_is_found_later(
+    own_nats: RunningNats, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("actors.config.settings_follower.REREAD_S", 0.2)
+    async with gateways(own_nats, 2) as on:
+        deaf = on.every[1]
+        await deaf.follower.subscriptions[0].unsubscribe()
+        await on.writer.set({"gateway.max_in_flight": 7}, ALICE)
+        for each in on.every:
+            await each.follows(1)
+
+
+async def test_a_process_that_hears_of_a_newer_revision_reads_it(own_nats: RunningNats) -> None:
+    async with gateways(own_nats, 2) as on:
+        deaf = on.every[1]
+        await deaf.follower.subscriptions[0].unsubscribe()
+        change = await on.writer.set({"gateway.max_in_flight": 7}, ALICE)
+        assert change is not None
+        states = await on.writer.followers(change.id)
+        assert [state.revision for state in states] == [1, 1]
+
+
+async def test_a_process_that_cannot_use_a_change_says_why(own_nats: RunningNats) -> None:
+    strict = Settings.model_validate(
+        {"gateway": {"http": "127.0.0.1:0", "callers": {"app": {"key": "key-of-app"}}}}
+    )
+    async with gateways(own_nats, 1) as on:
+        await on.start(strict)
+        change = await on.writer.set({"gateway.callers.other.key": "key-of-app"}, ALICE)
+        assert change is not None, "it is valid where it was written"
+        states = await on.writer.followers(change.id)
+        assert sorted(state.revision for state in states) == [0, 1]
+        refused = next(state for state in states if state.refused)
+        assert "two callers have the same key" in refused.refused
+        assert await on.every[1].ask("key-of-app") == 200, "it goes on with what it had"

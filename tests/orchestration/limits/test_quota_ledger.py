@@ -112,3 +112,23 @@ def test_a_clock_that_is_behind_lets_nothing_flow_twice() -> None:
     behind = ledger.refilled(60, 990.0)
     assert behind == ledger
     assert behind.refilled(60, 1001.0).tokens == pytest.approx(60 - taken + 1)
+
+
+@given(
+    permits=st.dictionaries(st.sampled_from("abcd"), st.integers(0, 20), min_size=1),
+    limit=st.integers(1, 20),
+    data=st.data(),
+)
+def test_below_a_lowered_limit_nobody_gets_a_permit_before_enough_have_ended(
+    permits: dict[str, int], limit: int, data: st.DataObject
+) -> None:
+    ledger = QuotaLedger(permits=permits)
+    used = {name: data.draw(st.integers(0, count)) for name, count in permits.items()}
+    for _ in range(2):
+        for name in permits:
+            room = ledger.usable(name, limit, 0.0) - used[name]
+            if ledger.free(limit) < 0 and room > 0:
+                assert sum(ledger.permits.values()) - ledger.permits[name] + used[name] < limit
+            ledger = ledger.yield_permits(name, used[name], limit, 0.0)
+    assert sum(ledger.permits.values()) <= max(limit, sum(used.values()))
+    assert all(ledger.permits.get(name, 0) >= count for name, count in used.items())

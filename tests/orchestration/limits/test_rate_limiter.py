@@ -158,3 +158,38 @@ def test_names_that_callers_make_up_do_not_pile_up_and_those_at_work_stay() -> N
     assert limits.callers <= MAX_IDLE_ACCOUNTS
     with pytest.raises(LimitExceeded):
         limits.acquire("first", 0)
+
+
+def test_limits_that_are_changed_hold_for_new_requests_and_end_nothing() -> None:
+    limiter = RateLimiter(NO_LIMIT, QuotaLimit(requests_in_flight=3), {}, now=0)
+    permits = [limiter.acquire("alice", 0) for _ in range(3)]
+    limiter.change_limits(NO_LIMIT, QuotaLimit(requests_in_flight=1), {}, here=NO_LIMIT, now=0, sharing=False)
+    with pytest.raises(LimitExceeded, match="1 of 1 requests"):
+        limiter.acquire("alice", 0)
+    for permit in permits[:2]:
+        permit.release()
+    with pytest.raises(LimitExceeded):
+        limiter.acquire("alice", 0)
+    permits[2].release()
+    limiter.acquire("alice", 0).release()
+    limiter.change_limits(NO_LIMIT, NO_LIMIT, {}, here=NO_LIMIT, now=0, sharing=False)
+    assert len([limiter.acquire("alice", 0) for _ in range(9)]) == 9
+
+
+def test_tokens_follow_a_limit_that_is_raised_lowered_and_taken_away() -> None:
+    def changed(per_minute: int | None) -> None:
+        each = QuotaLimit(tokens_per_minute=per_minute)
+        limiter.change_limits(NO_LIMIT, each, {}, here=NO_LIMIT, now=0, sharing=False)
+
+    limiter = RateLimiter(NO_LIMIT, QuotaLimit(tokens_per_minute=100), {}, now=0)
+    reserved = limiter.reserve("alice", 80, 0)
+    changed(200)
+    assert limiter.tokens_left("alice", 0) == 120, "what was spent stays spent"
+    changed(50)
+    assert limiter.tokens_left("alice", 0) == 50
+    reserved.settle(10, 0)
+    assert limiter.tokens_left("alice", 0) == 50, "no more than a minute's tokens come back"
+    changed(None)
+    assert limiter.most_tokens("alice", 0) is None
+    changed(30)
+    assert limiter.tokens_left("alice", 0) == 30
