@@ -10,13 +10,15 @@ from prometheus_client.registry import Collector
 
 from actors.bus.declarations import shipped_declaration
 from actors.bus.queue_depth import ClusterDepth, ConsumerDepth, StreamDepth
+from actors.telemetry.labels import MODELS
 from orchestration.priority import Priority
 
 
 class DepthMetrics(Collector):
     """Exports `depth`; nothing while it is None, so that only one process of the cluster exports it.
 
-    Labels are the declared streams and the priorities: their number is fixed.
+    Labels are the declared streams, the priorities, and models that the cluster knows: their number has a
+    limit.
     """
 
     def __init__(self) -> None:
@@ -31,6 +33,7 @@ class DepthMetrics(Collector):
         if depth is None:
             return
         yield from _queues(depth)
+        yield from _models(depth)
         yield from _streams(depth.streams)
         yield from _consumers(depth.consumers)
 
@@ -57,6 +60,33 @@ def _queues(depth: ClusterDepth) -> Iterator[Metric]:
         progress.add_metric(values, part.in_progress)
         age.add_metric(values, part.age_s(now))
     yield from (waiting, progress, age)
+
+
+def _models(depth: ClusterDepth) -> Iterator[Metric]:
+    """Only of models with waiting generations, all priorities together."""
+    waiting = GaugeMetricFamily(
+        "orchestra_queue_model_waiting", "Generations of a model that wait for a node", labels=["model"]
+    )
+    age = GaugeMetricFamily(
+        "orchestra_queue_model_oldest_age_seconds",
+        "Time in seconds since the oldest waiting generation of a model was stored; of the models that may "
+        "have waited longest",
+        labels=["model"],
+    )
+    now = time.time()
+    counts: dict[str, int] = {}
+    ages: dict[str, float] = {}
+    for part in depth.parts:
+        if part.model and part.waiting:
+            label = MODELS.known(part.model)
+            counts[label] = counts.get(label, 0) + part.waiting
+            if part.oldest_at is not None:
+                ages[label] = max(ages.get(label, 0.0), part.age_s(now))
+    for label, count in counts.items():
+        waiting.add_metric([label], count)
+    for label, seconds in ages.items():
+        age.add_metric([label], seconds)
+    yield from (waiting, age)
 
 
 def _streams(streams: Iterable[StreamDepth]) -> Iterator[Metric]:

@@ -25,6 +25,8 @@ log = logging.getLogger(__name__)
 LEASES, LEASE = "leases", "nats_monitor"
 RENEW_S = 2.0
 """How often the lease is renewed or asked for, in seconds: a quarter of the bucket's TTL."""
+MAX_AGES = 16
+"""Maximum number of models, per priority, whose oldest generation is read every time."""
 READ_TIMEOUT_S = 4.0
 """Maximum time of a reading: with a renewal it stays within the bucket's TTL."""
 
@@ -97,7 +99,7 @@ class NatsMonitor:
     async def _read(self) -> None:
         try:
             async with asyncio.timeout(READ_TIMEOUT_S):
-                depth = await read_depth(self.bus, max_ages=0)
+                depth = await read_depth(self.bus, max_ages=MAX_AGES)
         except (OrchestraError, TimeoutError) as error:
             READINGS_FAILED.inc()
             log.debug("cannot read the depth of the queues: %s", error)

@@ -12,7 +12,7 @@ from actors.bus.bus import Bus, BusSettings
 from actors.bus.declarations import shipped_declaration
 from actors.bus.jetstream import Delivery, Puller, enqueue
 from actors.bus.provision import apply
-from actors.bus.subjects import RunQueue
+from actors.bus.subjects import GenerationQueue, RunQueue
 from actors.nats_monitor import monitor as monitor_module
 from actors.nats_monitor.advisories import AdvisoryListener
 from actors.nats_monitor.depth_metrics import DepthMetrics
@@ -20,6 +20,7 @@ from actors.nats_monitor.monitor import NatsMonitor
 from actors.nats_monitor.settings import NatsMonitorSettings
 from actors.telemetry.event_log import event_log
 from actors.telemetry.exposition import exposition
+from actors.telemetry.labels import MODELS
 from orchestration.log_events import LogEvent, LogLevel
 from orchestration.priority import Priority
 from tests.fixtures.eventually import eventually
@@ -103,9 +104,25 @@ async def test_the_metrics_agree_with_what_was_put_into_a_queue(
     assert samples['orchestra_consumer_ack_pending_limit{priority="batch",queue="RUNS"}'] == 1_000
 
 
+async def test_a_model_that_the_cluster_knows_has_its_own_figures(
+    bus: Bus, monitors: list[NatsMonitor]
+) -> None:
+    model = MODELS.of("known/model")
+    for priority in (Priority.BATCH, Priority.INTERACTIVE):
+        await enqueue(bus, GenerationQueue(priority, "known/model").subject, b"{}", {})
+    found = await eventually(lambda: leader(monitors))
+    await eventually(lambda: found.metrics.depth.waiting("GENERATIONS") == 2)
+    samples = await scraped(found.metrics)
+    assert samples[f'orchestra_queue_model_waiting{{model="{model}"}}'] == 2
+    assert 0 < samples[f'orchestra_queue_model_oldest_age_seconds{{model="{model}"}}'] < 60
+
+
 async def test_junk_on_the_queues_adds_no_series(bus: Bus, monitors: list[NatsMonitor]) -> None:
     found = await eventually(lambda: leader(monitors))
-    before = (await scraped(found.metrics)).keys()
+    before = (await scraped(found.metrics)).keys() | {
+        'orchestra_queue_model_waiting{model="other"}',
+        'orchestra_queue_model_oldest_age_seconds{model="other"}',
+    }
     for number in range(50):
         await bus.publish(f"generations.batch.junk{number}", b"{}")
         await bus.publish(f"generations.p{number}.junk", b"{}")
