@@ -12,15 +12,19 @@ import click
 from pydantic import BaseModel
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from actors.cli.main import ErrorReportingGroup, common, nats_option, overrides_of
 from actors.cli.operator import OperatorClient, changing, confirm, print_json, reaching, run_operator
 from actors.cli.reach import nats_url_of
 from actors.cli.show import widen
+from actors.config.client import SECTIONS
 from actors.config.cluster_settings import ClusterSettings, Stored
 from actors.config.settings_rows import DEFAULT, SettingRow, rows_of
 from orchestration.errors import InvalidRequest, OrchestraError
 
+MAX_SHOWN = 100
+"""Characters of a value in a table; `--json` has all."""
 REACH_S = 2.0
 """Maximum time to reach a cluster only to show its settings."""
 
@@ -34,7 +38,8 @@ class ConfigGroup(ErrorReportingGroup):
     """A group in which `config`, `config PREFIX` and `config --json` mean `config show`."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        if not args or (args[0] not in self.commands and args[0] not in ("-h", "--help")):
+        first = args[0] if args else "--"
+        if first not in ("-h", "--help") and (first[0] == "-" or "." in first or first in SECTIONS):
             args = ["show", *args]
         return super().parse_args(ctx, args)
 
@@ -71,7 +76,8 @@ def show(
     table = Table("setting", "value", "from", "", box=None, pad_edge=False)
     for row in rows:
         style = "" if row.origin == DEFAULT else "bold"
-        table.add_row(row.name, str(row.value), _origin(row), "hot" if row.hot else "", style=style)
+        cells = (row.name, _text(row.value), _origin(row), "hot" if row.hot else "")
+        table.add_row(*map(Text, cells), style=style)
     widen(Console()).print(table)
 
 
@@ -116,7 +122,7 @@ def history(limit: int, as_json: bool, **options: Any) -> None:
             for number, value in enumerate(change["values"]):
                 first = (str(change["id"]), when, change["by"]) if not number else ("", "", "")
                 texts = (value["name"], _stored(value["before"]), _stored(value["after"]))
-                table.add_row(*first, *texts, "" if number else why)
+                table.add_row(*map(Text, (*first, *texts, "" if number else why)))
         widen(Console()).print(table)
 
     run_operator(options, work)
@@ -176,7 +182,8 @@ def _cluster_settings(settings: Any, *, needed: bool) -> ClusterSettings:
     except (OrchestraError, TimeoutError) as error:
         if needed:
             raise
-        click.echo(f"without the settings of a cluster: {str(error) or 'it does not answer'}", err=True)
+        why = (str(error) or "it does not answer").partition(". ")[0]
+        click.echo(f"settings of this machine only: {why}", err=True)
         return ClusterSettings()
 
 
@@ -216,9 +223,17 @@ def _assignment(text: str) -> tuple[str, Any]:
 
 
 def _stored(stored: dict[str, Any] | None) -> str:
-    return "not set" if stored is None else str(Stored.model_validate(stored).value)
+    return "not set" if stored is None else _text(Stored.model_validate(stored).value)
 
 
 def _origin(row: SettingRow) -> str:
     pinned = row.revision and not row.origin.startswith("cluster")
-    return f"{row.origin}; not {row.cluster} of the cluster" if pinned else row.origin
+    return f"{row.origin}; not {_text(row.cluster)} of the cluster" if pinned else row.origin
+
+
+def _text(value: Any) -> str:
+    """A value as a file has it, cut where it is long."""
+    if value is None:
+        return "not set"
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
+    return text if len(text) <= MAX_SHOWN else f"{text[: MAX_SHOWN - 1]}…"

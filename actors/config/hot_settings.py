@@ -90,7 +90,11 @@ class HotSettings(Generic[S]):
         if pins:
             for path in self._pins:
                 _put(tree, path, value_at(self.base, path), removes=False)
-        origins = {name: origin_of(document, name) for name in document.values}
+        origins = {
+            name: origin_of(document, name)
+            for name, held in document.values.items()
+            if held.revision < document.revision  # what is new needs no source
+        }
         try:
             return self.model.model_validate(tree)
         except ValidationError as error:
