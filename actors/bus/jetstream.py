@@ -97,6 +97,11 @@ class Delivery:
         """Unix time in seconds at which the stream stored it."""
         return int(self._token(7)) / 1e9
 
+    @property
+    def number(self) -> int:
+        """The number of this delivery among all of the consumer, redeliveries included."""
+        return int(self._token(6))
+
     def _token(self, place: int) -> str:
         """A token of the reply subject
         `$JS.ACK.<stream>.<consumer>.<delivered>.<sequence>.<consumer's sequence>.<time>.<pending>`, which has

@@ -41,7 +41,21 @@ def moment_of(text: str, name: str) -> float:
         ) from None
 
 
-@click.group(cls=ErrorReportingGroup, invoke_without_command=True)
+class LogsGroup(ErrorReportingGroup):
+    """Imports the role `ship` when it is used."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return ["ship"]
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name != "ship":
+            return None
+        from actors.cli.ship import ship
+
+        return ship
+
+
+@click.group(cls=LogsGroup, invoke_without_command=True)
 @click.option("--run", "run_id", default="", metavar="ID", help="Show the story of this run, job or request.")
 @click.option("--trace", default="", metavar="ID", help="Show the story of this trace.")
 @click.option("--since", default="", metavar="TIME", help="Show events from this time on: 1h, 2d, or a date.")

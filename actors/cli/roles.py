@@ -154,15 +154,15 @@ def node(
 node.add_command(drain)
 
 
-def role(*options: Callable[[Any], Any]) -> Callable[[Enter], click.Command]:
+def role(*options: Callable[[Any], Any], role_name: str = "") -> Callable[[Enter], click.Command]:
     """Make a command of a function that starts a role, with the function's name and docstring. An option has
-    the name of its setting, with `__` for the dot."""
+    the name of its setting, with `__` for the dot. `role_name` is that of the process where it differs."""
 
     def command(enter: Enter) -> click.Command:
         def serve(config_file: Path | None, data: Path | None, nats_url: str | None, **more: Any) -> None:
             settings, origins = load(overrides_of(data=data, nats__url=nats_url, **more), config_file)
             configure_logging(settings.telemetry)
-            _serve(HotSettings(settings, origins), enter.__name__, enter)
+            _serve(HotSettings(settings, origins), role_name or enter.__name__, enter)
 
         for option in (*reversed(options), nats_option, common):
             serve = option(serve)

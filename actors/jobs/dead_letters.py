@@ -34,7 +34,7 @@ ERROR_HEADER = "Orchestra-Dead-Error"
 """Last error, as JSON."""
 ATTEMPTS_HEADER = "Orchestra-Dead-Attempts"
 """Number of attempts."""
-KINDS = ("runs", "generations", "webhooks")
+KINDS = ("runs", "generations", "webhooks", "logs")
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,7 +164,7 @@ class DeadLetterStore:
             if record is None:
                 raise NoSuchJob.of(letter.id)
             retry_number, message_id = record.retry_number, record.message_id
-        elif letter.kind == "webhooks":
+        elif letter.kind in ("webhooks", "logs"):
             retry_number = int(letter.message.header(RETRY_HEADER, "0"))
             message_id = f"{letter.id}#{retry_number}.again.{number}"
         else:

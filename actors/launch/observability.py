@@ -10,7 +10,7 @@ from actors.config.hot_settings import HotSettings
 from actors.launch.metrics_server import serve_metrics
 from actors.launch.process import set_log_level
 from actors.launch.tracing import traced
-from actors.logs.process import run_log_publisher
+from actors.logs.process import run_log_publisher, run_shipper
 from actors.nats_monitor.process import run_nats_monitor, traced_messages
 from actors.runtime.processes import ProcessService
 from actors.settings import Settings
@@ -46,6 +46,8 @@ async def observed(
         if address and identity.role not in WITH_GATEWAY:
             process.metrics_url = await stack.enter_async_context(serve_metrics(bus, address))
         await stack.enter_async_context(process.running())
+        if identity.role == "up" and settings.logs.mongodb.url:
+            await stack.enter_async_context(run_shipper(bus, settings.logs, identity))
         await stack.enter_async_context(run_log_publisher(bus, settings.logs))
         await stack.enter_async_context(run_nats_monitor(bus, settings.nats_monitor, identity))
         yield process

@@ -9,6 +9,8 @@ from actors.bus.bus import Bus
 from actors.logs.publisher import LogPublisher
 from actors.logs.settings import LogsSettings
 from actors.telemetry.event_log import event_log
+from actors.telemetry.identity import ProcessIdentity
+from orchestration.errors import InvalidRequest
 
 
 @asynccontextmanager
@@ -24,3 +26,22 @@ async def run_log_publisher(bus: Bus, settings: LogsSettings) -> AsyncIterator[N
         yield
     finally:
         await publisher.stop()
+
+
+@asynccontextmanager
+async def run_shipper(bus: Bus, settings: LogsSettings, identity: ProcessIdentity) -> AsyncIterator[None]:
+    """Ship events to MongoDB until the block ends. MongoDB need not be there yet. Raises `InvalidRequest` for
+    an address that cannot be used, and `ExtraMissing`."""
+    from actors.logs.shipper import Shipper
+
+    if not settings.mongodb.url:
+        raise InvalidRequest(
+            "no MongoDB to ship to: set logs.mongodb.url, such as mongodb://USER:PASSWORD@HOST:27017/",
+            param="logs.mongodb.url",
+        )
+    shipper = Shipper(bus, settings.mongodb, identity.id)
+    await shipper.start()
+    try:
+        yield
+    finally:
+        await shipper.stop()

@@ -42,15 +42,22 @@ class EventLog:
             self._sinks.remove(sink)
 
     def record(
-        self, name: str, *, ordinal: int | None = None, level: LogLevel = LogLevel.INFO, **fields: Any
+        self,
+        name: str,
+        *,
+        ordinal: int | None = None,
+        event_id: str = "",
+        level: LogLevel = LogLevel.INFO,
+        **fields: Any,
     ) -> None:
         """Record the event `name` now. `fields` are those of `LogEvent`.
 
         With `ordinal` the event's id is made of run, step, name and ordinal, so that a repetition of the same
-        fact, by this or another process, has the same id; without, the id is new.
+        fact, by this or another process, has the same id. `event_id` is such an id, for other facts that
+        several processes may tell. Without either the id is new.
         """
         if self._sinks:
-            self.pass_on(self.make(name, ordinal=ordinal, level=level, **fields))
+            self.pass_on(self.make(name, ordinal=ordinal, event_id=event_id, level=level, **fields))
 
     def pass_on(self, event: LogEvent) -> None:
         """Give an event to the sinks."""
@@ -58,13 +65,19 @@ class EventLog:
             sink(event)
 
     def make(
-        self, name: str, *, ordinal: int | None = None, level: LogLevel = LogLevel.INFO, **fields: Any
+        self,
+        name: str,
+        *,
+        ordinal: int | None = None,
+        event_id: str = "",
+        level: LogLevel = LogLevel.INFO,
+        **fields: Any,
     ) -> LogEvent:
         """The event that `record` would pass on."""
         identity = self.identity
-        if ordinal is None:
-            event_id = f"{identity.id}/{next(self._numbers)}"
-        else:
+        if not event_id and ordinal is None:
+            event_id = f"{identity.id}/{round(identity.started_at * 1000):x}/{next(self._numbers)}"
+        elif not event_id:
             event_id = f"{fields.get('run', '')}/{fields.get('step', '')}/{name}/{ordinal}"
         return LogEvent(
             id=event_id,
