@@ -93,7 +93,7 @@ class RunCompletion:
 
     def _gone(self) -> None:
         """Called by the writer when the stream has no reader, or another coordinator has the run."""
-        self.cancel()
+        self.cancel(self.execution.writer.gone_ns)
 
     async def item(self, value: Any) -> None:
         raise TypeError("a coordinator writes its stream itself")

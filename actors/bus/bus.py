@@ -40,6 +40,9 @@ CONNECTED_POLL_S = 0.1
 class LocalStream(Protocol):
     """The reader of a stream in this process."""
 
+    left_ns: int
+    """When its caller left, as Unix time in nanoseconds; 0: it has not."""
+
     def take(self, seq: int, event: Any, writer: str) -> bool:
         """Take one event; False if its writer was replaced, and should stop."""
 

@@ -237,10 +237,12 @@ class Node(Actor):
         assert task is not None
         name = continuation.writer or (token_hex(4) if current_envelope.get().attempt > 1 else "")
         address = StreamAddress(message.id)
-        span = self._start_span(message)
+        span, scope = self._start_span(message), current_scope.get()
 
         def on_gone() -> None:
-            if not writer.superseded:  # the process of the caller is gone, and with it the parent of the span
+            if writer.gone_ns and scope is not None:
+                scope.close(writer.gone_ns)
+            elif not writer.superseded:  # the caller's process is gone, and with it the parent of the span
                 span.abandon()
             task.cancel()
 

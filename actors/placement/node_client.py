@@ -107,7 +107,8 @@ class NodeClient:
 
     def _tell_to_stop(self, node: str, job: Job, writer: str) -> None:
         try:
-            self.bus.post(NodeAddress(node).stop, f"{job.id} {writer} {time.time_ns()}".encode())
+            at_ns = job.scope.over_ns or time.time_ns()
+            self.bus.post(NodeAddress(node).stop, f"{job.id} {writer} {at_ns}".encode())
         except BusUnavailable as failure:
             log.debug("cannot tell node %s to stop generation %s: %s", node, job.id, failure)
 

@@ -69,10 +69,10 @@ class Invocation:
 
     def cancel(self, at_ns: int = 0) -> None:
         """Take the message back. `at_ns` is when its caller did so, as a Unix time; 0: now."""
-        if self.cancelled:
-            return
         if self.scope is not None:
             self.scope.close(at_ns)
+        if self.cancelled:
+            return
         self.cancelled = True
         if self.task is not None:
             self.task.cancel()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import AsyncGenerator
 from contextlib import suppress
 
@@ -13,6 +12,7 @@ from actors.bus.bus import Bus
 from actors.bus.message import Message
 from actors.runtime.envelope import Envelope
 from actors.runtime.service import CALLER_LEFT, ERROR
+from actors.telemetry.tracing import over_ns
 from orchestration.errors import InternalError, NodeLost, NoResponders, OrchestraError, from_body
 from orchestration.wire import ErrorBody
 
@@ -84,4 +84,4 @@ class _Call:
         if self._probe and not self.over:
             self.over = True
             with suppress(OrchestraError):  # NATS is away: the work ends with its deadline
-                self.bus.post(self._probe, b"%b %d" % (CALLER_LEFT, time.time_ns()))
+                self.bus.post(self._probe, b"%b %d" % (CALLER_LEFT, over_ns()))

@@ -47,6 +47,8 @@ class StreamChannel(Protocol):
     seq: int
     superseded: bool
     """Whether the reader ignores this writer: another one continues, or the stream has ended."""
+    gone_ns: int
+    """When the reader left, as Unix time in nanoseconds; 0: it has not, or when is not known here."""
 
     async def send(self, event: NumberedEvent) -> None:
         """Send an event; wait when the server takes messages more slowly than they come."""
@@ -74,6 +76,7 @@ class NatsChannel:
         self.bus = bus
         self.seq = first_seq
         self.superseded = False
+        self.gone_ns = 0
         self._subject = address.subject
         self._on_gone = on_gone
         self._headers = {WRITER_HEADER: writer} if writer else None
@@ -165,7 +168,9 @@ class LocalChannel:
     ) -> None:
         self.seq = first_seq
         self.superseded = False
+        self.gone_ns = 0
         self._readers = readers
+        self._reader = readers.get(stream_id)
         self._id = stream_id
         self._on_gone = on_gone
         self._writer = writer
@@ -197,6 +202,7 @@ class LocalChannel:
     def _give(self, seq: int, event: NumberedEvent | WriterAlive) -> None:
         reader = self._readers.get(self._id)
         if reader is None:
+            self.gone_ns = self._reader.left_ns if self._reader is not None else 0
             self._on_gone()
         elif not reader.take(seq, event, self._writer):
             self.superseded = True

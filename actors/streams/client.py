@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-import time
 from collections import deque
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
@@ -28,6 +27,7 @@ from actors.runtime.envelope import DEFAULT_DEADLINE_S, Envelope
 from actors.streams.channel import SUPERSEDED
 from actors.streams.model_call import ModelCallSpan, start_model_call
 from actors.streams.reader import DEFAULT_LIMITS, StreamLimits, StreamReader
+from actors.telemetry.tracing import over_ns
 from orchestration.errors import (
     BusUnavailable,
     DeadlineExceeded,
@@ -274,7 +274,7 @@ class StreamClient:
 
     def _cancel(self, work_id: str) -> None:
         try:
-            self.bus.post(StreamAddress(work_id).cancel, b"%d" % time.time_ns())
+            self.bus.post(StreamAddress(work_id).cancel, b"%d" % over_ns())
         except BusUnavailable:
             self._unsent_cancels.append(work_id)  # sent when NATS is back: the work may still be queued
 

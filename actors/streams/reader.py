@@ -13,6 +13,7 @@ from pydantic import ValidationError
 
 from actors.bus.message import Message
 from actors.streams.channel import OUT_OF_BAND, WRITER_HEADER
+from actors.telemetry.tracing import over_ns
 from orchestration.errors import InternalError, NodeLost, OrchestraError, Unavailable
 from orchestration.messages import (
     Continuation,
@@ -83,6 +84,8 @@ class StreamReader:
         """Fails the stream if nothing has accepted the work by then."""
         self.on_end: OnEnd | None = None
         """Called with the end of the stream and the name of its writer."""
+        self.left_ns = 0
+        """When the caller left, as Unix time in nanoseconds; 0: it has not."""
         self._expected = 0
         self._handed_off_at = 0
         """The number of the first event of the present writer."""
@@ -279,6 +282,7 @@ class StreamReader:
 
     def leave(self) -> None:
         """The caller reads no more."""
+        self.left_ns = over_ns()
         self._ended = True
         self.close()
 

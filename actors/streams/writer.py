@@ -94,6 +94,11 @@ class StreamWriter:
         """Whether the reader ignores this writer: another one continues, or the stream has ended."""
         return self._channel.superseded
 
+    @property
+    def gone_ns(self) -> int:
+        """When the reader left, as Unix time in nanoseconds; 0: it has not, or when is not known here."""
+        return self._channel.gone_ns
+
     async def write(self, delta: TextDelta) -> None:
         """Add text or reasoning. It goes out at once, unless deltas come fast or the event loop is behind:
         then they are joined for `JOINED_INTERVAL_S`."""

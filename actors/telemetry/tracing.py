@@ -72,6 +72,13 @@ current_scope: ContextVar[Scope | None] = ContextVar("orchestra_scope", default=
 """The scope of the message that the running handler works on."""
 
 
+def over_ns() -> int:
+    """When the work of the running handler was over for its caller, or now: the time to tell those who are
+    to stop working for it."""
+    scope = current_scope.get()
+    return (scope.over_ns if scope is not None else 0) or time.time_ns()
+
+
 class LogSink(Protocol):
     """Exports log records."""
 

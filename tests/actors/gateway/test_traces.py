@@ -26,7 +26,8 @@ HI = [{"role": "user", "content": "one two three four"}]
 def cluster() -> Iterator[Cluster]:
     quick = EchoSettings(models=("echo",), embedding_models=("embed",), repeat=False)
     slow = EchoSettings(models=("slow",), speed=20, repeat=True)
-    nodes = [("node", EchoBackend(quick)), ("slow-node", EchoBackend(slow))]
+    broken = EchoSettings(models=("broken",), fail_every=1)
+    nodes = [("node", EchoBackend(quick)), ("slow-node", EchoBackend(slow)), ("broken", EchoBackend(broken))]
     with running_cluster(nodes, agents=True) as running:
         yield running
 
@@ -49,13 +50,16 @@ async def only_tree(told: Receiver, *names: str) -> Tree:
 
     async def trace() -> str:
         await told.flush()
-        traces = {span.trace_id.hex() for span in told.spans}
+        traces = {span.trace_id.hex() for span in told.spans if not span.parent_span_id}
         return traces.pop() if len(traces) == 1 else ""
 
     return await told.whole_tree(await eventually(trace), *names)
 
 
 ON_ECHO = {"orchestra": {"model": "echo"}}
+ON_SLOW = {"orchestra": {"model": "slow"}}
+ON_BROKEN = {"orchestra": {"model": "broken"}}
+LONG = [{"role": "user", "content": "word " * 9_000}]
 BODIES: dict[str, tuple[str, dict[str, Any]]] = {
     "chat": (CHAT, {"model": "echo", "messages": HI}),
     "completion": ("/v1/completions", {"model": "echo", "prompt": "one two"}),
@@ -209,3 +213,121 @@ async def test_requests_in_one_packet_have_a_trace_each_and_health_checks_have_n
     roots = [span for span in told.spans if not span.parent_span_id]
     assert [span.name for span in roots] == [f"POST {CHAT}"] * 3
     assert len({span.trace_id for span in roots}) == 3
+
+
+BAD: dict[str, tuple[str, dict[str, Any], int]] = {
+    "no such model": (CHAT, {"model": "none", "messages": HI}, 404),
+    "no JSON": (CHAT, {"model": 5}, 400),
+    "a prompt that is too long": (CHAT, {"model": "echo", "messages": LONG}, 400),
+    "a backend that fails": (CHAT, {"model": "broken", "messages": HI}, 502),
+    "a run whose backend fails": (CHAT, {"model": "orchestra/single", "messages": HI} | ON_BROKEN, 502),
+    "no time": (CHAT, {"model": "slow", "messages": HI, "max_tokens": 400}, 504),
+    "a run without time": (
+        CHAT,
+        {"model": "orchestra/single", "messages": HI, "max_tokens": 400} | ON_SLOW,
+        504,
+    ),
+}
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("what", BAD)
+async def test_a_request_that_fails_is_one_tree_and_only_a_fault_of_ours_is_an_error_of_the_server(
+    cluster: Cluster, told: Receiver, what: str, stream: bool
+) -> None:
+    told.trace()
+    path, body, status = BAD[what]
+    headers = {"X-Request-Timeout": "0.5"} if status == 504 else {}
+    async with aiohttp.ClientSession(cluster.url) as session:
+        async with session.post(path, json=body | {"stream": stream}, headers=headers) as answer:
+            text = await answer.text()
+    assert answer.status == status or '"error"' in text
+    tree = await only_tree(told, "POST ", *([] if status < 500 else ["generate "]))
+    (root,) = tree.roots
+    assert failed(root) == (status >= 500)
+    assert ("error.type" in attributes(root)) == (status >= 500)
+
+
+@pytest.mark.parametrize(
+    "model", ["slow", "orchestra/single", "orchestra/debate", "orchestra/self-consistency"]
+)
+@pytest.mark.parametrize("stream", [False, True])
+async def test_a_caller_that_leaves_ends_everything_below_it_and_is_no_error(
+    cluster: Cluster, told: Receiver, model: str, stream: bool
+) -> None:
+    await eventually(lambda: cluster.running_on("slow-node") == 0)
+    told.trace()
+    body = {"model": model, "messages": HI, "max_tokens": 400, "stream": stream}
+    body |= ON_SLOW if model != "slow" else {}
+    async with aiohttp.ClientSession(cluster.url) as session:
+        asking = asyncio.create_task(session.post(CHAT, json=body))
+        await eventually(lambda: cluster.running_on("slow-node") > 0)
+        if stream:
+            answer = await asking
+            await answer.content.readline()
+            answer.close()
+        else:
+            asking.cancel()
+    tree = await only_tree(told, "POST ", "generate ", "attempt on ")
+    (root,) = tree.roots
+    assert attributes(root)["orchestra.outcome"] == "cancelled"
+    assert not any(failed(span) for span in tree.spans), tree
+    await eventually(lambda: cluster.running_on("slow-node") == 0)
+
+
+async def test_a_cancelled_job_is_one_tree(cluster: Cluster, told: Receiver) -> None:
+    told.trace()
+    job = await post(cluster, "/v1/jobs", {"model": "orchestra/single", "messages": HI} | ON_SLOW)
+    await eventually(lambda: cluster.running_on("slow-node") > 0)
+    async with aiohttp.ClientSession(cluster.url) as session:
+        await session.delete(f"/v1/jobs/{job['id']}")
+    await told.whole_tree(job["trace_id"], "POST /v1/jobs", "invoke_workflow single", "generate ")
+
+
+async def test_what_a_cache_answers_says_so_and_calls_no_model(cluster: Cluster, told: Receiver) -> None:
+    body = {"model": "echo", "messages": HI, "temperature": 0, "seed": 5}
+    await post(cluster, CHAT, body)
+    told.trace()
+    answer = await post(cluster, CHAT, body)
+    tree = await told.whole_tree(answer["orchestra"]["trace_id"], "POST ")
+    (span,) = tree.spans
+    assert attributes(span)["orchestra.cache"] == "hit"
+
+
+async def test_a_stream_over_nats_is_one_tree(cluster: Cluster, told: Receiver) -> None:
+    told.trace()
+    body = {"body": {"model": "orchestra/debate", "messages": HI, "stream": True} | ON_ECHO}
+    await asyncio.to_thread(ask_over_nats, cluster.nats.url, "stream", body)
+    tree = await only_tree(told, "process orchestra.chat", "generate ")
+    assert len(tree.named("invoke_workflow debate")) == 1
+
+
+async def test_a_span_names_the_user_and_the_session_of_the_body(cluster: Cluster, told: Receiver) -> None:
+    told.trace()
+    body = {"model": "echo", "messages": HI, "user": "u-1", "metadata": {"session_id": "s-1"}}
+    answer = await post(cluster, CHAT, body)
+    (root,) = (await told.whole_tree(answer["orchestra"]["trace_id"], "POST ", "chat ")).roots
+    found = attributes(root)
+    assert (found["user.id"], found["session.id"], found["gen_ai.conversation.id"]) == ("u-1", "s-1", "s-1")
+
+
+async def test_the_time_to_the_first_token_is_of_streams_only(cluster: Cluster, told: Receiver) -> None:
+    told.trace()
+    for stream in (True, False):
+        body = {"model": "echo", "messages": HI, "stream": stream, "temperature": 1}
+        async with aiohttp.ClientSession(cluster.url) as session, session.post(CHAT, json=body) as answer:
+            await answer.read()
+
+    def calls() -> list[dict[str, Any]]:
+        return [attributes(span) for span in told.spans if span.name == "chat echo"]
+
+    async def both() -> bool:
+        await told.flush()
+        return len(calls()) == 2
+
+    await eventually(both)
+    name = "gen_ai.response.time_to_first_chunk"
+    assert sorted((each["gen_ai.request.stream"], name in each) for each in calls()) == [
+        (False, False),
+        (True, True),
+    ]
