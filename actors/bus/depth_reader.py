@@ -21,7 +21,8 @@ MAX_AGES = 64
 """Maximum number of models for which the age of the oldest generation is read, per priority. The age of a
 whole priority is exact in any case."""
 MAX_SUBJECTS = 5_000
-"""Number of subjects of a stream beyond which they are not read one by one."""
+"""Number of subjects of a stream beyond which they are not read one by one: then models that nobody serves
+are not counted."""
 
 
 async def read_depth(bus: Bus, *, max_ages: int = MAX_AGES) -> ClusterDepth:
@@ -196,6 +197,10 @@ def _stream(info: dict[str, Any], subjects: dict[str, int]) -> StreamDepth:
         max_per_subject=max(0, config.get("max_msgs_per_subject", 0)),
         refuses=config.get("discard") == "new",
         first_at=_first_at(state),
+        replicas_missing=sum(
+            bool(each.get("offline")) or not each.get("current")
+            for each in (info.get("cluster") or {}).get("replicas") or ()
+        ),
     )
 
 

@@ -95,7 +95,7 @@ class Delivery:
     @property
     def stored_at(self) -> float:
         """Unix time in seconds at which the stream stored it."""
-        return int(self._token(7)) / 1e9
+        return self.stored_ns / 1e9
 
     @property
     def number(self) -> int:

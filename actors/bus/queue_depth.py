@@ -42,6 +42,8 @@ class StreamDepth:
     """Whether the full stream refuses messages. Otherwise it evicts its oldest, as caches do."""
     first_at: float | None
     """Unix time in seconds at which the oldest message was stored; None: it is empty."""
+    replicas_missing: int = 0
+    """Replicas on servers that are away or behind; with a majority of them the stream takes no messages."""
 
     @property
     def fullness(self) -> float:

@@ -106,18 +106,24 @@ def _streams(streams: Iterable[StreamDepth]) -> Iterator[Metric]:
         "messages or `evicts` the oldest",
         labels=["stream", "full"],
     )
+    missing = GaugeMetricFamily(
+        "orchestra_stream_replicas_missing",
+        "Replicas of a stream or bucket on servers that are away or behind",
+        labels=["stream"],
+    )
     declared = shipped_declaration().stream_names
     for each in streams:
         if each.name not in declared:
             continue
         stored.add_metric([each.name], each.bytes)
         messages.add_metric([each.name], each.messages)
+        missing.add_metric([each.name], each.replicas_missing)
         if each.max_bytes:
             max_bytes.add_metric([each.name], each.max_bytes)
         if each.max_messages:
             max_messages.add_metric([each.name], each.max_messages)
         used.add_metric([each.name, "refuses" if each.refuses else "evicts"], each.fullness)
-    yield from (stored, max_bytes, messages, max_messages, used)
+    yield from (stored, max_bytes, messages, max_messages, used, missing)
 
 
 def _consumers(consumers: Iterable[ConsumerDepth]) -> Iterator[Metric]:

@@ -20,8 +20,10 @@ from actors.bus.subjects import MESSAGE_TRACES_SUBJECT, AgentAddress, NodeAddres
 from actors.nats_monitor.message_records import MAX_RECORD_BYTES, MessageSpan
 from actors.nats_monitor.message_trace_listener import MessageTraceListener
 from actors.nats_server import EmbeddedNats, NatsServerSettings
+from orchestration.errors import QueueFull
 from orchestration.priority import Priority
 from tests.fixtures.eventually import eventually
+from tests.fixtures.jetstream import api
 from tests.fixtures.machines import free_ports
 from tests.fixtures.nats import RunningNats
 from tests.fixtures.restricted_nats import configured_nats, restricted_nats
@@ -199,6 +201,29 @@ async def test_a_message_that_nobody_takes_is_an_error_without_its_subject(bus: 
         assert span.error == "no_interest"
         assert span.name == "route other"
         assert "secret" not in str(span.attributes)
+
+
+async def test_a_message_that_its_stream_refuses_is_an_error_of_its_store(bus: Bus) -> None:
+    async with exporting(bus) as exported:
+        parent = traceparent()
+        declared = shipped_declaration().stream("RUNS").config(replicas=1)
+        await api(bus, "STREAM.UPDATE.RUNS", declared | {"max_msgs_per_subject": 1})
+        subject = RunQueue(Priority.BATCH, "debate").subject
+        await enqueue(bus, subject, b"{}", {})
+        with pytest.raises(QueueFull):
+            await enqueue(bus, subject, b"{}", {"traceparent": parent})
+        (span,) = await exported.of(parent, 1)
+        assert span.error == "store_failed"
+        assert [child.error for child in span.children] == ["store_failed"]
+
+
+async def test_a_message_that_its_sender_may_not_publish_is_an_error_of_its_server(tmp_path: Path) -> None:
+    with restricted_nats(tmp_path, deny="secret.>") as url:
+        async with connected(url) as bus, exporting(bus) as exported:
+            parent = traceparent()
+            await bus.publish("secret.work", b"x", headers={"traceparent": parent})
+            (span,) = await exported.of(parent, 1)
+            assert span.error == "permission_denied"
 
 
 async def test_a_step_that_finds_no_agent_makes_no_span_because_its_sender_makes_none(bus: Bus) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 from prometheus_client import REGISTRY
 
 from actors.bus.bus import Bus, BusSettings
+from actors.bus.depth_reader import read_depth
 from actors.bus.provision import call_api
 from actors.nats_monitor.advisories import AdvisoryListener
 from actors.nats_server import EmbeddedNats, NatsServerSettings
@@ -33,6 +34,15 @@ async def created(bus: Bus) -> dict[str, Any] | None:
         return None
 
 
+async def missing(bus: Bus, count: int) -> bool:
+    """Whether the stream lacks `count` replicas now."""
+    try:
+        (stream,) = [each for each in (await read_depth(bus)).streams if each.name == "kept"]
+    except (Unavailable, DeadlineExceeded):
+        return False
+    return stream.replicas_missing == count
+
+
 async def test_a_new_leader_and_a_lost_quorum_are_counted_once(tmp_path: Path) -> None:
     ports = free_ports(3)
     events: list[LogEvent] = []
@@ -55,6 +65,10 @@ async def test_a_new_leader_and_a_lost_quorum_are_counted_once(tmp_path: Path) -
         found = await eventually(lambda: created(next(iter(buses.values()))), within_s=40)
         await eventually(lambda: counted("stream_leader_elected") == elected + 1)
         leader = found["cluster"]["leader"]
+        await eventually(lambda: missing(buses[leader], 0))
+        (other, *_) = ends.keys() - {leader}
+        await ends[other].aclose()
+        await eventually(lambda: missing(buses[leader], 1), within_s=30)
         for name, end in ends.items():
             if name != leader:
                 await end.aclose()
