@@ -25,7 +25,7 @@ from actors.runtime.processes import ProcessInfo, list_processes, metrics_of
 from orchestration.errors import OrchestraError
 from orchestration.messages import NodeInfo
 
-IN_FLIGHT = "orchestra_gateway_in_flight"
+IN_FLIGHT = "orchestra_gateway_active"
 FULL = 0.8
 """Share of a limit from which on a stream is mentioned."""
 OLD_S = 30.0

@@ -35,6 +35,8 @@ ERROR_HEADER = "Orchestra-Dead-Error"
 ATTEMPTS_HEADER = "Orchestra-Dead-Attempts"
 """Number of attempts."""
 KINDS = ("runs", "generations", "webhooks", "logs")
+for _kind in KINDS:
+    DEAD_LETTERS.labels(_kind)  # 0 is exported too, so that an alert sees the first one
 
 
 @dataclass(frozen=True, slots=True)
