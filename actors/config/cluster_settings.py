@@ -93,7 +93,10 @@ class ClusterSettings(Wire):
         try:
             return cls.model_validate_json(value)
         except ValidationError as error:
-            raise InvalidRequest(f"the key {KEY} of the bucket {BUCKET} is no document: {error}") from error
+            raise InvalidRequest(
+                f"the key {KEY!r} of the bucket {BUCKET!r} is no document of settings ({error.error_count()} "
+                f"errors): delete the key, and set them again"
+            ) from error
 
     def get(self, name: str) -> Stored | None:
         found = self.values.get(name)

@@ -100,24 +100,27 @@ class HotSettings(Generic[S]):
         except ValidationError as error:
             raise settings_error(error, self.model, origins) from error
 
-    def take(self, document: ClusterSettings) -> bool:
-        """Use a newer document; returns whether this process does. One that is not valid here is counted and
-        logged, and the settings stay as they are."""
-        if document.revision <= self.document.revision and document.revision:
+    def take(self, document: ClusterSettings, *, sure: bool = False) -> bool:
+        """Use a newer document, or with `sure` another one; returns whether this process does. One that is
+        not valid here is counted and logged, and the settings stay as they are."""
+        if document.revision == self.revision or (document.revision < self.revision and not sure):
             return True
         try:
             self._use(document, self.merged(document))
         except InvalidRequest as error:
-            self._refuse(document, error)
+            self.refuse(f"revision {document.revision} of the cluster's settings is not used here", error)
             return False
         return True
 
     def begin(self, document: ClusterSettings) -> None:
         """Use a document at the start of the process: the newest state of it that is valid here."""
         newest: ClusterSettings | None = document
+        refused = ""
         while newest is not None and not self.take(newest):
+            refused = refused or self.refused
             newest = newest.before_last()
-        if self.revision != document.revision:
+        if refused:
+            self.refused = refused
             log.error("this process starts with revision %d of the cluster's settings", self.revision)
 
     def _use(self, document: ClusterSettings, settings: S) -> None:
@@ -137,10 +140,11 @@ class HotSettings(Generic[S]):
         except Exception as error:  # one component's fault must not keep the others from following
             log.error("a change of %s failed here", ".".join(applier.path), exc_info=error)
 
-    def _refuse(self, document: ClusterSettings, error: InvalidRequest) -> None:
+    def refuse(self, what: str, error: InvalidRequest) -> None:
+        """Count and log a document that this process cannot use."""
         self.refused = error.message
         REFUSED.inc()
-        log.error("revision %d of the cluster's settings is not used here: %s", document.revision, error)
+        log.error("%s: %s", what, error)
 
     def _usable(self, document: ClusterSettings) -> tuple[list[tuple[Path, Any, bool]], list[str]]:
         """Paths and values that this version can use, whole entries before what is in them; and why it cannot

@@ -53,6 +53,8 @@ class SettingsFollower:
             document = self._read(value)
             if started and document is not None:
                 self._take(document)
+                if document.revision < self.hot.revision:
+                    self._catch_up()  # the bucket was deleted, or restored from a backup
             elif document is not None:
                 newest = document
 
@@ -78,11 +80,11 @@ class SettingsFollower:
         try:
             return ClusterSettings.read(value)
         except InvalidRequest as error:
-            log.error("the cluster's settings are not used here: %s", error)
+            self.hot.refuse("the cluster's settings are not used here", error)
             return None
 
-    def _take(self, document: ClusterSettings) -> None:
-        self.hot.take(document)
+    def _take(self, document: ClusterSettings, *, sure: bool = False) -> None:
+        self.hot.take(document, sure=sure)
         waiting, self._waiting = self._waiting, []
         for reply, revision in waiting:
             self._answer(reply, revision)
@@ -103,15 +105,18 @@ class SettingsFollower:
 
     async def _read_again(self) -> None:
         while self.bus.connected:
+            before = self.hot.revision
             try:
                 entry = await self.bucket.latest(KEY, sure=True)
             except OrchestraError as error:
                 log.debug("the cluster's settings cannot be read yet: %s", error)
                 await asyncio.sleep(CATCH_UP_PAUSE_S)
                 continue
+            if self.hot.revision != before:
+                continue  # what was read may be older
             document = self._read(entry.value)
             if document is not None:
-                self._take(document)
+                self._take(document, sure=True)
             return
 
     def _asked(self, message: Message) -> None:

@@ -77,6 +77,7 @@ async def run_gateway(
     `registry` is shared with other roles of the process. `extension` adds operations.
     """
     server = http or HttpServer(settings)
+    server.connections.update_settings(settings)  # those of the cluster came after it was made
     registry = registry or Registry(bus, placement.fallbacks)
     direct = DirectPath(bus, registry, placement)
     streams = StreamClient(bus, direct=direct)

@@ -137,6 +137,7 @@ def test_a_process_that_starts_with_an_invalid_document_takes_the_newest_valid_s
     assert hot.settings.gateway.max_in_flight == 9
     assert hot.settings.gateway.limits.queue_depth == 3
     assert hot.revision == 2
+    assert "gateway.max_in_flight" in hot.refused
 
 
 def test_an_older_document_changes_nothing_and_a_deleted_one_everything(tmp_path: Path) -> None:
@@ -144,7 +145,7 @@ def test_an_older_document_changes_nothing_and_a_deleted_one_everything(tmp_path
     hot.take(document({"gateway.max_in_flight": 9}, {"gateway.max_in_flight": 10}))
     hot.take(document({"gateway.max_in_flight": 9}))
     assert hot.settings.gateway.max_in_flight == 10
-    hot.take(ClusterSettings())
+    hot.take(ClusterSettings(), sure=True)
     assert hot.settings.gateway.max_in_flight == 1024
 
 

@@ -12,10 +12,11 @@ import aiohttp
 import pytest
 
 from actors.bus.bus import Bus, BusSettings
-from actors.config.cluster_settings import SettingsConflict, UnknownChange
+from actors.config.cluster_settings import ClusterSettings, SettingsConflict, UnknownChange
 from actors.config.hot_settings import HotSettings
 from actors.config.settings_follower import SettingsFollower, followed
 from actors.config.settings_writer import ChangeNote, SettingsWriter
+from actors.gateway.http import HttpServer
 from actors.gateway.process import RunningGateway
 from actors.launch.roles import run_gateway_role
 from actors.runtime.system import ActorSystem
@@ -75,18 +76,18 @@ class Gateways:
     def writer(self) -> SettingsWriter[Settings]:
         return self.every[0].writer
 
-    async def start(self, settings: Settings = SETTINGS) -> Gateway:
-        """One more gateway, which sees the node."""
+    async def start(self, settings: Settings = SETTINGS, http: HttpServer | None = None) -> Gateway:
+        """One more gateway, which sees the node. `http` was bound earlier."""
         stack = await self.cluster.stack.enter_async_context(AsyncExitStack())
         bus = await Bus.connect(BusSettings(url=self.nats.url, reconnect_wait_s=0.05), name="gateway")
         stack.push_async_callback(bus.close)
         hot = HotSettings(settings)
         identity = ProcessIdentity.of_this_process("gateway")
         follower = await stack.enter_async_context(followed(bus, hot, identity))
-        running = await stack.enter_async_context(run_gateway_role(bus, hot, ActorSystem(), BUILT_IN))
-        http = await stack.enter_async_context(aiohttp.ClientSession(running.url))
+        running = await stack.enter_async_context(run_gateway_role(bus, hot, ActorSystem(), BUILT_IN, http))
+        client = await stack.enter_async_context(aiohttp.ClientSession(running.url))
         await eventually(lambda: running.gateway.registry.serving(self.cluster.model))
-        made = Gateway(running, hot, bus, http, SettingsWriter(bus, hot), follower, self.cluster.model)
+        made = Gateway(running, hot, bus, client, SettingsWriter(bus, hot), follower, self.cluster.model)
         self.every.append(made)
         return made
 
@@ -273,8 +274,11 @@ async def test_a_change_that_was_overwritten_is_undone_by_force_only(own_nats: R
 
 async def test_a_gateway_that_starts_later_has_the_settings(own_nats: RunningNats) -> None:
     async with gateways(own_nats, 1) as on:
-        await on.set(gateway__callers__app__key="key-of-app", gateway__max_in_flight=7)
-        late = await on.start()
+        await on.set(
+            gateway__callers__app__key="key-of-app", gateway__max_in_flight=7, gateway__max_connections=9
+        )
+        late = await on.start(http=HttpServer(SETTINGS.gateway))
+        assert late.running.connections.settings.max_connections == 9
         assert late.hot.settings.gateway.max_in_flight == 7
         assert await late.ask() == 401
         assert await late.ask("key-of-app") == 200
@@ -356,3 +360,35 @@ async def test_a_process_that_cannot_use_a_change_says_why(own_nats: RunningNats
         refused = next(state for state in states if state.refused)
         assert "two callers have the same key" in refused.refused
         assert await on.every[1].ask("key-of-app") == 200, "it goes on with what it had"
+
+
+async def test_a_bucket_that_was_deleted_or_restored_is_followed(own_nats: RunningNats) -> None:
+    async with gateways(own_nats, 2) as on:
+        for number in range(5, 9):
+            await on.set(gateway__max_in_flight=number)
+        await on.writer.bucket.delete("cluster")
+        for each in on.every:
+            await each.follows(0)
+            assert each.hot.settings.gateway.max_in_flight == 1024
+        await on.set(gateway__max_in_flight=3)
+        older = ClusterSettings().changed((), by="backup", reason="")
+        for number in range(7):
+            older = older.changed((), by="backup", reason=str(number))
+        await on.writer.bucket.put("cluster", older.model_dump_json().encode())
+        for each in on.every:
+            await each.follows(8)
+        await on.writer.bucket.put(
+            "cluster", ClusterSettings().changed((), by="", reason="").model_dump_json().encode()
+        )
+        for each in on.every:
+            await each.follows(1)
+
+
+async def test_what_is_no_document_changes_nothing_and_says_so(own_nats: RunningNats) -> None:
+    async with gateways(own_nats, 1) as on:
+        await on.set(gateway__max_in_flight=5)
+        await on.writer.bucket.put("cluster", b"rubbish")
+        await eventually(lambda: on.every[0].hot.refused)
+        assert on.every[0].hot.settings.gateway.max_in_flight == 5
+        with pytest.raises(InvalidRequest, match="delete the key"):
+            await on.writer.set({"gateway.max_in_flight": 6}, ALICE)
