@@ -36,7 +36,8 @@ async def observed(
         traces = await stack.enter_async_context(traced(bus, settings.telemetry, identity, settings.node.id))
         if traces is not None:
             hot.on_change("telemetry", lambda now: traces.update_settings(now.telemetry), since=settings)
-        await stack.enter_async_context(traced_messages(bus, settings.telemetry, identity))
+        messages = await stack.enter_async_context(traced_messages(bus, settings.telemetry, identity))
+        hot.on_change("telemetry", lambda now: messages.update_settings(now.telemetry), since=settings)
         describe_process(identity)
         lag = LoopLag()
         lag.start()
@@ -49,7 +50,8 @@ async def observed(
         if identity.role == "up" and settings.logs.mongodb.url:
             await stack.enter_async_context(run_shipper(bus, settings.logs, identity))
         await stack.enter_async_context(run_log_publisher(bus, settings.logs))
-        await stack.enter_async_context(run_nats_monitor(bus, settings.nats_monitor, identity))
+        monitor = await stack.enter_async_context(run_nats_monitor(bus, settings.nats_monitor, identity))
+        hot.on_change("nats_monitor", lambda now: monitor.update_settings(now.nats_monitor), since=settings)
         yield process
 
 

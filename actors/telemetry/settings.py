@@ -52,13 +52,13 @@ class TelemetrySettings(BaseModel):
     redact: Hot[tuple[str, ...]] = DEFAULT_PATTERNS
     """Regular expressions whose matches in content are replaced by `[redacted]`. The defaults match API keys,
     bearer tokens, passwords in URLs, and private keys."""
-    nats_messages: bool = True
+    nats_messages: Hot[bool] = True
     """Whether NATS servers tell which way the messages of a traced request took: one span for each server
     that a message crossed. Where many requests are traced, such a message costs about 0.2 ms."""
-    nats_messages_per_second: int = Field(default=100, ge=0)
+    nats_messages_per_second: Hot[int] = Field(default=100, ge=0)
     """Maximum messages for which this process asks that a second; further ones are counted and have no such
     span."""
-    nats_records_per_second: int = Field(default=1_000, ge=0)
+    nats_records_per_second: Hot[int] = Field(default=1_000, ge=0)
     """Maximum answers of NATS servers that this process makes spans of a second; further ones are counted and
     dropped."""
     service_name: str = "orchestra"

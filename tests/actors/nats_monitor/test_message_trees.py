@@ -123,7 +123,12 @@ async def test_without_a_collector_or_when_switched_off_no_server_is_asked(own_n
     for off in (TelemetrySettings(), TelemetrySettings(otlp_endpoint=endpoint, nats_messages=False)):
         async with traced_messages(bus, off, identity):
             assert bus.message_traces is None
-    async with traced_messages(bus, TelemetrySettings(otlp_endpoint=endpoint), identity):
+    on = TelemetrySettings(otlp_endpoint=endpoint)
+    async with traced_messages(bus, on, identity) as tracing:
+        assert bus.message_traces is not None
+        tracing.update_settings(on.model_copy(update={"nats_messages": False}))
+        assert bus.message_traces is None
+        tracing.update_settings(on)
         assert bus.message_traces is not None
     assert bus.message_traces is None
     await bus.close()
