@@ -19,6 +19,7 @@ from actors.admin.cluster_processes import ClusterProcesses
 from actors.admin.description import Description
 from actors.admin.jobs import ChangeLetter, JobName, JobsAdmin, LetterNumber, NewestPage
 from actors.admin.keys import AddCaller, CallerChange, KeysAdmin, RemoveCaller
+from actors.admin.logs import EndedRuns, EventNumber, ListEvents, LogsAdmin, ShowUsage
 from actors.admin.models import ListModelPulls, ModelChange, ModelsAdmin, PinChange, PullToNode
 from actors.admin.nodes import ChangeLabels, DrainNode, NodeChange, NodeId, NodesAdmin
 from actors.admin.patterns import PatternChange, PatternsAdmin
@@ -60,6 +61,7 @@ class AdminServices:
     cache: CacheAdmin
     patterns: PatternsAdmin
     processes: ClusterProcesses
+    logs: LogsAdmin
 
 
 Row = Operation[AdminServices]
@@ -161,6 +163,8 @@ ADMIN_OPERATIONS: tuple[Row, ...] = (
             lambda s: s.keys.remove, RemoveCaller),
     _see("runs.list", "/runs", "List the runs and jobs at work, those that began first come first",
          lambda s: s.runs.list_runs, RunsPage),
+    _see("runs.ended", "/runs/ended", "List the runs and jobs that have ended, the last one first",
+         lambda s: s.logs.ended_runs, EndedRuns),
     _see("runs.inspect", "/runs/{id}", "Show a run with its events so far",
          lambda s: s.runs.inspect, RunName),
     Operation("admin-runs-watch", "GET", "/admin/runs/{id}/events",
@@ -199,6 +203,12 @@ ADMIN_OPERATIONS: tuple[Row, ...] = (
             lambda s: s.patterns.enable, PatternChange),
     _see("processes.list", "/processes", "List the processes, also those that do not answer",
          lambda s: s.processes.list_processes, PageRequest),
+    _see("logs.list", "/logs", "List the events of the central log without their bodies, the newest first",
+         lambda s: s.logs.list_events, ListEvents),
+    _see("logs.show", "/logs/{number}", "Show one event of the central log", lambda s: s.logs.show,
+         EventNumber),
+    _see("usage.show", "/usage", "Show requests and tokens by caller and model, from the central log",
+         lambda s: s.logs.usage, ShowUsage),
     _see("openapi", "/openapi.json", "The OpenAPI 3.1 description of these operations",
          lambda s: s.description.openapi),
 )

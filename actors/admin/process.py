@@ -12,6 +12,7 @@ from actors.admin.cluster_processes import ClusterProcesses
 from actors.admin.description import Description
 from actors.admin.jobs import JobsAdmin
 from actors.admin.keys import KeysAdmin, keep_a_key
+from actors.admin.logs import LogsAdmin
 from actors.admin.models import ModelsAdmin
 from actors.admin.nodes import NodesAdmin
 from actors.admin.operations import ADMIN_OPERATIONS, ADMIN_TITLE, MAX_BODY_BYTES, AdminServices
@@ -59,6 +60,7 @@ async def run_admin(
         cache=CacheAdmin(gateway.bus, gateway.registry.orders, processes),
         patterns=PatternsAdmin(gateway.registry.orders, gateway.resolver.catalogue),
         processes=processes,
+        logs=LogsAdmin(gateway.bus),
     )
     running.api.serve(ADMIN_OPERATIONS, services)
     ref = await system.spawn(

@@ -16,17 +16,19 @@ from secrets import token_hex
 from pydantic import Field, ValidationError
 
 from actors.admin.audit import ON_NATS, Changed
-from actors.admin.queues import Backlog, QueueChange, QueuesAdmin, consumers_of, read_backlog
+from actors.admin.queues import QueueChange, QueueConsumer, QueuesAdmin, consumers_of
 from actors.admin.requests import Refused
 from actors.bus.bus import Bus, Message
 from actors.bus.jetstream import Delivery
 from actors.bus.provision import call_api, ensure_consumer
 from actors.bus.subjects import GenerationQueue, StreamAddress
-from actors.cluster.orders import RUNS
+from actors.cluster.orders import GENERATIONS, RUNS
+from actors.dispatcher.waiting_control import END_WAITING, EndWaiting
 from actors.gateway.operation import CallContext
 from actors.jobs.completion import record_result
 from actors.jobs.records import JobResult, JobStatus, QueuedJob, decode_queue_message
 from actors.jobs.store import JobStore
+from actors.runtime.commands import ask_all
 from actors.streams.channel import OUT_OF_BAND
 from actors.streams.client import ID_HEADER
 from orchestration.errors import CancelledByOperator
@@ -100,6 +102,8 @@ class PurgesAdmin:
             async with asyncio.timeout(CALL_S):
                 for consumer in consumers_of(queue):
                     await purge.run(consumer)
+                if queue != RUNS:
+                    await purge.end_waiting(queue.removeprefix(GENERATIONS))
         except TimeoutError:
             pass
         after = (await self._count(queue)).count
@@ -112,10 +116,9 @@ class PurgesAdmin:
         )
 
     async def _count(self, queue: str) -> Confirmation:
-        consumers = consumers_of(queue)
-        state = (await call_api(self.bus, f"STREAM.INFO.{consumers[0].stream}"))["state"]
-        backlogs = [await read_backlog(self.bus, each) for each in consumers]
-        count = sum(each.waiting for each in backlogs)
+        stream = consumers_of(queue)[0].stream
+        state = (await call_api(self.bus, f"STREAM.INFO.{stream}"))["state"]
+        count = (await self.queues.state(queue))["waiting"]
         until = int(time.time()) + VALID_S
         return Confirmation(queue=queue, count=count, last=state["last_seq"], until=until)
 
@@ -134,7 +137,7 @@ class _Purge:
         self.left = confirmed.count
         self.ended = 0
 
-    async def run(self, consumer: Backlog) -> None:
+    async def run(self, consumer: QueueConsumer) -> None:
         """End what waits at one consumer, until as much is ended as was confirmed."""
         if consumer.stream == GenerationQueue.STREAM:
             await ensure_consumer(self.bus, consumer.stream, consumer.consumer, consumer.filter)
@@ -147,7 +150,13 @@ class _Purge:
         finally:
             await subscription.unsubscribe()
 
-    async def _batch(self, consumer: Backlog, inbox: str, arrived: asyncio.Queue[Message]) -> bool:
+    async def end_waiting(self, model: str) -> None:
+        """End what dispatchers have taken ahead, and what waits there for a node."""
+        request = EndWaiting(model=model, last=self.confirmed.last, error=self.error.message)
+        answered = await ask_all(self.bus, END_WAITING, request.model_dump())
+        self.ended += sum(answer.data or 0 for answer in answered.answers)
+
+    async def _batch(self, consumer: QueueConsumer, inbox: str, arrived: asyncio.Queue[Message]) -> bool:
         """End some messages. False when the consumer has no more that were confirmed."""
         batch = min(BATCH, self.left)
         subject = f"$JS.API.CONSUMER.MSG.NEXT.{consumer.stream}.{consumer.consumer}"

@@ -28,6 +28,7 @@ from actors.dispatcher.queues import Queues
 from actors.dispatcher.settings import DispatcherSettings
 from actors.dispatcher.slot_sharing import SlotSharing
 from actors.dispatcher.snapshot import DispatcherSnapshot
+from actors.dispatcher.waiting_control import WaitingControl
 from actors.placement import migration
 from actors.placement.arrival_reporter import ArrivalReporter
 from actors.placement.backlog import BacklogReporter
@@ -80,6 +81,7 @@ class Dispatcher(Actor):
             bus, registry, settings, self._jobs.jobs, self._waiting, self._place, "dispatcher"
         )
         self.placer = self.executor.placer
+        self._waiting_control = WaitingControl(bus, self._jobs, self._end_waiting)
         self._explainer = Explainer(bus, self.placer)
         self._sharing = SlotSharing(bus, self._is_starving, self.placer.set_slot_share)
         self._backlog = BacklogReporter(
@@ -110,6 +112,7 @@ class Dispatcher(Actor):
         loops = await self.executor.start()
         self.executor.node_health.on_back.append(lambda _: self._change_event.set())
         await self._explainer.start()
+        await self._waiting_control.start()
         await self._sharing.start()
         await self._backlog.start()
         await self._held.start()
@@ -131,6 +134,7 @@ class Dispatcher(Actor):
         await self._held.stop()
         await self.executor.stop()
         await self._explainer.stop()
+        await self._waiting_control.stop()
         await self._sharing.stop()
         self._arrival_reporter.stop()
         await self.prewarmer.stop()
@@ -302,6 +306,12 @@ class Dispatcher(Actor):
         self._end_unplaced(job)
         if not self._leaving:
             self.queues.pull_model(job.model, self._room_by_priority)
+
+    def _end_waiting(self, job: PulledJob, error: OrchestraError) -> None:
+        """End a job that waits, by the order of an operator."""
+        self._waiting.remove(job)
+        self._jobs.settle(job, error)
+        WAITING.set(len(self._waiting))
 
     def _end_unplaced(self, job: PulledJob) -> None:
         error: OrchestraError

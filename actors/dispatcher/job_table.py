@@ -15,7 +15,7 @@ from actors.dispatcher.pulled_job import PulledJob
 from actors.jobs.dead_letters import dead_letter_delivery
 from actors.placement.metrics import ended
 from actors.streams.channel import OUT_OF_BAND
-from orchestration.errors import BusUnavailable, Cancelled, InternalError, OrchestraError
+from orchestration.errors import BusUnavailable, Cancelled, CancelledByOperator, InternalError, OrchestraError
 from orchestration.messages import Finish, GenerationEnd, encode_event
 
 log = logging.getLogger(__name__)
@@ -114,7 +114,8 @@ class JobTable:
 
     def _acknowledge(self, job: PulledJob, error: OrchestraError | None) -> None:
         try:
-            if error is not None and not isinstance(error, Cancelled):
+            caller_left = isinstance(error, Cancelled) and not isinstance(error, CancelledByOperator)
+            if error is not None and not caller_left:
                 end = GenerationEnd(finish=Finish(reason="error", model=job.model), error=error.body())
                 self.bus.post(StreamAddress(job.id).subject, encode_event(OUT_OF_BAND, end))
             job.delivery.settle(b"+ACK")

@@ -14,11 +14,12 @@ from tests.fixtures.cluster import Cluster, running_cluster
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Cluster]:
-    """Two nodes serve `echo`; `slow` says 20 words a second, on one node."""
+    """Two nodes serve `echo`; `slow` says 20 words a second, and `one` has one slot and begins after 2 s."""
     backends = [
         ("n1", EchoBackend(EchoSettings(models=("echo",)))),
         ("n2", EchoBackend(EchoSettings(models=("echo",)))),
         ("paced", EchoBackend(EchoSettings(models=("slow",), speed=20))),
+        ("single", EchoBackend(EchoSettings(models=("one",), slots=1, first_token_s=2))),
     ]
     with running_cluster(backends, agents=True) as running:
         yield running

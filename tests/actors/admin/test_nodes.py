@@ -38,7 +38,7 @@ async def test_an_operation_on_a_node_that_is_not_there_names_those_that_are(ope
     for name in ("nodes.drain", "nodes.label", "nodes.remove", "nodes.inspect"):
         status, message = await operator.refused(name, id="n9")
         assert status == 404
-        assert message.endswith("there are: n1, n2, paced")
+        assert message.endswith("there are: n1, n2, paced, single")
 
 
 async def test_a_node_that_lives_is_not_removed(operator: Operator) -> None:

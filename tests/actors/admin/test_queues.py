@@ -128,6 +128,30 @@ async def test_a_purge_ends_what_was_counted_and_nothing_that_came_later(
     assert (await later)[0] == 200
 
 
+async def test_a_purge_ends_what_waits_at_dispatchers_and_leaves_what_runs(
+    cluster: Cluster, operator: Operator
+) -> None:
+    first = asyncio.ensure_future(ask(cluster, "one"))
+    await eventually(lambda: cluster.running_on("single") == 1)
+    others = [asyncio.ensure_future(ask(cluster, "one")) for _ in range(4)]
+    await waits(operator, "generations/one", 4)
+    counted = await operator.call("queues.purge", queue="generations/one")
+    assert counted["waiting"] == 4
+    purged = await operator.call("queues.purge", queue="generations/one", confirm=counted["confirm"])
+    assert purged["purged"] == 4
+    for status, body in await asyncio.gather(*others):
+        assert (status, body["error"]["code"]) == (499, "cancelled_by_operator")
+    assert (await first)[0] == 200
+    assert await queue(operator, "generations/one") == {
+        "name": "generations/one",
+        "waiting": 0,
+        "running": 0,
+        "waiting_by_priority": {"interactive": 0, "standard": 0, "batch": 0},
+        "oldest_age_s": None,
+        "paused": None,
+    }
+
+
 async def test_a_purged_job_ends_as_cancelled_with_the_reason(cluster: Cluster, operator: Operator) -> None:
     await operator.call("queues.pause", queue="runs")
     try:
@@ -150,4 +174,7 @@ async def test_a_queue_that_does_not_exist_is_named(cluster: Cluster, operator: 
         for operation in ("queues.pause", "queues.resume", "queues.purge"):
             status, message = await operator.refused(operation, queue=name)
             assert status == 404
-            assert f"no queue '{name}'; there are: generations/echo, generations/slow, runs" in message
+            assert (
+                f"no queue '{name}'; there are: generations/echo, generations/one, generations/slow, runs"
+                in message
+            )
