@@ -84,7 +84,6 @@ MESSAGING_TEMPLATE: Final = "messaging.destination.template"
 SERVICE_INSTANCE_ID: Final = "service.instance.id"
 SERVICE_NAME: Final = "service.name"
 SERVICE_VERSION: Final = "service.version"
-URL_PATH: Final = "url.path"
 
 # what NATS servers tell of a message; the conventions have no names for it
 NATS_CLUSTER: Final = "nats.server.cluster"
@@ -116,4 +115,3 @@ STEP: Final = "orchestra.step"
 STREAM: Final = "orchestra.stream"
 TOKENS_TOTAL: Final = "orchestra.tokens.total"
 """Tokens of a run: not under `gen_ai.usage`, which viewers would add to those of its model calls."""
-TRACE_LINK: Final = "orchestra.link"

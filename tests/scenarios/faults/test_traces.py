@@ -137,3 +137,23 @@ async def test_a_run_whose_coordinator_is_killed_goes_on_under_its_root_with_a_l
     assert lost.parent_span_id == new.parent_span_id
     assert [link.span_id for link in new.links] == [lost.span_id]
     assert [root.name for root in tree.roots] == [f"POST {path}"]
+
+
+async def test_a_request_that_lost_a_node_is_kept_by_every_process_though_it_was_left_out(
+    told: Receiver, processes: ProcessCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ORCHESTRA_TELEMETRY__SAMPLE_RATIO", "0")
+    await asyncio.gather(processes.gateway("gateway"), processes.node("a"), processes.node("b"))
+    await processes.ready()
+    await ask(processes)
+    asking = asyncio.create_task(ask(processes))
+    processes.kill(await busy_node(processes))
+    assert "trace_id" not in (await asking)["orchestra"]
+
+    async def kept() -> list[str]:
+        return [span.trace_id.hex() for span in told.spans if not span.parent_span_id]
+
+    (trace,) = await eventually(kept)
+    tree = await told.whole_tree(trace, "POST ", "chat echo", "attempt on a", "attempt on b", "generate echo")
+    assert {span.trace_id.hex() for span in told.spans} == {trace}
+    assert sum(failed(span) for span in tree.named("attempt on ")) == 1
