@@ -21,9 +21,7 @@ RULE_TESTS = Path(__file__).parent / "rules_test.yml"
 DASHBOARDS = sorted((DEPLOY / "grafana").glob("*.json"))
 METRIC = re.compile(r"\b(?:orchestra|gen_ai|process)_[a-z0-9_]+\b")
 RECORDED = re.compile(r"\borchestra:[a-z0-9_:]+\b")
-OF_CLIENT_LIBRARY = {"process_cpu_seconds_total", "process_resident_memory_bytes", "process_open_fds"} | {
-    "orchestra_log_gap_events_total"
-}
+OF_CLIENT_LIBRARY = {"process_cpu_seconds_total", "process_resident_memory_bytes", "process_open_fds"}
 
 
 def rules() -> list[dict[str, Any]]:
