@@ -91,6 +91,7 @@ class AgentHost:
             descriptions={name: role.description for name, role in roles.items()},
         )
         services.tuner.update_settings(settings.auto)
+        self.tools.settings = settings.tools
         for ref in (self.coordinator, *self.agents):
             actor = None if ref is None else ref.host.actor
             if isinstance(actor, Coordinator | StepAgent):

@@ -67,6 +67,8 @@ class SettingsChange(Wire):
     reason: str = ""
     undoes: int | None = None
     """The change that it undid."""
+    attempt: str = ""
+    """Identifies the call that made it, which finds it again after an acknowledgement was lost."""
     values: tuple[ValueChange, ...] = ()
 
 
@@ -103,7 +105,13 @@ class ClusterSettings(Wire):
         return None if found is None else Stored(value=found.value)
 
     def changed(
-        self, values: Iterable[ValueChange], *, by: str, reason: str, undoes: int | None = None
+        self,
+        values: Iterable[ValueChange],
+        *,
+        by: str,
+        reason: str,
+        undoes: int | None = None,
+        attempt: str = "",
     ) -> ClusterSettings:
         """The document after a change, with the change in its history."""
         change = SettingsChange(
@@ -112,6 +120,7 @@ class ClusterSettings(Wire):
             by=by,
             reason=reason,
             undoes=undoes,
+            attempt=attempt,
             values=tuple(values),
         )
         present = _apply(self.values, change)

@@ -17,10 +17,11 @@ MASK = "********"
 def shown(path: Path, value: Any) -> Any:
     """The value as it may be shown: a hashed key by its begin, another secret as `MASK`, a URL without its
     password."""
-    if isinstance(value, SecretStr):
-        value = value.get_secret_value()
     last = path[-1]
-    if value and any(last == word or last.endswith("_" + word) for word in SECRET_WORDS):
+    secret = any(last == word or last.endswith("_" + word) for word in SECRET_WORDS)
+    if isinstance(value, SecretStr):
+        secret, value = True, value.get_secret_value()
+    if secret and value:
         return f"{value[: len(HASHED) + SHOWN]}…" if isinstance(value, str) and is_hash(value) else MASK
     if isinstance(value, str) and "@" in value and "://" in value:
         scheme, _, rest = value.partition("://")

@@ -8,6 +8,7 @@ import math
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from secrets import token_hex
 from typing import Any, Generic, TypeVar
 
 from pydantic import BaseModel
@@ -177,16 +178,19 @@ class SettingsWriter(Generic[S]):
                 f"the reason has {len(note.reason)} characters; the limit is {MAX_REASON}", param="reason"
             )
         made: SettingsChange | None = None
+        attempt = token_hex(8)
 
         async def edit(entry: Entry) -> bytes | None:
             nonlocal made
             document = ClusterSettings.read(entry.value)
+            made = next((change for change in document.changes if change.attempt == attempt), None)
+            if made is not None:  # its acknowledgement was lost
+                return None
             values = [each for each in edits(document) if each.before != each.after]
             if not values:
-                made = None
                 return None
             self._check_unchanged(document, values, note)
-            changed = document.changed(values, by=note.by, reason=note.reason, undoes=undoes)
+            changed = document.changed(values, by=note.by, reason=note.reason, undoes=undoes, attempt=attempt)
             await asyncio.to_thread(self._check, changed, note.force)
             made = changed.changes[-1]
             return None if note.dry_run else changed.model_dump_json().encode()

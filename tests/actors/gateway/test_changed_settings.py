@@ -12,6 +12,7 @@ import aiohttp
 import pytest
 
 from actors.bus.bus import Bus, BusSettings
+from actors.bus.key_value import Bucket
 from actors.config.cluster_settings import ClusterSettings, SettingsConflict, UnknownChange
 from actors.config.hot_settings import HotSettings
 from actors.config.settings_follower import SettingsFollower, followed
@@ -392,3 +393,26 @@ async def test_what_is_no_document_changes_nothing_and_says_so(own_nats: Running
         assert on.every[0].hot.settings.gateway.max_in_flight == 5
         with pytest.raises(InvalidRequest, match="delete the key"):
             await on.writer.set({"gateway.max_in_flight": 6}, ALICE)
+
+
+async def test_a_change_whose_acknowledgement_is_lost_is_made_and_told_once(
+    own_nats: RunningNats, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put = Bucket.put
+    lost: list[int] = []
+
+    async def lossy(bucket: Bucket, key: str, value: bytes, **options: Any) -> int:
+        revision = await put(bucket, key, value, **options)
+        if bucket.name == "settings" and not lost:
+            lost.append(revision)
+            raise BusUnavailable("the connection to NATS was lost before the answer")
+        return revision
+
+    async with gateways(own_nats, 1) as on:
+        first = await on.set(gateway__max_in_flight=5)
+        monkeypatch.setattr(Bucket, "put", lossy)
+        undone = await on.writer.undo(first, BOB)
+        assert lost
+        assert undone is not None
+        assert (undone.id, undone.undoes) == (2, first)
+        assert (await on.writer.document()).revision == 2
