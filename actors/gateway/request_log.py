@@ -103,7 +103,7 @@ class RequestEnd:
         message = f"{self.route} {outcome} with {self.status} after {duration_s:.3f} s{tokens}"
         event_log.record("request.ended", level=level, message=message, data=data, **fields)
         if slow or failed:
-            known = " ".join(f"{name}={value}" for name, value in fields.items() if value)
+            known = " ".join(f"{name}={value}" for name, value in fields.items() if value and name != "span")
             reason = f" {data['error']}: {data['error_text']}" if failed and "error" in data else ""
             log.log(_LEVELS[level], "%s%s (%s)", message, reason, known, extra=RECORDED)
 

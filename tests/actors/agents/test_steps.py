@@ -7,6 +7,9 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing, asynccontextmanager
 from typing import Any
 
+import pytest
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+
 from actors.agents.agent_host import AgentHost
 from actors.agents.process import run_agents
 from actors.agents.services import AgentOptions
@@ -16,6 +19,8 @@ from actors.bus.subjects import AgentAddress
 from actors.embedding.embedder import Embedder
 from actors.runtime.envelope import Envelope
 from actors.runtime.system import ActorSystem
+from actors.telemetry.content import Redactor
+from actors.telemetry.tracing import tracing
 from actors.tools.registry import ToolRegistry
 from orchestration.messages import RunEnd, Tool, ToolResult
 from tests.actors.agents.clusters import cluster, connection
@@ -162,3 +167,27 @@ async def test_a_step_is_done_without_tools_where_no_agent_has_any(own_nats: Run
         assert requests(running.team) == 0
     assert isinstance(ended, RunEnd)
     assert [step.name for step in ended.steps] == ["answer"]
+
+
+@pytest.mark.parametrize("content", [False, True])
+async def test_a_search_is_a_retrieval_below_its_step_with_arguments_only_where_content_is_recorded(
+    own_nats: RunningNats, spans: InMemorySpanExporter, monkeypatch: pytest.MonkeyPatch, content: bool
+) -> None:
+    if content:
+        monkeypatch.setattr(tracing, "content", Redactor((), 1000))
+    async with cluster(own_nats.url, echo(), SETTINGS, build_tools=having(Documents())) as running:
+        await perform(running.streams, make_run(running.streams, "research", "What do canary bees make?"))
+    by_name = {span.name: span for span in spans.get_finished_spans()}
+    search, step = by_name["retrieval knowledge"], by_name["invoke_agent research"]
+    assert search.parent is not None
+    assert step.context is not None
+    assert search.parent.span_id == step.context.span_id
+    found = search.attributes or {}
+    assert found["openinference.span.kind"] == "RETRIEVER"
+    assert ("canary" in str(found.get("gen_ai.tool.call.arguments", ""))) == content
+    assert ("gen_ai.tool.call.result" in found) == content
+    assert any("canary" in span.to_json() for span in spans.get_finished_spans()) == content
+    calls = [span for span in spans.get_finished_spans() if span.name.startswith("chat ")]
+    assert len(calls) == 1
+    assert calls[0].parent is not None
+    assert calls[0].parent.span_id == step.context.span_id
