@@ -19,15 +19,17 @@ def openapi(operations: Sequence[Operation[Any]], title: str = "Orchestra") -> s
     """The OpenAPI 3.1 description of the HTTP operations of a table, as JSON."""
     models: list[type[BaseModel]] = [ErrorBody, *(each.request for each in operations if each.has_body)]
     _, schemas = models_json_schema([(model, "validation") for model in models], ref_template=_REF)
+    defined: dict[str, Any] = dict(schemas["$defs"])
     paths: dict[str, dict[str, Any]] = {}
     for each in operations:
+        defined |= each.request.model_json_schema(ref_template=_REF).get("$defs", {})
         paths.setdefault(each.route, {})[each.method.lower()] = _operation(each)
     description = {
         "openapi": "3.1.0",
         "info": {"title": title, "version": "0", "description": "One LLM cluster of many machines."},
         "paths": paths,
         "components": {
-            "schemas": schemas["$defs"],
+            "schemas": dict(sorted(defined.items())),
             "securitySchemes": {"key": {"type": "http", "scheme": "bearer"}},
         },
     }
