@@ -15,6 +15,7 @@ from actors.agents.evaluations import record_evaluation
 from actors.agents.metrics import count_step
 from actors.agents.model_client import ModelClient, start_agent_span
 from actors.agents.run_event_publisher import RunEventPublisher
+from actors.agents.run_log import record_step
 from actors.bus.subjects import AgentAddress
 from actors.runtime.stream_call import stream_call
 from actors.streams.writer import StreamWriter
@@ -87,6 +88,7 @@ class AgentClient(ModelClient):
         if step is not None:
             outcome = "cancelled" if step.discarded else "ok"
             count_step(step.agent, step.error.code if step.error else outcome)
+            record_step(self.run_events.run_id, step, self.envelope)
         await self.writer.progress(text, step)
 
     async def event(self, type: str, data: dict[str, Any]) -> None:

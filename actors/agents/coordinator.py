@@ -13,6 +13,7 @@ from actors.agents.messages import Prompt
 from actors.agents.run_attempt import RunAttempt
 from actors.agents.run_event_publisher import RunEventPublisher
 from actors.agents.run_facts import final_tokens, run_facts
+from actors.agents.run_log import record_started
 from actors.agents.services import AgentServices
 from actors.agents.specialist import Specialist
 from actors.agents.step_records import StepRecords
@@ -72,6 +73,8 @@ class RunExecution:
     known: dict[str, StepRecord] = field(default_factory=dict)
     step_cache: StepCache = field(default_factory=StepCache)
     attempt: RunAttempt = field(default_factory=RunAttempt)
+    ordinal: int = 1
+    """The number of this attempt among all of the run, also after an operator has queued a job again."""
     caller_left: bool = False
 
     @property
@@ -104,8 +107,11 @@ class Coordinator(Actor):
         """Write the run's stream up to its end, which is the result. Raises what the pattern raises."""
         with execution.attempt.start_span(execution.work, execution.envelope.trace) as span:
             trace = span.traceparent or execution.envelope.trace or new_trace()
-            execution.envelope = replace(execution.envelope.with_trace(trace), pattern=execution.pattern)
+            execution.envelope = replace(
+                execution.envelope.with_trace(trace), pattern=execution.pattern, run=execution.work.id
+            )
             execution.run_events.add("started", _started(execution))
+            record_started(execution)
             try:
                 if execution.work.kind != "run":
                     return await self._generate(execution.work, execution)

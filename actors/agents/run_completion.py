@@ -11,6 +11,7 @@ from actors.agents.coordinator import RunExecution
 from actors.agents.metrics import RUN_SECONDS, RUNS, count_tokens
 from actors.agents.run_attempt import RunAttempt
 from actors.agents.run_event_publisher import RunEventPublisher
+from actors.agents.run_log import RETRY, record_ended
 from actors.agents.step_records import StepRecords
 from actors.bus.bus import Bus
 from actors.bus.jetstream import Delivery
@@ -68,6 +69,7 @@ class RunCompletion:
         records = StepRecords(delivery.bus, work.id)
         self.execution = RunExecution(work, envelope, writer, run_events, records)
         self.execution.attempt = RunAttempt.of(delivery, before_lost=delivery.attempt > 1)
+        self.execution.ordinal = delivery.attempt
         if position is not None:
             begun = position.continuation
             self.execution.resume_filter = ResumeFilter(begun.text, begun.tokens)
@@ -101,6 +103,7 @@ class RunCompletion:
     async def done(self, ended: End) -> None:
         self._count("ok")
         self._publish_end(ended)
+        self._log_end(ended)
         try:
             await self.execution.writer.end(ended)
             await self.delivery.ack()
@@ -121,6 +124,7 @@ class RunCompletion:
             self._publish_end(ended)
             if self.execution.writer.superseded and await self._superseded():
                 return
+            self._log_end(ended)
             await self.execution.writer.end(ended)
             await self.delivery.ack()
             await self.execution.records.remove()
@@ -155,6 +159,9 @@ class RunCompletion:
         count_tokens(self.label, ended.finish.usage)
         fields = {"finish_reason": ended.finish.reason, "usage": ended.finish.usage, "error": ended.error}
         self.execution.run_events.add("ended", fields)
+
+    def _log_end(self, ended: End) -> None:
+        record_ended(self.execution, ended, time.perf_counter() - self.began)
 
     def _finish(self) -> None:
         self.execution.run_events.flush()
@@ -214,6 +221,7 @@ class JobCompletion(RunCompletion):
         assert self.record is not None
         attempt = RunAttempt.of(self.delivery, before_lost=self.record.interrupted, is_job=True)
         self.execution.attempt = attempt
+        self.execution.ordinal = self.record.retry_number * RETRY + self.record.attempts
         if self.record.attempts > 1 or self.delivery.attempt > 1:
             self.execution.known = await self.execution.records.known()
         if self.cancelled:
@@ -229,6 +237,7 @@ class JobCompletion(RunCompletion):
         try:
             await self.attempts.succeed(self.record, self.delivery, self.recorder.partial, ended)
             self._publish_end(ended)
+            self._log_end(ended)
             await self.recorder.end(ended)
             await self.execution.records.remove()
         finally:
@@ -243,6 +252,7 @@ class JobCompletion(RunCompletion):
             ended = self._ended(error)
             if await self.attempts.fail(self.record, self.delivery, error, ended):
                 self._publish_end(ended)
+                self._log_end(ended)
                 await self.recorder.end(ended)
                 await self.execution.records.remove()
         finally:

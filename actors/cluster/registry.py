@@ -17,8 +17,10 @@ from actors.bus.subjects import decode_token
 from actors.cluster.failure_detector import FailureDetector
 from actors.cluster.metrics import registered_nodes
 from actors.cluster.orders import OrderBook
+from actors.telemetry.event_log import RECORDED, event_log
 from actors.telemetry.labels import MODELS as MODEL_LABELS
 from orchestration.errors import OrchestraError
+from orchestration.log_events import LogLevel
 from orchestration.messages import ModelCard, NodeInfo
 
 log = logging.getLogger(__name__)
@@ -233,6 +235,21 @@ class Registry:
             call(node.id)
         self._notify()
 
+    def _record_loss(self, key: str) -> None:
+        """Record that a node's lease has expired. Every process with a registry does; it is one fact."""
+        seconds = self._detector.timeout_s
+        log.warning("node %s has not renewed its lease for %g s", key, seconds, extra=RECORDED)
+        node = self._nodes.get(key) or self.draining.get(key)
+        if node is not None:
+            event_log.record(
+                "node.lost",
+                event_id=f"node.lost/{node.id}/{node.started_at:.3f}",
+                level=LogLevel.ERROR,
+                node=node.id,
+                message=f"node {node.id} is lost: its lease was not renewed for {seconds:g} s",
+                data={"backend": node.backend, "models": [card.name for card in node.models][:20]},
+            )
+
     def _notify(self) -> None:
         for call in list(self.on_change):
             call()
@@ -253,7 +270,7 @@ class Registry:
             if self._detector.overdue and await self._server_stalled():
                 self._detector.grant_grace()
             for key in self._detector.failed():
-                log.warning("node %s has not renewed its lease for %g s", key, self._detector.timeout_s)
+                self._record_loss(key)
                 self._remove(key)
 
 

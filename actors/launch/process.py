@@ -6,7 +6,6 @@ import asyncio
 import gc
 import logging
 import signal
-import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar
@@ -16,6 +15,7 @@ import uvloop
 from actors.bus.bus import Bus
 from actors.config.client import ClientSettings
 from actors.runtime.failures import internal_error
+from actors.telemetry.local_log import log_handler
 from actors.telemetry.settings import TelemetrySettings
 from orchestration.errors import OrchestraError
 
@@ -33,13 +33,9 @@ class RoleEnded(OrchestraError):
 
 
 def configure_logging(settings: TelemetrySettings) -> None:
-    """One line per record on stderr."""
-    logging.basicConfig(
-        level=settings.log_level,
-        stream=sys.stderr,
-        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
-        force=True,
-    )
+    """One line per record, on stderr or in a file. Raises `InvalidRequest` for a file that cannot be
+    written."""
+    logging.basicConfig(level=settings.log_level, handlers=[log_handler(settings)], force=True)
     logging.getLogger("nats").setLevel(logging.CRITICAL)  # the bus logs the same events
 
 

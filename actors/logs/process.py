@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -10,7 +11,11 @@ from actors.logs.publisher import LogPublisher
 from actors.logs.settings import LogsSettings
 from actors.telemetry.event_log import event_log
 from actors.telemetry.identity import ProcessIdentity
+from actors.telemetry.local_log import RecordHandler
 from orchestration.errors import InvalidRequest
+
+OWN_LOGGERS = ("actors.logs", "motor", "pymongo")
+"""Loggers whose records never become events."""
 
 
 @asynccontextmanager
@@ -22,9 +27,13 @@ async def run_log_publisher(bus: Bus, settings: LogsSettings) -> AsyncIterator[N
         return
     publisher = LogPublisher(bus, settings, event_log)
     await publisher.start()
+    handler = RecordHandler(event_log, settings.record_level, OWN_LOGGERS)
+    if settings.record_level != "OFF":
+        logging.getLogger().addHandler(handler)
     try:
         yield
     finally:
+        logging.getLogger().removeHandler(handler)
         await publisher.stop()
 
 

@@ -29,6 +29,7 @@ from actors.runtime.actor import Actor
 from actors.runtime.envelope import current_envelope
 from actors.streams.writer import StreamWriter
 from actors.telemetry import conventions as names
+from actors.telemetry.event_log import event_log
 from actors.telemetry.tracing import OpenSpan, Scope, current_scope, start_span
 from orchestration.errors import (
     BackendFailed,
@@ -148,6 +149,9 @@ class Node(Actor):
         """Appear in the registry; call it once the node's subject is served."""
         self._joined, self._leaving = True, False
         await self._registration.join()
+        self._record(
+            "joined", f"node {self.id} serves {', '.join(card.name for card in self.backend.models)}"
+        )
 
     async def leave(self) -> None:
         """Accept no more work; generations in progress go on.
@@ -156,14 +160,20 @@ class Node(Actor):
         its generations would look like one that died.
         """
         self._joined, self._leaving = False, True
+        self._record("draining", f"node {self.id} takes no more work")
         try:
             await self._registration.refresh()
         except OrchestraError as error:
             log.warning("node %s could not publish that it drains: %s", self.id, error)
 
+    def _record(self, what: str, message: str) -> None:
+        data = {"backend": self.backend.name, "models": [card.name for card in self.backend.models][:20]}
+        event_log.record(f"node.{what}", node=self.id, message=message, data=data)
+
     async def stopped(self) -> None:
         self._stalls.stop()
         await self._registration.leave()
+        self._record("left", f"node {self.id} left")
         await self._cancels.stop()
         for subscription in self._subscriptions:
             await subscription.unsubscribe()

@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from actors.bus.bus import Bus
 from actors.placement import migration
+from actors.placement.generation_log import record_failed, record_moved
 from actors.placement.hedger import Hedger
 from actors.placement.job import Job
 from actors.placement.metrics import moved
@@ -70,7 +71,12 @@ class Failover:
         while node is not None:
             error = await self.hedger.generate(node, job, tried)
             waits = error is not None and await self._can_move(job, error)
+            last = node.id
             node = await self._next_node(job, error, tried) if waits and error is not None else None
+            if error is not None and not job.superseded:
+                goes_on = node is not None or (waits and isinstance(error, _TRANSIENT))
+                record = record_moved if goes_on else record_failed
+                record(job, last, error)
         return error, waits and isinstance(error, _TRANSIENT)
 
     async def _can_move(self, job: Job, error: OrchestraError) -> bool:

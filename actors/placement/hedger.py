@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from actors.placement import migration
+from actors.placement.generation_log import record_hedged
 from actors.placement.job import Job
 from actors.placement.metrics import hedges
 from actors.placement.node_client import NodeClient
@@ -203,6 +204,7 @@ class Hedger:
             lost = not hedge.done() or isinstance(hedge.result(), Cancelled | None)
             outcome = "won" if call.second_won else "lost" if lost else "failed"
             hedges(call.job.model, outcome).inc()
+            record_hedged(call.job, (call.first_node.id, call.second_node), outcome)
         try:
             if not hedge.done():
                 if call.second_node:

@@ -12,6 +12,7 @@ from pydantic import ValidationError
 
 from actors.bus.bus import Bus, LocalNode, Message
 from actors.bus.subjects import NodeAddress
+from actors.placement.generation_log import record_answered, record_failed
 from actors.placement.in_flight import Answers, InFlight
 from actors.placement.job import Job, Work, encoded
 from actors.placement.metrics import placed
@@ -74,11 +75,15 @@ class NodeClient:
         try:
             with self._start_attempt(node, job, hedge) as attempt:
                 outcome = await self._call(node, job, hedge, attempt.traceparent)
+                if isinstance(outcome, GenerationEnd) and (hedge is None or outcome.error is None):
+                    record_answered(job, node.id, outcome, started_at)
                 if isinstance(outcome, OrchestraError):
                     attempt.fail(outcome)
                 elif outcome.ended_at and (hedge is None or outcome.error is None):
                     job.scope.close(int(outcome.ended_at * 1e9))
         except asyncio.CancelledError:
+            if job.cancelled and hedge is None:
+                record_failed(job, node.id, Cancelled("the caller left"))
             self._tell_to_stop(node.id, job, job.writer if hedge is None else _writer_of(hedge))
             raise
         finally:

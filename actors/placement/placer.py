@@ -10,6 +10,7 @@ from collections.abc import Callable, Container, Sequence
 from typing import Any, TypeVar
 
 from actors.cluster.registry import Registry
+from actors.placement.generation_log import record_breaker
 from actors.placement.in_flight import InFlight
 from actors.placement.job import Job
 from actors.placement.model_scheduler import ModelScheduler
@@ -75,6 +76,7 @@ class Placer:
         self.registry = registry
         self.in_flight = in_flight
         self.chooser = Chooser(settings.breaker)
+        self.chooser.index.on_breaker = record_breaker
         self.model_scheduler = ModelScheduler(self.chooser.index, pending, place_again, settings.group_hold_s)
         self._place_again = place_again
         self._timers: dict[str, asyncio.TimerHandle] = {}

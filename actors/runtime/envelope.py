@@ -19,6 +19,8 @@ ATTEMPT = "Orchestra-Attempt"
 """Number of times that a queue delivered the message, from 1."""
 PATTERN = "Orchestra-Pattern"
 """Pattern of the run to which a generation belongs."""
+RUN = "Orchestra-Run"
+"""Id of the run or job to which a generation belongs."""
 
 DEFAULT_DEADLINE_S = 600.0
 """How long a request without a deadline of its own may take."""
@@ -40,6 +42,8 @@ class Envelope:
     """Number of times that a queue delivered the message, from 1."""
     pattern: str = ""
     """Pattern of the run that this is a step of; '': none."""
+    run: str = ""
+    """Id of the run or job that this is a step of; '': none."""
 
     @classmethod
     def within(cls, seconds: float, *, trace: str = "", caller: str = "") -> Envelope:
@@ -64,6 +68,7 @@ class Envelope:
             caller=headers.get(CALLER, ""),
             attempt=int(attempt) if attempt.isdecimal() and len(attempt) < 9 else 1,
             pattern=headers.get(PATTERN, ""),
+            run=headers.get(RUN, ""),
         )
 
     def headers(self) -> dict[str, str]:
@@ -79,6 +84,8 @@ class Envelope:
             headers[ATTEMPT] = str(self.attempt)
         if self.pattern:
             headers[PATTERN] = self.pattern
+        if self.run:
+            headers[RUN] = self.run
         return headers
 
     def remaining(self, default: float) -> float:

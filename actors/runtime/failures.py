@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from actors.telemetry.event_log import RECORDED, event_log
+from actors.telemetry.redaction import without_secrets
 from actors.telemetry.telemetry import INTERNAL_ERRORS
 from orchestration.errors import InternalError, OrchestraError
+from orchestration.log_events import LogLevel
 
 log = logging.getLogger(__name__)
 
+FRAMES = 12
+"""Innermost places of an exception that its event names."""
 UNEXPECTED_ERRORS = (Exception, BaseExceptionGroup, SystemExit, KeyboardInterrupt)
 """What code may raise by mistake. `SystemExit` and `KeyboardInterrupt` of a plug-in would end the whole event
 loop; Ctrl-C reaches a process as a signal that its loop handles."""
@@ -27,8 +33,30 @@ def internal_error(what: str, error: BaseException, where: str) -> OrchestraErro
     if isinstance(cause, OrchestraError):
         return cause
     INTERNAL_ERRORS.labels(where).inc()
-    log.error("%s failed", what, exc_info=error)
+    log.error("%s failed", what, exc_info=error, extra=RECORDED)
+    _record(what, cause, where)
     return InternalError(f"{what} failed: {describe_error(cause)}")
+
+
+def _record(what: str, error: BaseException, where: str) -> None:
+    """Record an unexpected exception with the places it came from. Its text is left out unless events may
+    have content: it may quote a prompt."""
+    if not event_log.enabled:
+        return
+    frames = traceback.extract_tb(error.__traceback__)[-FRAMES:]
+    data = {
+        "exception": type(error).__name__,
+        "where": where,
+        "frames": [f"{frame.filename}:{frame.lineno} {frame.name}" for frame in frames],
+    }
+    if event_log.content:
+        data["text"] = without_secrets(describe_error(error))[:2_000]
+    event_log.record(
+        "error.unexpected",
+        level=LogLevel.ERROR,
+        message=f"{what} failed: {type(error).__name__}",
+        data=data,
+    )
 
 
 def describe_error(error: BaseException) -> str:

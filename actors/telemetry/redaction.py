@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import re
-
+from actors.telemetry.content import DEFAULT_PATTERNS, Redactor
 from actors.telemetry.event_log import event_log
 from orchestration.errors import (
     BackendFailed,
@@ -15,27 +14,15 @@ from orchestration.errors import (
     ServerBusy,
 )
 
-_SECRETS = re.compile(
-    r"(?P<url>\b[a-z][a-z0-9+.-]*://)[^\s/@]*:[^\s/@]*@"
-    r"|(?P<header>\b(?:bearer|basic|token|apikey|api[_-]key|password|passwd|secret|authorization)\b"
-    r"[\"']?\s*[:=]?\s*[\"']?)(?!bearer\b|basic\b)[^\s\"',;)}\]]{4,}"
-    r"|\bsk-[A-Za-z0-9_-]{6,}",
-    re.IGNORECASE,
-)
-MASK = "********"
+MAX_CHARACTERS = 16_384
 _QUOTING = (BackendFailed, CannotContinue, InternalError, InvalidRequest, RateLimited, ServerBusy)
 """Errors whose text may be that of an upstream or of foreign code, or about a body: it may quote a prompt."""
+_redactor = Redactor(DEFAULT_PATTERNS, MAX_CHARACTERS)
 
 
 def without_secrets(text: str) -> str:
-    """The text with passwords in URLs, keys and tokens masked."""
-    return _SECRETS.sub(_masked, text)
-
-
-def _masked(match: re.Match[str]) -> str:
-    if match["url"]:
-        return f"{match['url']}{MASK}@"
-    return f"{match['header'] or ''}{MASK}"
+    """The text with passwords in URLs, keys and tokens replaced, and cut at `MAX_CHARACTERS`."""
+    return _redactor.redact(text)
 
 
 def error_text(error: OrchestraError) -> str:

@@ -65,6 +65,14 @@ class TelemetrySettings(BaseModel):
     """Value of `service.name` in traces."""
     log_level: Hot[str] = Field(default="WARNING", pattern="^(DEBUG|INFO|WARNING|ERROR)$")
     """Minimum level of log lines."""
+    log_format: Literal["text", "json"] = "text"
+    """Form of log lines: text for people, or one JSON object a line."""
+    log_file: str = ""
+    """File for log lines instead of stderr; it is rotated. Empty: stderr."""
+    log_file_mib: float = Field(default=10, gt=0)
+    """Size at which the log file is rotated, in MiB."""
+    log_files: int = Field(default=5, ge=1, le=100)
+    """Maximum rotated log files beside the present one; older ones are deleted."""
     metrics: str = "127.0.0.1:0"
     """The address at which a process without a gateway serves `/metrics`, `/healthz` and `/readyz`:
     `host:port` or `[v6]:port`; port 0 takes a free port, which the ready line names. Empty: none. A

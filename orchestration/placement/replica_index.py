@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import heapq
 from collections import OrderedDict
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import replace
 from random import Random
 
 from orchestration.messages import NodeInfo
-from orchestration.placement.breaker import Breaker, BreakerSettings
+from orchestration.placement.breaker import Breaker, BreakerSettings, State
 from orchestration.placement.needs import USUAL_OUTPUT, Demand, Needs
 from orchestration.placement.pool import Pool
 from orchestration.placement.replica import ALONE, RAMP_S, NodeLoad, Replica, SlotShare
@@ -50,6 +50,8 @@ class ReplicaIndex:
         self._departed: OrderedDict[str, None] = OrderedDict()
         self._wakeups: list[tuple[float, str, str]] = []
         self._held_open: frozenset[str] = frozenset()
+        self.on_breaker: Callable[[Replica, State], None] | None = None
+        """Called when a breaker opened, closed, or lets a probe through."""
 
     def hold_open(self, names: frozenset[str], now: float) -> set[str]:
         """Hold the breakers open that have these names, `<model> on <node>`, and no others. Returns the
@@ -209,6 +211,8 @@ class ReplicaIndex:
         until = replica.breaker.until
         if until > now:
             heapq.heappush(self._wakeups, (until, replica.card.name, replica.id))
+        if self.on_breaker is not None:
+            self.on_breaker(replica, replica.breaker.state(now))
         self._changed(replica, now)
 
     def wake(self, now: float) -> None:
