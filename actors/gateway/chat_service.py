@@ -31,7 +31,6 @@ from actors.bus.bus import Bus, Message, Subscription
 from actors.bus.subjects import CHAT_CANCEL_SUBJECT, CHAT_SUBJECT
 from actors.gateway.bodies import ChatBody
 from actors.gateway.gateway import Gateway
-from actors.gateway.metrics import count_request
 from actors.gateway.model_resolver import ModelResolver
 from actors.gateway.request_log import RequestEnd
 from actors.gateway.request_span import RequestSpan
@@ -134,7 +133,6 @@ class ChatService(Actor):
             ):  # settings of a plug-in's pattern are checked here
                 request = admit_chat(body, work_id, gateway.resolver)
         except OrchestraError as error:
-            count_request("nats", CHAT_SUBJECT, error.status)
             self._record(_end(None, current_envelope.get(), error.status, started, error))
             raise
         received = current_envelope.get()
@@ -165,7 +163,6 @@ class ChatService(Actor):
             status, failure = error.status, error
             raise
         finally:
-            count_request("nats", CHAT_SUBJECT, status)
             self._record(_end(request, envelope, status, started, failure))
             for name in names:
                 if self._tasks.get(name) is task:

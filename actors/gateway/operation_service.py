@@ -13,6 +13,7 @@ from typing import Any
 
 from actors.bus.bus import Message
 from actors.gateway.gateway import Gateway
+from actors.gateway.metrics import count_request
 from actors.gateway.operation import Access, CallContext, Operation
 from actors.gateway.request_log import RequestEnd
 from actors.gateway.request_span import RequestSpan
@@ -91,9 +92,13 @@ def operation_endpoints(
 
 def _endpoint(ref: ActorRef, operation: Operation[Any], max_bytes: int) -> Endpoint:
     def decode(message: Message) -> CallOperation:
-        if len(message.data) > max_bytes:
-            raise PayloadTooLarge.of(len(message.data), max_bytes)
-        request = operation.decode(message.data, {})
+        try:
+            if len(message.data) > max_bytes:
+                raise PayloadTooLarge.of(len(message.data), max_bytes)
+            request = operation.decode(message.data, {})
+        except OrchestraError as error:
+            count_request("nats", operation.subject, error.status)
+            raise
         return CallOperation(operation=operation, request=request, message=message)
 
     return Endpoint(

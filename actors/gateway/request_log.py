@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from actors.bus.subjects import CHAT_SUBJECT
 from actors.gateway.answer_metrics import AnswerLabels, count_end, count_stream, count_usage, labels_of
+from actors.gateway.metrics import count_request
 from actors.openai_api.encoder import ChoiceEvent, Event
 from actors.telemetry.event_log import RECORDED, event_log
 from actors.telemetry.redaction import error_text
@@ -108,7 +109,9 @@ class RequestEnd:
             log.log(_LEVELS[level], "%s%s (%s)", message, reason, known, extra=RECORDED)
 
     def _count(self, duration_s: float) -> None:
-        """Count it in the metrics, if it asked for an answer of a model or a pattern."""
+        """Count it in the metrics; `HttpApi` has counted its status over HTTP."""
+        if self.protocol == "nats":
+            count_request("nats", self.route, self.status)
         route = self.route.removeprefix("POST ")
         if self.request is None and route not in ANSWER_ROUTES:
             return

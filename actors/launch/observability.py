@@ -16,6 +16,7 @@ from actors.runtime.processes import ProcessService
 from actors.settings import Settings
 from actors.telemetry.event_log import event_log
 from actors.telemetry.identity import ProcessIdentity
+from actors.telemetry.labels import limit_labels
 from actors.telemetry.process_metrics import LoopLag, describe_process
 
 WITH_GATEWAY = ("up", "gateway")
@@ -39,6 +40,7 @@ async def observed(
         messages = await stack.enter_async_context(traced_messages(bus, settings.telemetry, identity))
         hot.on_change("telemetry", lambda now: messages.update_settings(now.telemetry), since=settings)
         describe_process(identity)
+        limit_labels(settings.telemetry.max_label_values)
         lag = LoopLag()
         lag.start()
         stack.callback(lag.stop)

@@ -9,12 +9,20 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
+from prometheus_client import Counter
+
 OTHER = "other"
 """The label of every value that is unknown, or beyond the limit."""
 MAX_LABEL_LENGTH = 120
 """Maximum characters of a label."""
 GONE_S = 600.0
 """How long a node that left keeps its labels, in seconds."""
+
+_OVER_LIMIT = Counter(
+    "orchestra_label_values_over_limit",
+    "Times that a value became the label other, because telemetry.max_label_values was reached",
+    ["label"],
+)
 
 
 def clean_label(value: str) -> str:
@@ -26,17 +34,19 @@ def clean_label(value: str) -> str:
 
 
 class BoundedLabel:
-    """The values of one label: the first `limit` distinct ones; the others are `other`."""
+    """The values of the label `name`: the first `limit` distinct ones; the others are `other`."""
 
-    def __init__(self, limit: int) -> None:
+    def __init__(self, name: str, limit: int = 500) -> None:
         self.limit = limit
         self._labels: dict[str, str] = {}
+        self._over_limit = _OVER_LIMIT.labels(name)
 
     def of(self, value: str) -> str:
         """The label of `value`. Pass only values that the cluster knows, or use `known`."""
         label = self._labels.get(value)
         if label is None:
             if len(self._labels) >= self.limit:
+                self._over_limit.inc()
                 return OTHER
             label = self._labels[value] = clean_label(value)
         return label
@@ -53,8 +63,8 @@ class NodeLabel(BoundedLabel):
     """The ids of nodes. A node that left is removed after `GONE_S`, unless it comes back; `on_removed` is
     called with its label then, to remove its series."""
 
-    def __init__(self, limit: int) -> None:
-        super().__init__(limit)
+    def __init__(self, name: str, limit: int = 500) -> None:
+        super().__init__(name, limit)
         self.on_removed: list[Callable[[str], None]] = []
         self._left_at: dict[str, float] = {}
 
@@ -77,13 +87,19 @@ class NodeLabel(BoundedLabel):
                 removed(str(label))
 
 
-MODELS = BoundedLabel(500)
+MODELS = BoundedLabel("model")
 """Models that a node served."""
-NODES = NodeLabel(1000)
+NODES = NodeLabel("node")
 """Ids of nodes."""
-PATTERNS = BoundedLabel(100)
+PATTERNS = BoundedLabel("pattern")
 """Patterns of the catalogue."""
-AGENTS = BoundedLabel(100)
+AGENTS = BoundedLabel("agent")
 """Roles of agents."""
-TOOLS = BoundedLabel(100)
+TOOLS = BoundedLabel("tool")
 """Names of tools that agents have."""
+
+
+def limit_labels(limit: int) -> None:
+    """Set the maximum values of each label, before any is used."""
+    for label in (MODELS, NODES, PATTERNS, AGENTS, TOOLS):
+        label.limit = limit

@@ -73,6 +73,9 @@ class TelemetrySettings(BaseModel):
     """Size at which the log file is rotated, in MiB."""
     log_files: int = Field(default=5, ge=1, le=100)
     """Maximum rotated log files beside the present one; older ones are deleted."""
+    max_label_values: int = Field(default=500, ge=10, le=100_000)
+    """Maximum values of each label of metrics that names models, nodes, patterns, agents or tools. Further
+    ones are `other`, and counted in `orchestra_label_values_over_limit_total`."""
     metrics: str = "127.0.0.1:0"
     """The address at which a process without a gateway serves `/metrics`, `/healthz` and `/readyz`:
     `host:port` or `[v6]:port`; port 0 takes a free port, which the ready line names. Empty: none. A

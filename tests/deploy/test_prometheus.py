@@ -7,7 +7,7 @@ import json
 import re
 import subprocess
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import ExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,9 +31,18 @@ ONLY_AFTER_TROUBLE = re.compile(
 """Metrics that have no series in a cluster of echo nodes without limits in which nothing went wrong."""
 
 
+ROLES: dict[str, tuple[str, ...]] = {
+    "node": ("--backend", "echo", "--id", "far"),
+    "dispatcher": (),
+    "agents": (),
+    "gateway": ("--http", "127.0.0.1:0"),
+}
+"""Roles in processes of their own, and the words of their commands."""
+
+
 @dataclass(frozen=True, slots=True)
 class Started:
-    """The addresses of a cluster of two processes."""
+    """The addresses of a cluster with each role in a process of its own, beside `orchestra up`."""
 
     http: str
     nats: str
@@ -41,17 +50,18 @@ class Started:
 
 @pytest.fixture(scope="module")
 def started(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Started]:
-    """`orchestra up` without a model, and a node in a process of its own."""
+    """`orchestra up` without a model, and each role in a process of its own."""
     folder = tmp_path_factory.mktemp("scraped")
     words = ("up", "--data", str(folder / "up"), "--http", "127.0.0.1:0", "--no-model")
     with orchestra(*words, ORCHESTRA_NATS_SERVER__PORT=str(free_ports(1)[0])) as up:
         ready = READY.search(up.wait_for("Orchestra is ready"))
         assert ready is not None
-        data = str(folder / "node")
-        with orchestra(
-            *("node", "--backend", "echo", "--id", "far", "--nats", ready[2], "--data", data)
-        ) as node:
-            assert "metrics at http://127.0.0.1:" in node.wait_for("serves echo")
+        with ExitStack() as stack:
+            for role, more in ROLES.items():
+                common = ("--nats", ready[2], "--data", str(folder / role))
+                process = stack.enter_context(orchestra(role, *more, *common))
+                line = process.wait_for("Orchestra ")
+                assert role == "gateway" or "metrics at http://127.0.0.1:" in line
             yield Started(ready[1], ready[2])
 
 
@@ -119,18 +129,18 @@ async def test_prometheus_scrapes_every_process_through_a_gateway_and_every_quer
     with prometheus_server(prometheus, tmp_path, started) as url:
         async with api(url) as get:
 
-            async def both_up() -> bool:
+            async def all_up() -> bool:
                 found = await get("/query", query='sum by (role) (up{job="orchestra"})')
                 results = (found or {}).get("result", ())
                 roles = {each["metric"].get("role"): each["value"][1] for each in results}
-                return roles == {"up": "1", "node": "1"}
+                return roles == dict.fromkeys(("up", *ROLES), "1")
 
             async def evaluated() -> list[dict[str, Any]] | None:
                 groups = (await get("/rules") or {"groups": []})["groups"]
                 rules = [rule for group in groups for rule in group["rules"]]
                 return rules if rules and all(rule["health"] == "ok" for rule in rules) else None
 
-            await eventually(both_up, within_s=60)
+            await eventually(all_up, within_s=60)
             await talk(started)
             rules = await eventually(evaluated, within_s=60)
             firing = [rule["name"] for rule in rules if rule.get("state") == "firing"]
@@ -152,7 +162,7 @@ async def test_promtool_has_no_complaint_about_any_process_after_real_traffic(
     async with aiohttp.ClientSession() as http:
         async with http.get(f"{started.http}/metrics/targets") as answer:
             targets = await answer.json()
-        assert len(targets) == 2
+        assert {each["labels"]["role"] for each in targets} == {"up", *ROLES}
         for target in targets:
             async with http.get(started.http + target["labels"]["__metrics_path__"]) as answer:
                 text = await answer.text()

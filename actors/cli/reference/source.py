@@ -97,14 +97,6 @@ def modules_with(pattern: str) -> Iterator[ModuleType]:
             yield import_module(name)
 
 
-def calls(names: frozenset[str]) -> Iterator[ast.Call]:
-    """Every call of a function or class of these names in Orchestra, in the order of `texts`."""
-    for module in matching(rf"\b({'|'.join(names)})\("):
-        for node in ast.walk(parsed(module)):
-            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in names:
-                yield node
-
-
 def type_name(annotation: Any) -> str:
     """The annotation in plain words, such as `integer` or `list`."""
     origin = get_origin(annotation)

@@ -299,7 +299,8 @@ async def test_active_is_the_sum_of_its_stages_at_every_scrape_and_0_after_a_sto
             seen.update(stage for stage, count in stages.items() if count)
 
     watching = asyncio.create_task(watch())
-    with node(cluster, tmp_path, "a") as first, node(cluster, tmp_path, "b") as second:
+    started = [await asyncio.to_thread(node, cluster, tmp_path, name) for name in ("a", "b")]
+    with started[0] as first, started[1] as second:
         await eventually(lambda: len(cluster.running.gateway.registry.serving("far")) == 2, within_s=30)
         storm = asyncio.gather(*(one(number) for number in range(300)))
         await eventually(lambda: len(ended) > 60)

@@ -8,14 +8,14 @@ from actors.telemetry.labels import MAX_LABEL_LENGTH, OTHER, BoundedLabel, NodeL
 
 
 def test_values_beyond_the_limit_are_other_until_one_is_removed() -> None:
-    label = BoundedLabel(2)
+    label = BoundedLabel("test", 2)
     assert [label.of("a"), label.of("b"), label.of("c"), label.of("a")] == ["a", "b", OTHER, "a"]
     label.remove("a")
     assert [label.of("c"), label.of("a")] == ["c", OTHER]
 
 
 def test_a_value_of_a_caller_is_other_unless_the_cluster_knows_it() -> None:
-    label = BoundedLabel(2)
+    label = BoundedLabel("test", 2)
     assert label.known("made up") == OTHER
     label.of("real")
     assert (label.known("real"), label.known("made up")) == ("real", OTHER)
@@ -27,7 +27,7 @@ async def test_a_label_with_a_newline_a_half_surrogate_or_a_megabyte_is_one_read
     assert len(clean_label("x" * 2**20)) == MAX_LABEL_LENGTH
     registry = CollectorRegistry()
     counter = Counter("seen", "Things seen", ["what"], registry=registry)
-    label = BoundedLabel(10)
+    label = BoundedLabel("test", 10)
     values = ["line\nbreak", "half \ud83d pair", 'quote" and \\', "nul\x00", "ümlaut", ""]
     for value in values:
         counter.labels(label.of(value)).inc()
@@ -39,7 +39,7 @@ async def test_a_label_with_a_newline_a_half_surrogate_or_a_megabyte_is_one_read
 
 
 def test_a_node_that_left_loses_its_series_after_a_while_unless_it_comes_back() -> None:
-    label, removed = NodeLabel(10), list[str]()
+    label, removed = NodeLabel("test", 10), list[str]()
     label.on_removed.append(removed.append)
     for node in ("stays", "leaves", "returns"):
         label.of(node)
