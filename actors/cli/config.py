@@ -15,7 +15,15 @@ from rich.table import Table
 from rich.text import Text
 
 from actors.cli.main import ErrorReportingGroup, common, nats_option, overrides_of
-from actors.cli.operator import OperatorClient, changing, confirm, print_json, reaching, run_operator
+from actors.cli.operator import (
+    OperatorClient,
+    changing,
+    confirm,
+    print_json,
+    print_table,
+    reaching,
+    run_operator,
+)
 from actors.cli.reach import nats_url_of
 from actors.cli.show import widen
 from actors.config.client import SECTIONS
@@ -148,6 +156,24 @@ async def _change(client: OperatorClient, verb: str, options: dict[str, Any], **
         confirm("Change it in all processes", yes=options["yes"])
         body["expected_revision"] = change["id"] - 1
     print_change(await client.call(verb, **body), as_json=options["as_json"])
+
+
+@config.command()
+@click.option("--json", "as_json", is_flag=True, help="Print the processes as JSON.")
+@reaching
+def followers(as_json: bool, **options: Any) -> None:
+    """Show which revision of the cluster's settings each process uses, and why one does not."""
+
+    async def work(client: OperatorClient) -> None:
+        answer = await client.call("settings.followers")
+        if as_json:
+            print_json(answer)
+            return
+        click.echo(f"the settings are at revision {answer['revision']}")
+        rows = [[row[name] for name in ("process", "role", "revision", "refused")] for row in answer["data"]]
+        print_table(("process", "role", "revision", "refused because"), rows)
+
+    run_operator(options, work)
 
 
 def print_change(answer: dict[str, Any], *, as_json: bool) -> None:

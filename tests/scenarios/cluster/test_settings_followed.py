@@ -100,6 +100,8 @@ async def test_commands_change_what_three_processes_do(
     code, text, _ = command(own_nats, "config", "history")
     assert "a new team" in text
     assert key.strip() not in text
+    code, text, _ = command(own_nats, "config", "followers", "--json")
+    assert [process["revision"] for process in json.loads(text)["data"]] == [3] * 4
     code, text, _ = command(own_nats, "keys", "remove", "app", "--open", "--yes")
     assert code == 0
     assert await statuses(urls) == [200] * 3
