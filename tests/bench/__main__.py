@@ -43,6 +43,7 @@ FIGURES = {
     "decompose": "eight subtasks against their critical path; that first against what is ready first",
     "jobs": "10,000 jobs at once: accepted and ended a second, memory of each process over time",
     "settings": "time until three gateways follow a change of settings, at rest and while they serve",
+    "logs": "the log: cost of an event, rates to NATS and MongoDB, first pages over a million events",
     "knowledge": "10,000 passages added and searched: rate, p99, and recall against an exact search",
     "peers": "gateways before the same upstream, and engines on the same GGUF (needs wrk; npm for Portkey)",
 }
