@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from secrets import token_hex
 from typing import Any
 
 from pydantic_core import to_json
@@ -76,17 +77,17 @@ class Audit:
                 if error.status >= 500:
                     asked = request.model_dump(mode="json", exclude={"reason"}, exclude_defaults=True)
                     facts = {"asked": asked, "error": error.message}
-                    await self._store(_event(action, request, call, facts, LogLevel.ERROR))
+                    await self.store(_event(action, request, call, facts, LogLevel.ERROR))
                 raise
             if made.changed:
                 facts = {"target": made.target, "before": made.before, "after": made.after}
-                await self._store(_event(action, request, call, facts, LogLevel.INFO, made.about))
+                await self.store(_event(action, request, call, facts, LogLevel.INFO, made.about))
             return Reply(body=to_json(made.body), status=made.status)
 
         return handle
 
-    async def _store(self, event: LogEvent) -> None:
-        """Raises `RecordNotStored` after `TRIES`."""
+    async def store(self, event: LogEvent) -> None:
+        """Store a record. Raises `RecordNotStored` after `TRIES`."""
         event_log.pass_on(event)
         body, headers = encoded_event(event, MAX_BYTES), {MESSAGE_ID_HEADER: event.id}
         for attempt in range(1, TRIES + 1):
@@ -100,6 +101,16 @@ class Audit:
                         f"the change was made, and its audit record could not be stored: {error.message}"
                     ) from error
             await asyncio.sleep(PAUSE_S)
+
+
+async def record_direct(
+    bus: Bus, action: str, who: str, made: Changed, request: ChangeRequest | None = None
+) -> None:
+    """Record a change that a command has made without a gateway. Raises `RecordNotStored`."""
+    call = CallContext(caller=who, header=lambda name: "")
+    facts = {"target": made.target, "before": made.before, "after": made.after}
+    event = _event(action, request or ChangeRequest(), call, facts, LogLevel.INFO, made.about)
+    await Audit(bus).store(event.model_copy(update={"id": f"command/{token_hex(8)}"}))
 
 
 def _event(

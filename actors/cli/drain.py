@@ -7,9 +7,11 @@ from pathlib import Path
 
 import click
 
+from actors.admin.audit import Changed
 from actors.bus.bus import Bus
 from actors.bus.subjects import NodeAddress
 from actors.cli.main import common, nats_option, overrides_of
+from actors.cli.operator import record_command
 from actors.cli.reach import nats_url_of
 from actors.cluster.registry import Registry
 from actors.config.client import ClientSettings, load_client
@@ -38,6 +40,14 @@ async def _drain(settings: ClientSettings, node_id: str) -> int:
         await registry.start()
         try:
             click.echo(f"node {node_id} leaves: {await _ask(bus, node_id)} generations to finish", err=True)
+            made = Changed(
+                target=node_id,
+                before={"state": "serving"},
+                after={"state": "draining"},
+                body={},
+                about={"node": node_id},
+            )
+            await record_command(bus, "nodes.drain", made)
             if any(node.id == node_id for node in (*registry.nodes.values(), *registry.draining.values())):
                 await gone.wait()
         finally:

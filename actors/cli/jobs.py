@@ -11,8 +11,10 @@ import click
 from rich.console import Console
 from rich.table import Table
 
+from actors.admin.audit import Changed
 from actors.bus.bus import Bus
 from actors.cli.main import FAILED, ErrorReportingGroup, common, nats_option, overrides_of
+from actors.cli.operator import record_command
 from actors.cli.pattern_options import orchestra_of, pattern_options
 from actors.cli.reach import nats_url_of
 from actors.cli.show import widen
@@ -223,7 +225,9 @@ def dead_retry(numbers: tuple[int, ...], **options: Any) -> None:
 
     async def work(bus: Bus) -> int:
         for number in numbers:
-            click.echo(await DeadLetterStore(bus).retry(number))
+            job_id = await DeadLetterStore(bus).retry(number)
+            click.echo(job_id)
+            await record_command(bus, "dead.retry", _letter(number, {"queued": job_id}))
         return 0
 
     _run(options, work)
@@ -238,9 +242,15 @@ def dead_drop(numbers: tuple[int, ...], **options: Any) -> None:
     async def work(bus: Bus) -> int:
         for number in numbers:
             await DeadLetterStore(bus).drop(number)
+            await record_command(bus, "dead.delete", _letter(number, None))
         return 0
 
     _run(options, work)
+
+
+def _letter(number: int, after: dict[str, str] | None) -> Changed:
+    """What the audit says of a dead letter that was retried or deleted."""
+    return Changed(target=f"dead letter {number}", before={"dead": True}, after=after, body={})
 
 
 def _table(columns: tuple[str, ...], rows: Sequence[tuple[str, ...]], more: int) -> None:

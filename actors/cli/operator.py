@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from actors.admin.audit import Changed, RecordNotStored, record_direct
 from actors.bus.bus import Bus
 from actors.cli.main import common, nats_option, overrides_of
 from actors.cli.reach import nats_url_of
@@ -118,6 +119,14 @@ def age(seconds: float | None) -> str:
         if seconds >= 2 * size:
             return f"{seconds / size:.0f} {unit}"
     return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
+
+
+async def record_command(bus: Bus, action: str, made: Changed) -> None:
+    """Record a change that this command made without a gateway; say so where that cannot be done."""
+    try:
+        await record_direct(bus, action, operator_name(), made)
+    except RecordNotStored as error:
+        click.echo(f"orchestra: {error.message}", err=True)
 
 
 def print_json(value: Any) -> None:

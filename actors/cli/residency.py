@@ -8,9 +8,11 @@ from typing import Any
 
 import click
 
+from actors.admin.audit import Changed
 from actors.bus.bus import Bus
 from actors.bus.subjects import NodeAddress
 from actors.cli.main import common, nats_option, overrides_of
+from actors.cli.operator import record_command
 from actors.cli.reach import nats_url_of
 from actors.cluster.registry import live_nodes
 from actors.config.client import ClientSettings, load_client
@@ -83,7 +85,10 @@ async def _ask_all(
     async with connected(settings, nats_url_of(settings), "orchestra-models") as bus:
         for node in await _which(bus, name, node_id):
             try:
-                click.echo(_line(await _ask(bus, node, request, timeout_s)))
+                result = await _ask(bus, node, request, timeout_s)
+                click.echo(_line(result))
+                if result.changed:
+                    await record_command(bus, *_change(result))
             except OrchestraError as error:
                 if failed is not None:
                     click.echo(f"orchestra: {failed.message}", err=True)
@@ -117,6 +122,18 @@ async def _ask(bus: Bus, node: str, request: Wire, timeout_s: float) -> LoadResu
     if answer.header(ERROR):
         raise from_body(ErrorBody.model_validate_json(answer.data))
     return LoadResult.model_validate_json(answer.data)
+
+
+def _change(result: LoadResult) -> tuple[str, Changed]:
+    """What the audit says of a load or unload."""
+    made = Changed(
+        target=f"{result.model} on {result.node}",
+        before={"loaded": not result.loaded},
+        after={"loaded": result.loaded},
+        body={},
+        about={"model": result.model, "node": result.node},
+    )
+    return f"models.{'load' if result.loaded else 'unload'}", made
 
 
 def _line(result: LoadResult) -> str:

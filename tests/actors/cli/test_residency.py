@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,7 +10,11 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
+from actors.bus.bus import Bus, BusSettings
 from actors.cli.main import root
+from actors.logs.filter import LogFilter
+from actors.logs.reader import LogReader
+from orchestration.log_events import LogKind
 from tests.fixtures.nats import RunningNats
 from tests.fixtures.process import orchestra
 
@@ -49,6 +54,19 @@ def test_a_model_is_loaded_by_name_and_another_leaves_for_it(node: str) -> None:
     unloaded = say(node, "models", "unload", B)
     assert unloaded.stdout.startswith(f"{B} is unloaded in ")
     assert say(node, "models", "unload", B).stdout == f"{B} is unloaded already on node {NODE}\n"
+
+
+def test_loads_and_unloads_by_command_are_in_the_audit(node: str) -> None:
+    assert say(node, "models", "unload", A).exit_code == 0
+    assert say(node, "models", "load", B).exit_code == 0
+
+    async def recorded() -> list[tuple[str, str]]:
+        bus = await Bus.connect(BusSettings(url=node), name="test")
+        page = await LogReader(bus).page(LogFilter(kinds=(LogKind.ADMIN,), node=NODE), limit=10)
+        await bus.close()
+        return [(stored.event.data["action"], stored.event.model) for stored in page.events]
+
+    assert asyncio.run(recorded())[0] == ("models.load", B)
 
 
 def test_the_list_says_who_serves_a_model_and_what_is_in_memory(node: str) -> None:
