@@ -42,6 +42,7 @@ FIGURES = {
     "first_token": "time to the first token and to the end of each pattern on the real model",
     "decompose": "eight subtasks against their critical path; that first against what is ready first",
     "jobs": "10,000 jobs at once: accepted and ended a second, memory of each process over time",
+    "telemetry": "requests with log, metrics and traces against none of them, echo and a real model",
     "settings": "time until three gateways follow a change of settings, at rest and while they serve",
     "logs": "the log: cost of an event, rates to NATS and MongoDB, first pages over a million events",
     "knowledge": "10,000 passages added and searched: rate, p99, and recall against an exact search",

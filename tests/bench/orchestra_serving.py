@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 
 from tests.bench.serving import Serving, free_port, started
@@ -14,7 +14,10 @@ ORCHESTRA = (sys.executable, "-m", "actors.cli")
 
 @contextmanager
 def serve_orchestra(
-    node: Sequence[str], model: str = "bench", command: Sequence[str] = ORCHESTRA
+    node: Sequence[str],
+    model: str = "bench",
+    command: Sequence[str] = ORCHESTRA,
+    env: Mapping[str, str] | None = None,
 ) -> Iterator[Serving]:
     """`orchestra up` without a model, and one `orchestra node` with the options `node` that serves `model`.
 
@@ -26,11 +29,11 @@ def serve_orchestra(
         data = stack.enter_context(tempfile.TemporaryDirectory(prefix="orchestra-bench-"))
         common = ["--data", data]
         up = stack.enter_context(
-            started([*command, "up", *common, "--no-model", "--http", f"127.0.0.1:{port}"])
+            started([*command, "up", *common, "--no-model", "--http", f"127.0.0.1:{port}"], env)
         )
         line = up.wait_for_line("Orchestra is ready")
         nats = next(word for word in line.split() if word.startswith("nats://"))
-        joined = stack.enter_context(started([*command, "node", *common, "--nats", nats, *node]))
+        joined = stack.enter_context(started([*command, "node", *common, "--nats", nats, *node], env))
         try:
             joined.wait_for_model(url, model)
         except RuntimeError as error:
