@@ -10,23 +10,24 @@ import logging
 import threading
 import time
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from opentelemetry._logs import LogRecord, SeverityNumber
 from opentelemetry.context import Context
 from opentelemetry.sdk._logs import LoggerProvider
 from opentelemetry.sdk._logs.export import BatchLogRecordProcessor, LogRecordExporter, LogRecordExportResult
 from opentelemetry.sdk.resources import Resource
-from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor, TracerProvider
+from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
-from opentelemetry.sdk.trace.id_generator import RandomIdGenerator
-from opentelemetry.sdk.trace.sampling import (
-    Decision,
-    ParentBasedTraceIdRatio,
-    Sampler,
-    SamplingResult,
+from opentelemetry.sdk.util.instrumentation import InstrumentationScope
+from opentelemetry.trace import (
+    NonRecordingSpan,
+    SpanContext,
+    Status,
+    StatusCode,
+    TraceFlags,
+    set_span_in_context,
 )
-from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags, set_span_in_context
 from opentelemetry.util.types import AttributeValue
 
 from actors.telemetry import conventions as names
@@ -34,9 +35,10 @@ from actors.telemetry.content import Redactor
 from actors.telemetry.identity import ProcessIdentity
 from actors.telemetry.metrics import DROPPED, EXPORTED
 from actors.telemetry.settings import TelemetrySettings
+from actors.telemetry.span_record import SAMPLED, SpanRecord
 from actors.telemetry.tail_sampler import TailSampler
-from actors.telemetry.tracing import Attributes, tracing
-from orchestration.log_events import LogEvent
+from actors.telemetry.tracing import Attributes, Tracer, tracing
+from orchestration.log_events import LogEvent, LogLevel
 
 if TYPE_CHECKING:
     from opentelemetry.sdk._logs import ReadableLogRecord
@@ -48,40 +50,17 @@ _SDK_LOGGERS = (
     "opentelemetry.sdk._shared_internal",
     "opentelemetry.sdk.trace.export",
 )
+TOLD_BY_SPANS = frozenset(
+    ("request.ended", "run.started", "run.ended", "step.ended", "generation.ended", "generation.started")
+)
+"""Events whose span says the same, unless they tell of a problem. Each log record costs 60 µs."""
+_UNSET, _FAILED = Status(StatusCode.UNSET), Status(StatusCode.ERROR)
 _SEVERITIES = {
     "debug": SeverityNumber.DEBUG,
     "info": SeverityNumber.INFO,
     "warning": SeverityNumber.WARN,
     "error": SeverityNumber.ERROR,
 }
-
-
-class ChosenIds(RandomIdGenerator):
-    """Random ids, except for a span whose id was chosen before."""
-
-    def __init__(self) -> None:
-        self.next_span_id = 0
-
-    def generate_span_id(self) -> int:
-        chosen, self.next_span_id = self.next_span_id, 0
-        return chosen or super().generate_span_id()
-
-
-class KeepingSampler(Sampler):
-    """Records what `sampler` drops, for the tail sampler, while `keeps` is set. Both may be changed."""
-
-    def __init__(self, sampler: Sampler, *, keeps: bool) -> None:
-        self.sampler = sampler
-        self.keeps = keeps
-
-    def should_sample(self, *args: Any, **kwargs: Any) -> SamplingResult:
-        result = self.sampler.should_sample(*args, **kwargs)
-        if self.keeps and result.decision is Decision.DROP:
-            result = SamplingResult(Decision.RECORD_ONLY, result.attributes, result.trace_state)
-        return result
-
-    def get_description(self) -> str:
-        return f"Keeping{{{self.sampler.get_description()}}}"
 
 
 class Outbox:
@@ -124,17 +103,40 @@ class Outbox:
                 )
 
 
-class CountedSpanExporter(SpanExporter):
-    """Tells `outbox` what became of each batch."""
+def readable(span: SpanRecord, resource: Resource, scope: InstrumentationScope) -> ReadableSpan:
+    """The span in the SDK's form."""
+    trace, parent = int(span.trace, 16), None
+    if span.parent:
+        parent = SpanContext(trace, int(span.parent, 16), is_remote=True, trace_flags=SAMPLED)
+    return ReadableSpan(
+        name=span.name,
+        context=SpanContext(trace, int(span.id, 16), is_remote=False, trace_flags=SAMPLED),
+        parent=parent,
+        resource=resource,
+        attributes=span.attributes,
+        links=span.links,
+        kind=span.kind,
+        status=_FAILED if span.failed else _UNSET,
+        start_time=span.began_ns,
+        end_time=span.ended_ns,
+        instrumentation_scope=scope,
+    )
 
-    def __init__(self, exporter: SpanExporter, outbox: Outbox) -> None:
+
+class RecordExporter(SpanExporter):
+    """Exports span records, in the SDK's thread, and tells `outbox` what became of each batch."""
+
+    def __init__(self, exporter: SpanExporter, resource: Resource, outbox: Outbox) -> None:
         self.exporter = exporter
+        self.resource = resource
         self.outbox = outbox
+        self._scope = InstrumentationScope(names.SCOPE, schema_url=names.SCHEMA_URL)
 
-    def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
+    def export(self, spans: Sequence[Any]) -> SpanExportResult:
+        """`spans` are `SpanRecord`s."""
         succeeded = False
         try:
-            result = self.exporter.export(spans)
+            result = self.exporter.export([readable(span, self.resource, self._scope) for span in spans])
             succeeded = result is SpanExportResult.SUCCESS
             return result
         except Exception as error:  # noqa: BLE001 - whatever a collector answers
@@ -176,23 +178,16 @@ class CountedLogExporter(LogRecordExporter):
         return True
 
 
-class SpanOutbox(SpanProcessor):
+class SpanOutbox:
     """Queues ended spans for their export, while there is room."""
 
     def __init__(self, batches: BatchSpanProcessor, outbox: Outbox) -> None:
         self.batches = batches
         self.outbox = outbox
 
-    def on_end(self, span: ReadableSpan) -> None:
-        context = span.context
-        if context is not None and context.trace_flags.sampled and self.outbox.admit():
-            self.batches.on_end(span)
-
-    def shutdown(self) -> None:
-        self.batches.shutdown()  # type: ignore[no-untyped-call]
-
-    def force_flush(self, timeout_millis: int = 30_000) -> bool:
-        return self.batches.force_flush(timeout_millis)
+    def send(self, span: SpanRecord) -> None:
+        if self.outbox.admit():
+            self.batches.on_end(cast(Any, span))
 
 
 class LogOutbox:
@@ -223,6 +218,8 @@ class LogOutbox:
 
     def record(self, event: LogEvent) -> None:
         """Export an event of the central log whose trace is recorded, or may be: a sink of `event_log`."""
+        if event.level is LogLevel.INFO and event.name in TOLD_BY_SPANS:
+            return
         if not event.trace or not (event.span or self.tail.knows(event.trace)):
             return
         try:
@@ -262,18 +259,11 @@ class Telemetry:
         self.settings = settings
         resource = Resource.create(_resource(settings, identity, node))
         spans, records = _exporters(settings)
-        ids = ChosenIds()
         outbox = Outbox("traces", settings.export_queue)
-        self._batches = SpanOutbox(
-            BatchSpanProcessor(CountedSpanExporter(spans, outbox), **_batching(settings)), outbox
-        )
-        self.tail = TailSampler(settings, self._batches.on_end)
-        self._sampler = KeepingSampler(ParentBasedTraceIdRatio(settings.sample_ratio), keeps=True)
-        self.provider = TracerProvider(
-            resource=resource, sampler=self._sampler, id_generator=ids, shutdown_on_exit=False
-        )
-        self.provider.add_span_processor(self._batches)
-        self.provider.add_span_processor(self.tail)
+        self._batches = BatchSpanProcessor(RecordExporter(spans, resource, outbox), **_batching(settings))
+        self._spans = SpanOutbox(self._batches, outbox)
+        self.tail = TailSampler(settings, self._spans.send)
+        self.tracer = Tracer(self._end)
         log_outbox = Outbox("logs", settings.export_queue)
         self.logger_provider = LoggerProvider(resource=resource, shutdown_on_exit=False)
         self.logger_provider.add_log_record_processor(
@@ -281,32 +271,37 @@ class Telemetry:
         )
         self.logs = LogOutbox(self.logger_provider, log_outbox, self.tail)
         self.tail.send_log = self.logs.send
-        tracing.tracer = self.provider.get_tracer(names.SCOPE, schema_url=names.SCHEMA_URL)
-        tracing.ids, tracing.logs = ids, self.logs
+        tracing.tracer, tracing.logs = self.tracer, self.logs
         self.update_settings(settings)
 
     def update_settings(self, settings: TelemetrySettings) -> None:
         """Use the sampling and the content of `settings` for what begins from now on."""
         self.settings = self.tail.settings = settings
-        self._sampler.sampler = ParentBasedTraceIdRatio(settings.sample_ratio)
-        self._sampler.keeps = tracing.keeps_unsampled = bool(settings.slow_s)
+        self.tracer.sample_ratio = settings.sample_ratio
+        tracing.keeps_unsampled = bool(settings.slow_s)
         tracing.links_clients = settings.client_context == "link"
         tracing.content = Redactor(settings.redact, settings.content_characters) if settings.content else None
 
+    def _end(self, span: SpanRecord) -> None:
+        if span.sampled:
+            self._spans.send(span)
+        else:
+            self.tail.on_end(span)
+
     def flush(self) -> None:
         """Export what waits. It blocks: for tests and threads."""
-        self.provider.force_flush()
+        self._batches.force_flush()
         self.logger_provider.force_flush()
 
     def stop(self) -> None:
         """End tracing here; what waits is exported within `export_timeout_s`, or dropped. It blocks until
         then."""
         if tracing.logs is self.logs:
-            tracing.tracer, tracing.ids, tracing.logs, tracing.content = None, None, None, None
+            tracing.tracer, tracing.logs, tracing.content = None, None, None
             tracing.keeps_unsampled = tracing.links_clients = False
         threads = [
-            threading.Thread(target=each.shutdown, daemon=True)
-            for each in (self.provider, self.logger_provider)
+            threading.Thread(target=shutdown, daemon=True)
+            for shutdown in (self._batches.shutdown, self.logger_provider.shutdown)
         ]
         until = time.monotonic() + self.settings.export_timeout_s
         for thread in threads:

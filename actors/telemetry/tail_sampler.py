@@ -6,20 +6,22 @@ tells the others by `on_keep`; they call `keep`. Spans that come later are expor
 
 from __future__ import annotations
 
+import re
 import time
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor
-from opentelemetry.trace import SpanContext, SpanKind, StatusCode, TraceFlags
+from opentelemetry.trace import SpanContext, SpanKind
 
 from actors.telemetry.metrics import DROPPED, TAIL
 from actors.telemetry.settings import TelemetrySettings
+from actors.telemetry.span_record import SpanRecord
 
 MAX_KEPT = 10_000
 """Traces of which late spans are still exported; the oldest are forgotten."""
+_TRACE_ID = re.compile("[0-9a-f]{32}")
 _ENTRIES = (SpanKind.SERVER, SpanKind.CONSUMER)
 
 
@@ -28,7 +30,7 @@ class HeldTrace:
     """What this process has of one trace that is not sampled."""
 
     since: float
-    spans: list[ReadableSpan] = field(default_factory=list)
+    spans: list[SpanRecord] = field(default_factory=list)
     logs: list[Any] = field(default_factory=list)
     failed: bool = False
     """Whether a span of it has failed."""
@@ -40,10 +42,10 @@ class HeldTrace:
         return len(self.spans) + len(self.logs)
 
 
-class TailSampler(SpanProcessor):
+class TailSampler:
     """Holds ended spans that are not sampled. `export` takes those that are kept after all."""
 
-    def __init__(self, settings: TelemetrySettings, export: Callable[[ReadableSpan], None]) -> None:
+    def __init__(self, settings: TelemetrySettings, export: Callable[[SpanRecord], None]) -> None:
         self.settings = settings
         self.export = export
         self.send_log: Callable[[Any], None] = lambda record: None
@@ -51,29 +53,27 @@ class TailSampler(SpanProcessor):
         """Called with the 32 hexadecimal digits of a trace that this process has decided to keep."""
         self.size = 0
         """Spans and log records that are held."""
-        self._held: OrderedDict[int, HeldTrace] = OrderedDict()
-        self._kept: OrderedDict[int, None] = OrderedDict()
+        self._held: OrderedDict[str, HeldTrace] = OrderedDict()
+        self._kept: OrderedDict[str, None] = OrderedDict()
 
-    def on_end(self, span: ReadableSpan) -> None:
-        context = span.context
-        if context is None or context.trace_flags.sampled:
-            return
-        trace = context.trace_id
+    def on_end(self, span: SpanRecord) -> None:
+        """Hold an ended span of a trace that is not sampled, or export it if the trace is kept."""
+        trace = span.trace
         if trace in self._kept:
-            self.export(_sampled(span))
+            self._export(span)
             return
         held = self._hold(trace)
         held.spans.append(span)
         self.size += 1
-        held.failed = held.failed or span.status.status_code is StatusCode.ERROR
+        held.failed = held.failed or span.failed
         held.goes_on = held.goes_on or span.kind is SpanKind.PRODUCER
-        if span.parent is None or span.kind in _ENTRIES:
+        if not span.parent or span.kind in _ENTRIES:
             self._decide(trace, held, span)
         self._shrink()
 
     def hold_log(self, context: SpanContext, record: Any) -> bool:
         """Keep a log record of a trace of which this process holds spans; False if it may be exported now."""
-        trace = context.trace_id
+        trace = f"{context.trace_id:032x}"
         if context.trace_flags.sampled or trace not in self._held:
             return False
         self._hold(trace).logs.append(record)
@@ -83,44 +83,45 @@ class TailSampler(SpanProcessor):
 
     def knows(self, trace: str) -> bool:
         """Whether this process holds spans of a trace, or the trace is kept."""
-        number = int(trace, 16)
-        return number in self._kept or number in self._held
+        return trace in self._kept or trace in self._held
 
     def keep(self, trace: str) -> None:
         """Export a trace, because another process has decided so."""
-        try:
-            self._keep(int(trace, 16))
-        except ValueError:
-            return
+        if _TRACE_ID.fullmatch(trace):
+            self._keep(trace)
 
-    def _decide(self, trace: int, held: HeldTrace, root: ReadableSpan) -> None:
-        seconds = ((root.end_time or 0) - (root.start_time or 0)) / 1e9
+    def _decide(self, trace: str, held: HeldTrace, root: SpanRecord) -> None:
+        seconds = (root.ended_ns - root.began_ns) / 1e9
         slow = 0 < self.settings.slow_s <= seconds
         if slow or held.failed:
             TAIL.labels("slow" if slow else "failed").inc()
             self._keep(trace)
-            self.on_keep(f"{trace:032x}")
+            self.on_keep(trace)
         elif not held.goes_on:
             self._forget(trace)
 
-    def _keep(self, trace: int) -> None:
+    def _keep(self, trace: str) -> None:
         self._kept[trace] = None
         if len(self._kept) > MAX_KEPT:
             self._kept.popitem(last=False)
         held = self._forget(trace)
         if held is not None:
             for span in held.spans:
-                self.export(_sampled(span))
+                self._export(span)
             for record in held.logs:
                 self.send_log(record)
 
-    def _hold(self, trace: int) -> HeldTrace:
+    def _export(self, span: SpanRecord) -> None:
+        span.sampled = True
+        self.export(span)
+
+    def _hold(self, trace: str) -> HeldTrace:
         held = self._held.get(trace)
         if held is None:
             held = self._held[trace] = HeldTrace(time.monotonic())
         return held
 
-    def _forget(self, trace: int) -> HeldTrace | None:
+    def _forget(self, trace: str) -> HeldTrace | None:
         held = self._held.pop(trace, None)
         if held is not None:
             self.size -= held.size
@@ -138,30 +139,3 @@ class TailSampler(SpanProcessor):
             self._forget(trace)
             if full:
                 DROPPED.labels("traces", "tail_full").inc(held.size)
-
-
-def _sampled(span: ReadableSpan) -> ReadableSpan:
-    """The span as one of a sampled trace, which exporters take."""
-    context, parent = span.context, span.parent
-    assert context is not None
-    sampled = SpanContext(
-        context.trace_id,
-        context.span_id,
-        context.is_remote,
-        TraceFlags(TraceFlags.SAMPLED),
-        context.trace_state,
-    )
-    return ReadableSpan(
-        name=span.name,
-        context=sampled,
-        parent=parent,
-        resource=span.resource,
-        attributes=span.attributes,
-        events=span.events,
-        links=span.links,
-        kind=span.kind,
-        status=span.status,
-        start_time=span.start_time,
-        end_time=span.end_time,
-        instrumentation_scope=span.instrumentation_scope,
-    )

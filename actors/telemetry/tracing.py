@@ -10,34 +10,25 @@ from __future__ import annotations
 import asyncio
 import re
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextvars import ContextVar
 from functools import lru_cache
 from hashlib import blake2b
+from random import getrandbits
 from types import TracebackType
 from typing import Protocol
 
-from opentelemetry.context import Context
-from opentelemetry.trace import (
-    Link,
-    NonRecordingSpan,
-    Span,
-    SpanContext,
-    SpanKind,
-    Status,
-    StatusCode,
-    TraceFlags,
-    Tracer,
-    set_span_in_context,
-)
+from opentelemetry.trace import Link, SpanContext, SpanKind, TraceFlags
 from opentelemetry.util.types import AttributeValue
 
 from actors.telemetry import conventions as names
 from actors.telemetry.content import Redactor
+from actors.telemetry.span_record import SpanRecord
 from orchestration.errors import Cancelled, OrchestraError
 
 TRACEPARENT = re.compile("[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
-_ERROR = Status(StatusCode.ERROR)
+_ODD = frozenset("13579bdf")
+_RATIO_BITS = 64
 _SERVER_ERRORS = 500
 Attributes = Mapping[str, AttributeValue]
 NO_ATTRIBUTES: Attributes = {}
@@ -87,12 +78,23 @@ class LogSink(Protocol):
     ) -> None: ...
 
 
+class Tracer:
+    """Decides which traces are sampled, and hands ended spans on to `on_end`."""
+
+    def __init__(self, on_end: Callable[[SpanRecord], None], sample_ratio: float = 1.0) -> None:
+        self.on_end = on_end
+        self.sample_ratio = sample_ratio
+
+    def samples(self, trace: int) -> bool:
+        """Whether a new trace of that id is sampled, as the SDK's `TraceIdRatioBased` decides."""
+        return trace % (1 << _RATIO_BITS) < round(self.sample_ratio * (1 << _RATIO_BITS))
+
+
 class Tracing:
     """The state of this process: one tracer, or none."""
 
     def __init__(self) -> None:
         self.tracer: Tracer | None = None
-        self.ids: SpanIds | None = None
         self.logs: LogSink | None = None
         self.keeps_unsampled = False
         """Whether spans of traces that are not sampled are recorded, for `TailSampler`."""
@@ -104,19 +106,12 @@ class Tracing:
 tracing = Tracing()
 
 
-class SpanIds(Protocol):
-    """Makes the ids of spans."""
-
-    next_span_id: int
-    """The id of the next span; 0: a random one."""
-
-
 class OpenSpan:
     """A span that was started, to be ended once; as a context manager it ends with the error of its block."""
 
     __slots__ = ("_scope", "_span", "traceparent")
 
-    def __init__(self, span: Span | None, traceparent: str, scope: Scope | None = None) -> None:
+    def __init__(self, span: SpanRecord | None, traceparent: str, scope: Scope | None = None) -> None:
         self._span = span
         self.traceparent = traceparent
         """For what happens below this span; the parent's where nothing is recorded, and '' without
@@ -130,12 +125,12 @@ class OpenSpan:
 
     def set(self, attributes: Attributes) -> None:
         if self._span is not None:
-            self._span.set_attributes(attributes)
+            self._span.attributes.update(attributes)
 
     def link(self, traceparent: str, attributes: Attributes = NO_ATTRIBUTES) -> None:
         """Link to another span, of this or another trace."""
         if self._span is not None and (context := span_context(traceparent)) is not None:
-            self._span.add_link(context, attributes)
+            self._span.links.append(Link(context, attributes))
 
     def fail(self, error: BaseException, *, server: bool = False) -> None:
         """Note the error. One of the caller, of status 4xx, is no failure of a `server`; a caller that
@@ -144,11 +139,11 @@ class OpenSpan:
         if span is None:
             return
         if isinstance(error, asyncio.CancelledError | GeneratorExit | Cancelled):
-            span.set_attribute(names.OUTCOME, "cancelled")
+            span.attributes[names.OUTCOME] = "cancelled"
             return
         known = isinstance(error, OrchestraError)
         code = error.code if isinstance(error, OrchestraError) else type(error).__name__
-        span.set_attribute(names.OUTCOME, code)
+        span.attributes[names.OUTCOME] = code
         if isinstance(error, OrchestraError) and error.status == 499:
             return
         if server and known and isinstance(error, OrchestraError) and error.status < _SERVER_ERRORS:
@@ -158,8 +153,8 @@ class OpenSpan:
     def fail_as(self, code: str) -> None:
         """Note an error that no exception stands for, by its `error.type`."""
         if self._span is not None:
-            self._span.set_attribute(names.ERROR_TYPE, code)
-            self._span.set_status(_ERROR)
+            self._span.attributes[names.ERROR_TYPE] = code
+            self._span.failed = True
 
     def end(self, error: BaseException | None = None, *, at_ns: int = 0) -> None:
         """End the span, now or at `at_ns`, but not after its scope. A second end does nothing."""
@@ -172,8 +167,9 @@ class OpenSpan:
         at_ns = at_ns or time.time_ns()
         if self._scope is not None and (over := self._scope.over_ns):
             at_ns = min(at_ns, over)
-        began: int = getattr(span, "start_time", 0) or 0
-        span.end(max(at_ns, began))
+        span.ended_ns = max(at_ns, span.began_ns)
+        if tracing.tracer is not None:
+            tracing.tracer.on_end(span)
 
     def abandon(self) -> None:
         """Never export the span: its work goes on elsewhere, or nobody has its parent."""
@@ -211,24 +207,24 @@ def start_span(
     tracer = tracing.tracer
     if tracer is None:
         return NO_SPAN
-    context = span_context(parent)
-    if context is not None and not context.trace_flags.sampled and not tracing.keeps_unsampled:
+    if TRACEPARENT.fullmatch(parent):
+        trace, above, sampled = parent[3:35], parent[36:52], parent[54] in _ODD
+    else:
+        number = getrandbits(128) or 1
+        trace, above, sampled = f"{number:032x}", "", tracer.samples(number)
+    records = sampled or tracing.keeps_unsampled
+    if above and not records:
         return OpenSpan(None, parent)
-    if span_id and tracing.ids is not None:
-        tracing.ids.next_span_id = span_id
-    span = tracer.start_span(
-        name,
-        Context() if context is None else set_span_in_context(NonRecordingSpan(context), Context()),
-        kind,
-        attributes,
-        [Link(linked) for link in links if (linked := span_context(link)) is not None],
-        began_ns or None,
-    )
-    made = span.get_span_context()
-    header = f"00-{made.trace_id:032x}-{made.span_id:016x}-{int(made.trace_flags) & 1:02x}"
-    if not span.is_recording():
+    own = f"{span_id or getrandbits(64) or 1:016x}"
+    header = f"00-{trace}-{own}-{'01' if sampled else '00'}"
+    if not records:
         return OpenSpan(None, header)
-    return OpenSpan(span, header, current_scope.get() if scope is None else scope)
+    record = SpanRecord(name, trace, own, above, kind, began_ns or time.time_ns())
+    record.sampled = sampled
+    record.attributes.update(attributes)
+    if links:
+        record.links += [Link(linked) for link in links if (linked := span_context(link)) is not None]
+    return OpenSpan(record, header, current_scope.get() if scope is None else scope)
 
 
 @lru_cache(maxsize=1024)

@@ -1,4 +1,4 @@
-"""What telemetry costs: the same requests with all of it off and on, by turns, with echo and with a real model.
+"""What telemetry costs: the same requests with all of it off and on, by turns, with echo and a real model.
 
     python -m tests.bench.telemetry [--seconds 3] [--rounds 5]
 
