@@ -332,7 +332,7 @@ async def test_what_callers_make_up_adds_no_series(
             name = f"{junk[number % len(junk)]}-{number}"
             headers = {"Orchestra-Caller": f"caller-{number}"}
             async with places:
-                kind = number % 5
+                kind = number % 6
                 if kind == 0:
                     await post(http, CHAT, chat(name, stream=number % 2 == 0))
                 elif kind == 1:
@@ -342,6 +342,9 @@ async def test_what_callers_make_up_adds_no_series(
                     await post(http, CHAT, chat(f"orchestra/{name}"))
                 elif kind == 3:
                     await post(http, "/v1/jobs", chat(name))
+                elif kind == 4:
+                    settings = {"settings": {"models": [name, name + "2"]}}
+                    await post(http, CHAT, chat("orchestra/ensemble", orchestra=settings))
                 else:
                     data = json.dumps(chat("counted")).encode()
                     await nats.request(CHAT_SUBJECT, data, headers=headers, timeout=20)
@@ -350,9 +353,10 @@ async def test_what_callers_make_up_adds_no_series(
 
         await asyncio.gather(*(one(number) for number in range(first, first + count)))
 
-    await storm(0, 50)  # each kind of failure has its series now
+    await storm(0, 60)  # each kind of failure has its series now, and so has the scrape itself
+    await scrape(cluster.url)
     before = await scrape(cluster.url)
-    await storm(50, 10_000)
+    await storm(60, 10_000)
     after = await scrape(cluster.url)
     assert set(after.samples) - set(before.samples) == set()
     assert "other" in after.labels("model")
