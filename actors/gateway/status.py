@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 from pydantic_core import to_json
@@ -9,13 +10,16 @@ from pydantic_core import to_json
 from actors.gateway.errors import NotFound
 from actors.gateway.gateway import Gateway
 from actors.gateway.operation import CallContext, NoFields, Reply
-from actors.runtime.processes import list_processes, metrics_of
+from actors.runtime.processes import ProcessInfo, list_processes, metrics_of
 from actors.telemetry.exposition import CONTENT_TYPE_LATEST, exposition
 from orchestration.errors import NoResponders, UnknownModel
 from orchestration.messages import ModelCard, Wire
 from orchestration.virtual_models import pattern_name
 
 TEXT = (b"content-type", b"text/plain; charset=utf-8")
+LISTED_S = 60.0
+"""How long a process that does not answer stays listed, in seconds. One that is busy stays the same target,
+and one that was killed is seen not to answer."""
 METRICS = (b"content-type", CONTENT_TYPE_LATEST.encode())
 _INDEX = """Orchestra
 
@@ -50,6 +54,8 @@ class StatusRoutes:
     def __init__(self, gateway: Gateway, routes: str) -> None:
         self.gateway = gateway
         self._index = _INDEX.format(routes=routes).encode()
+        self._seen: dict[str, tuple[ProcessInfo, float]] = {}
+        """The processes that answered lately, by id, and when they did."""
         self._patterns = to_json(gateway.resolver.catalogue.to_json())
 
     async def models(self, request: NoFields, call: CallContext) -> Reply:
@@ -95,7 +101,10 @@ class StatusRoutes:
         """The processes as Prometheus' HTTP service discovery takes them, all to be scraped through this
         gateway, at the address that the request came to."""
         host = call.header("host")
-        processes = await list_processes(self.gateway.bus)
+        now = time.monotonic()
+        self._seen |= {each.id: (each, now) for each in await list_processes(self.gateway.bus)}
+        self._seen = {id: seen for id, seen in self._seen.items() if now - seen[1] < LISTED_S}
+        processes = [self._seen[id][0] for id in sorted(self._seen)]
         return Reply(
             body=to_json(
                 [

@@ -125,6 +125,10 @@ async def test_a_gateway_lists_all_processes_and_serves_their_metrics(own_nats: 
                 assert (status, kind) == (200, "text/plain")
                 assert f'process="{gateway.id}"' in text or f'process="{node.id}"' in text
             assert (await fetch(running.url + "/metrics/processes/none"))[0] == 404
+            async with process(own_nats, "agents") as (_, agents):
+                assert agents.id in (await fetch(running.url + "/metrics/targets"))[2]
+            assert agents.id in (await fetch(running.url + "/metrics/targets"))[2]  # for a minute
+            assert (await fetch(f"{running.url}/metrics/processes/{agents.id}"))[0] == 404
             own = next(each for each in await list_processes(bus) if each.id == gateway.id)
             assert own.metrics_url == running.url + "/metrics"
 
