@@ -67,6 +67,8 @@ log = logging.getLogger(__name__)
 REMEMBERED_CANCELS = 10_000
 MAX_LABELS = 64
 """Maximum labels of a node: every dispatcher reads them."""
+PHASES_FROM_S = 0.01
+"""Duration in seconds from which on prefill and decode have spans of their own."""
 DEADLINE_MARGIN_S = 0.01
 """A timer of the event loop may fire this much before the deadline."""
 
@@ -471,8 +473,11 @@ class Node(Actor):
 
 def _record_phases(span: OpenSpan, began: float, first: float, pieces: int) -> None:
     """Record prefill and decode below the span of a generation, once both are over: a node that dies between
-    would leave one without its parent. `began` and `first` are of the monotonic clock."""
+    would leave one without its parent. `began` and `first` are of the monotonic clock. A shorter generation
+    than `PHASES_FROM_S` has no phases that anyone would look for."""
     now, now_ns = time.perf_counter(), time.time_ns()
+    if now - began < PHASES_FROM_S:
+        return
     began_ns = now_ns - int((now - began) * 1e9)
     first_ns = now_ns - int((now - first) * 1e9)
     start_span("prefill", span.traceparent, began_ns=began_ns).end(at_ns=first_ns)

@@ -50,7 +50,7 @@ _SDK_LOGGERS = (
     "opentelemetry.sdk._shared_internal",
     "opentelemetry.sdk.trace.export",
 )
-TOLD_BY_SPANS = frozenset(
+SHOWN_BY_SPANS = frozenset(
     ("request.ended", "run.started", "run.ended", "step.ended", "generation.ended", "generation.started")
 )
 """Events whose span says the same, unless they tell of a problem. Each log record costs 60 µs."""
@@ -218,7 +218,7 @@ class LogOutbox:
 
     def record(self, event: LogEvent) -> None:
         """Export an event of the central log whose trace is recorded, or may be: a sink of `event_log`."""
-        if event.level is LogLevel.INFO and event.name in TOLD_BY_SPANS:
+        if event.level is LogLevel.INFO and event.name in SHOWN_BY_SPANS:
             return
         if not event.trace or not (event.span or self.tail.knows(event.trace)):
             return
