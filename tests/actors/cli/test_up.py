@@ -97,7 +97,8 @@ def test_other_commands_find_the_data_folder_of_an_up_that_runs(
         one.wait_for("Orchestra is ready")
         assert run("status", "--json").returncode == 0
         shown = json.loads(run("config", "--json").stdout)["data"]
-        assert shown == {"value": str(tmp_path / "one"), "source": "the running `orchestra up`"}
+        assert shown["value"] == str(tmp_path / "one")
+        assert shown["source"] == "the running `orchestra up`"
         with up(tmp_path / "two") as two:
             two.wait_for("Orchestra is ready")
             unclear = run("status")
