@@ -9,9 +9,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
 import yaml
 
+from actors.cli.main import root
 from actors.cli.reference import metrics as reference
 
 ROOT = Path(__file__).parents[2]
@@ -103,6 +105,16 @@ def test_queries_of_the_runbook_exist_as_well() -> None:
     known, recorded = known_metrics(), {rule["record"] for rule in rules() if "record" in rule}
     assert set(METRIC.findall(text)) - known == set()
     assert set(RECORDED.findall(text)) - recorded == set()
+
+
+def test_the_commands_in_the_runbook_exist() -> None:
+    text = (ROOT / "docs/runbook.md").read_text()
+    for line in re.findall(r"\borchestra ([a-z]+(?: [a-z]+)?)(?=[ `\n])", text):
+        name, _, further = line.partition(" ")
+        command = root.get_command(click.Context(root), name)
+        assert command is not None, line
+        if isinstance(command, click.Group) and further:
+            assert command.get_command(click.Context(command), further) is not None, line
 
 
 @pytest.mark.parametrize("path", DASHBOARDS, ids=lambda path: path.stem)
