@@ -18,7 +18,7 @@ from typing import Any, Protocol
 
 from actors.bus.handlers import Callback, Handler, Handlers, Subscription
 from actors.bus.message import Headers, Message
-from actors.bus.message_traces import MessageTraces
+from actors.bus.message_traces import MessageTracer
 from actors.bus.nats_client import NatsConnection
 from actors.bus.replay_buffer import ReplayBuffer
 from actors.bus.reply_inbox import ReplyInbox
@@ -83,7 +83,7 @@ class Bus:
     """Whether this process is behind with its work."""
     http_url: str = ""
     """The base URL of this process's HTTP API, while it serves one."""
-    message_traces: MessageTraces | None = None
+    message_tracer: MessageTracer | None = None
     """Asks the servers to trace messages of sampled requests; None: they do not."""
     ready: bool = False
     """Whether the server has every subscription; after a reconnect that takes a moment."""
@@ -134,8 +134,8 @@ class Bus:
             raise nats.unavailable()
         local = self.local_handlers
         handler = local.get(subject) or local.get(f"{subject.rpartition('.')[0]}.*")
-        if handler is None and headers and self.message_traces is not None:
-            headers = self.message_traces.marked(headers)
+        if handler is None and headers and self.message_tracer is not None:
+            headers = self.message_tracer.marked(headers)
         nats.check_message(subject, reply, data, headers)
         if handler is None:
             nats.send(subject, reply, data, headers)

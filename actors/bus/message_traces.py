@@ -10,11 +10,11 @@ from __future__ import annotations
 
 import re
 import time
+from collections.abc import Callable
 
 from prometheus_client import Counter
 
 from actors.bus.message import Headers
-from actors.bus.subjects import MESSAGE_TRACES_SUBJECT
 
 TRACEPARENT = "traceparent"
 DESTINATION = "Nats-Trace-Dest"
@@ -26,18 +26,21 @@ SKIPPED = Counter(
 )
 
 
-class MessageTraces:
-    """Marks the messages of sampled traces, at most `per_second` a second."""
+class MessageTracer:
+    """Marks the messages of sampled traces, at most `per_second` a second, so that servers tell of them at
+    `destination`. `on_mark` is called with the `traceparent` of each."""
 
-    __slots__ = ("_second", "_used", "per_second")
+    __slots__ = ("_second", "_used", "destination", "on_mark", "per_second")
 
-    def __init__(self, *, per_second: int) -> None:
+    def __init__(self, destination: str, on_mark: Callable[[str], None], *, per_second: int) -> None:
+        self.destination = destination
+        self.on_mark = on_mark
         self.per_second = per_second
         self._second = 0
         self._used = 0
 
     def marked(self, headers: Headers) -> Headers:
-        """The headers of a message, with a destination if servers are to trace it."""
+        """The headers of a message, with the destination if servers are to trace it."""
         parent = headers.get(TRACEPARENT)
         if parent is None or not is_sampled(parent):
             return headers
@@ -48,7 +51,8 @@ class MessageTraces:
             SKIPPED.inc()
             return headers
         self._used += 1
-        return headers | {DESTINATION: MESSAGE_TRACES_SUBJECT}
+        self.on_mark(parent)
+        return headers | {DESTINATION: self.destination}
 
 
 def is_sampled(parent: str) -> bool:

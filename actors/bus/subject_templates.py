@@ -29,7 +29,7 @@ TEMPLATES = (
     "stream.{client}.{number}",
     "stream_handoff.{client}.{number}",
     "stream_replay.{client}.{number}",
-    "trace.nats",
+    "trace.nats.{process}",
     "webhooks.{job}",
     "$KV.{bucket}.{key}",
 )

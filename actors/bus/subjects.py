@@ -18,8 +18,6 @@ FREED_SUBJECT = "placement.freed"
 node itself reports its load a quarter of a second later."""
 HELD_SUBJECT = "placement.held"
 """Request that every dispatcher answers: the generations that wait there, taken from a queue."""
-MESSAGE_TRACES_SUBJECT = "trace.nats"
-"""What a NATS server did with a message of a traced request, for whoever makes spans of it."""
 TRACES_KEPT_SUBJECT = "telemetry.kept"
 """Ids of traces that a process has decided to keep although they were left out at first; every process that
 has spans of them exports these."""
@@ -368,3 +366,16 @@ class LogSubject:
 
     def _token(self, name: str) -> str:
         return encode_token(name[: self.MAX_CHARACTERS]) if name else ""
+
+
+@dataclass(frozen=True, slots=True)
+class MessageTraceAddress:
+    """The subject on which NATS servers tell one process what they did with the messages that it sent."""
+
+    process: str
+    """A random name, so that nobody else sends there by mistake."""
+
+    @property
+    def subject(self) -> str:
+        """What a NATS server did with a message of a traced request, for the process that sent it."""
+        return f"trace.nats.{self.process}"

@@ -37,8 +37,8 @@ async def observed(
         traces = await stack.enter_async_context(traced(bus, settings.telemetry, identity, settings.node.id))
         if traces is not None:
             hot.on_change("telemetry", lambda now: traces.update_settings(now.telemetry), since=settings)
-        messages = await stack.enter_async_context(traced_messages(bus, settings.telemetry, identity))
-        hot.on_change("telemetry", lambda now: messages.update_settings(now.telemetry), since=settings)
+            messages = await stack.enter_async_context(traced_messages(bus, traces))
+            hot.on_change("telemetry", lambda now: messages.update_settings(now.telemetry), since=settings)
         describe_process(identity)
         limit_labels(settings.telemetry.max_label_values)
         lag = LoopLag()

@@ -15,7 +15,6 @@ from pydantic import AwareDatetime, Field
 from actors.bus.declarations import shipped_declaration
 from actors.bus.message_traces import TRACEPARENT
 from actors.bus.subject_templates import OTHER, subject_template
-from actors.bus.subjects import AgentAddress
 from actors.telemetry import conventions as names
 from actors.telemetry.tracing import Attributes
 from orchestration.wire import Wire
@@ -26,10 +25,6 @@ MAX_EVENTS = 256
 MAX_NAMES = 8
 """Maximum number of receivers or servers that an attribute lists."""
 HOP = "Nats-Trace-Hop"
-NO_INTEREST = "no_interest"
-MAY_FIND_NOBODY = frozenset({subject_template(AgentAddress("cluster", "agent").step)})
-"""Templates of requests that ask whether anyone is there. Where nobody is, their sender does the work itself
-and exports no span of the request, so that a span of the server would have no parent."""
 
 Short = Annotated[str, Field(max_length=255)]
 _CLIENT = 0
@@ -95,12 +90,6 @@ class MessageRecord(Wire):
     def template(self) -> str:
         """The template of the message's subject."""
         return subject_template(self.events[0].subj)
-
-    @property
-    def found_nobody(self) -> bool:
-        """Whether it asked if anyone is there, and nobody was."""
-        alone = len(self.events) == 1 and not self.events[0].error
-        return alone and self.template in MAY_FIND_NOBODY
 
     def _header(self, name: str) -> str:
         for key, values in self.request.header.items():
@@ -177,7 +166,7 @@ def _error(record: MessageRecord) -> str:
             text = event.error.lower()
             reason = next((reason for words, reason in _REASONS if words in text), "dropped")
             return "store_failed" if event.type == "js" else reason
-    return "" if len(record.events) > 1 else NO_INTEREST
+    return "" if len(record.events) > 1 else "no_interest"
 
 
 def _ns(at: datetime) -> int:

@@ -1,4 +1,4 @@
-"""Makes spans of what NATS servers tell about the messages of traced requests."""
+"""Reads what NATS servers tell a process about the messages that it sent for traced requests."""
 
 from __future__ import annotations
 
@@ -11,37 +11,38 @@ from pydantic import ValidationError
 
 from actors.bus.bus import Bus, Message, Subscription
 from actors.bus.message_traces import is_sampled
-from actors.bus.subjects import MESSAGE_TRACES_SUBJECT
-from actors.nats_monitor.advisories import GROUP
 from actors.nats_monitor.message_records import MAX_RECORD_BYTES, MessageRecord, MessageSpan, message_span
-from actors.telemetry.tracing import start_span
 
 log = logging.getLogger(__name__)
 
 RECORDS = Counter(
     "orchestra_nats_trace_records",
-    "Records of NATS servers about traced messages: `ok` became a span, `nobody` asked whether anyone is "
-    "there, `invalid` is no record, `limit` came beyond the limit",
+    "Records of NATS servers about traced messages: `ok` is about a span of this process, `unknown` is not, "
+    "`invalid` is no record, `limit` came beyond the limit",
     ["outcome"],
 )
 
 
 class MessageTraceListener:
-    """Calls `export` with each span and the `traceparent` below which it belongs, at most `per_second` times
-    a second. All listeners of the cluster share the records."""
+    """Calls `take` with each span and the `traceparent` below which it belongs, at most `per_second` times a
+    second; `take` returns whether it knows that."""
 
-    def __init__(self, bus: Bus, export: Callable[[MessageSpan, str], None], *, per_second: int) -> None:
+    def __init__(
+        self, bus: Bus, subject: str, take: Callable[[MessageSpan, str], bool], *, per_second: int
+    ) -> None:
         self.bus = bus
-        self.export = export
+        self.subject = subject
+        self.take = take
         self.per_second = per_second
         self._second = 0
         self._used = 0
         self._subscription: Subscription | None = None
 
     async def start(self) -> None:
-        self._subscription = await self.bus.subscribe(MESSAGE_TRACES_SUBJECT, self._received, queue=GROUP)
+        self._subscription = await self.bus.subscribe(self.subject, self._received)
 
     async def stop(self) -> None:
+        """Take what servers have sent so far, and stop."""
         if self._subscription is not None:
             await self._subscription.drain()
 
@@ -62,21 +63,8 @@ class MessageTraceListener:
             parent = record.traceparent
             if not is_sampled(parent):
                 return "invalid"
-            if record.found_nobody:
-                return "nobody"
             span = message_span(record)
         except (ValidationError, ValueError, OverflowError) as error:
             log.debug("a record of a traced message cannot be read: %s", error)
             return "invalid"
-        self.export(span, parent)
-        return "ok"
-
-
-def export_span(span: MessageSpan, parent: str) -> None:
-    """Export a span of a server, and those below it."""
-    opened = start_span(span.name, parent, span.attributes, began_ns=span.began_ns)
-    for child in span.children:
-        export_span(child, opened.traceparent)
-    if span.error:
-        opened.fail_as(span.error)
-    opened.end(at_ns=span.ended_ns)
+        return "ok" if self.take(span, parent) else "unknown"

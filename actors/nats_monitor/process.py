@@ -4,17 +4,25 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from secrets import token_hex
+from typing import TYPE_CHECKING
 
 from prometheus_client import REGISTRY
 
 from actors.bus.bus import Bus
-from actors.bus.message_traces import MessageTraces
+from actors.bus.message_traces import MessageTracer
+from actors.bus.subjects import MessageTraceAddress
 from actors.nats_monitor.advisories import AdvisoryListener
-from actors.nats_monitor.message_trace_listener import MessageTraceListener, export_span
+from actors.nats_monitor.held_spans import HeldSpans
+from actors.nats_monitor.message_trace_listener import MessageTraceListener
 from actors.nats_monitor.monitor import NatsMonitor
 from actors.nats_monitor.settings import NatsMonitorSettings
 from actors.telemetry.identity import ProcessIdentity
 from actors.telemetry.settings import TelemetrySettings
+
+if TYPE_CHECKING:
+    from actors.telemetry.otlp import Telemetry
+    from actors.telemetry.span_record import SpanRecord
 
 ROLES = ("up", "gateway", "dispatcher")
 """Roles of which every cluster has one."""
@@ -54,33 +62,40 @@ async def run_nats_monitor(
 
 
 class MessageTracing:
-    """Whether NATS servers trace the messages that a process sends, and its listener for what they tell."""
+    """Has NATS servers trace the messages that a process sends for traced requests."""
 
-    def __init__(self, bus: Bus, settings: TelemetrySettings) -> None:
+    def __init__(self, bus: Bus, held: HeldSpans, settings: TelemetrySettings) -> None:
         self.bus = bus
-        self.listener = MessageTraceListener(bus, export_span, per_second=settings.nats_records_per_second)
+        subject = MessageTraceAddress(token_hex(8)).subject
+        self._tracer = MessageTracer(subject, held.expect, per_second=settings.nats_messages_per_second)
+        self.listener = MessageTraceListener(
+            bus, subject, held.add, per_second=settings.nats_records_per_second
+        )
 
     def update_settings(self, settings: TelemetrySettings) -> None:
         """Follow a change of the settings."""
         self.listener.per_second = settings.nats_records_per_second
-        wanted = settings.otlp_endpoint and settings.nats_messages
-        self.bus.message_traces = (
-            MessageTraces(per_second=settings.nats_messages_per_second) if wanted else None
-        )
+        self._tracer.per_second = settings.nats_messages_per_second
+        self.bus.message_tracer = self._tracer if settings.nats_messages else None
 
 
 @asynccontextmanager
-async def traced_messages(
-    bus: Bus, settings: TelemetrySettings, identity: ProcessIdentity
-) -> AsyncIterator[MessageTracing]:
-    """Have NATS servers trace what this process sends for traced requests, until the block ends. Processes
-    of `ROLES` make spans of what servers tell, for all. Enter it after the tracing of the process."""
-    tracing = MessageTracing(bus, settings)
-    if settings.otlp_endpoint and identity.role in ROLES:
-        await tracing.listener.start()
-    tracing.update_settings(settings)
+async def traced_messages(bus: Bus, telemetry: Telemetry) -> AsyncIterator[MessageTracing]:
+    """Show which way messages of this process took in the traces that `telemetry` exports, until the block
+    ends."""
+    held, on_end = HeldSpans(), telemetry.tracer.on_end
+
+    def ended(span: SpanRecord) -> None:
+        on_end(span)
+        held.on_end(span)
+
+    telemetry.tracer.on_end = ended
+    tracing = MessageTracing(bus, held, telemetry.settings)
+    await tracing.listener.start()
+    tracing.update_settings(telemetry.settings)
     try:
         yield tracing
     finally:
-        bus.message_traces = None
+        bus.message_tracer = None
         await tracing.listener.stop()
+        telemetry.tracer.on_end = on_end

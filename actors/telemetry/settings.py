@@ -59,7 +59,7 @@ class TelemetrySettings(BaseModel):
     """Maximum messages for which this process asks that a second; further ones are counted and have no such
     span."""
     nats_records_per_second: Hot[int] = Field(default=1_000, ge=0)
-    """Maximum answers of NATS servers that this process makes spans of a second; further ones are counted and
+    """Maximum answers of NATS servers that this process reads a second; further ones are counted and
     dropped."""
     service_name: str = "orchestra"
     """Value of `service.name` in traces."""

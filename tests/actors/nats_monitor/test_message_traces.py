@@ -14,9 +14,9 @@ from prometheus_client import REGISTRY
 from actors.bus.bus import Bus, BusSettings, Message
 from actors.bus.declarations import shipped_declaration
 from actors.bus.jetstream import Delivery, Puller, enqueue
-from actors.bus.message_traces import DESTINATION, MessageTraces
+from actors.bus.message_traces import DESTINATION, MessageTracer
 from actors.bus.provision import apply
-from actors.bus.subjects import MESSAGE_TRACES_SUBJECT, AgentAddress, NodeAddress, RunQueue
+from actors.bus.subjects import MessageTraceAddress, NodeAddress, RunQueue
 from actors.nats_monitor.message_records import MAX_RECORD_BYTES, MessageSpan
 from actors.nats_monitor.message_trace_listener import MessageTraceListener
 from actors.nats_server import EmbeddedNats, NatsServerSettings
@@ -29,6 +29,9 @@ from tests.fixtures.nats import RunningNats
 from tests.fixtures.restricted_nats import configured_nats, restricted_nats
 
 SUBJECT = NodeAddress("there").generate
+TOLD = MessageTraceAddress("tests").subject
+UNKNOWN = {"00-" + "a" * 32 + "-" + "b" * 16 + "-01"}
+"""Parents of which the process has no span."""
 
 
 def traceparent(flags: str = "01") -> str:
@@ -36,14 +39,15 @@ def traceparent(flags: str = "01") -> str:
 
 
 class Exported:
-    """Two listeners that share the records, and the spans that both make, with their parents."""
+    """A listener, and the spans that it makes, with their parents."""
 
     def __init__(self, bus: Bus, *, per_second: int = 1000) -> None:
         self.spans: list[tuple[MessageSpan, str]] = []
-        self.listeners = [
-            MessageTraceListener(bus, lambda *span: self.spans.append(span), per_second=per_second)
-            for _ in range(2)
-        ]
+        self.listener = MessageTraceListener(bus, TOLD, self.take, per_second=per_second)
+
+    def take(self, span: MessageSpan, parent: str) -> bool:
+        self.spans.append((span, parent))
+        return parent not in UNKNOWN
 
     async def of(self, parent: str, count: int) -> list[MessageSpan]:
         """The spans below `parent`, once there are `count`, in the order of their beginnings."""
@@ -57,7 +61,7 @@ class Exported:
 @asynccontextmanager
 async def connected(url: str) -> AsyncIterator[Bus]:
     bus = await Bus.connect(BusSettings(url=url), name="test")
-    bus.message_traces = MessageTraces(per_second=1000)
+    bus.message_tracer = MessageTracer(TOLD, lambda parent: None, per_second=1000)
     try:
         yield bus
     finally:
@@ -67,12 +71,10 @@ async def connected(url: str) -> AsyncIterator[Bus]:
 @asynccontextmanager
 async def exporting(bus: Bus, *, per_second: int = 1000) -> AsyncIterator[Exported]:
     exported = Exported(bus, per_second=per_second)
-    for each in exported.listeners:
-        await each.start()
+    await exported.listener.start()
     await bus.flush()
     yield exported
-    for each in exported.listeners:
-        await each.stop()
+    await exported.listener.stop()
 
 
 async def answer_on(bus: Bus, subject: str) -> None:
@@ -149,21 +151,6 @@ async def test_a_request_over_a_leaf_node_has_a_span_of_both_servers(tmp_path: P
         assert servers == ["leaf", "hub"]
 
 
-async def test_the_records_of_a_server_that_traces_by_its_own_configuration_become_spans(
-    tmp_path: Path,
-) -> None:
-    tracing = f'msg_trace: {{ dest: "{MESSAGE_TRACES_SUBJECT}", sampling: 100 }}'
-    accounts = f"accounts {{ A {{ users: [ {{ user: u, password: p }} ], {tracing} }} }}"
-    with configured_nats(tmp_path, f"server_name: own\n{accounts}\nno_auth_user: u") as address:
-        async with connected(f"nats://{address}") as bus, exporting(bus) as exported:
-            bus.message_traces = None
-            await answer_on(bus, SUBJECT)
-            parent = traceparent()
-            await bus.request(SUBJECT, b"x", headers={"traceparent": parent})
-            (span,) = await exported.of(parent, 1)
-            assert span.attributes["nats.server.name"] == "own"
-
-
 @pytest.fixture
 async def bus(own_nats: RunningNats) -> AsyncIterator[Bus]:
     async with connected(own_nats.url) as bus:
@@ -226,16 +213,6 @@ async def test_a_message_that_its_sender_may_not_publish_is_an_error_of_its_serv
             assert span.error == "permission_denied"
 
 
-async def test_a_step_that_finds_no_agent_makes_no_span_because_its_sender_makes_none(bus: Bus) -> None:
-    async with exporting(bus) as exported:
-        before, parent = records("nobody"), traceparent()
-        await bus.publish(AgentAddress("home", "absent").step, headers={"traceparent": parent})
-        await eventually(lambda: records("nobody") == before + 1)
-        await answer_on(bus, AgentAddress("home", "present").step)
-        await bus.request(AgentAddress("home", "present").step, headers={"traceparent": parent})
-        assert len(await exported.of(parent, 1)) == 1
-
-
 async def test_only_messages_of_sampled_traces_are_traced(bus: Bus) -> None:
     async with exporting(bus) as exported:
         await answer_on(bus, SUBJECT)
@@ -250,10 +227,12 @@ async def test_only_messages_of_sampled_traces_are_traced(bus: Bus) -> None:
 
 
 async def test_beyond_the_limit_messages_pass_untraced_and_are_counted(bus: Bus) -> None:
-    traces = MessageTraces(per_second=0)
+    marked: list[str] = []
+    tracer = MessageTracer(TOLD, marked.append, per_second=0)
     before = REGISTRY.get_sample_value("orchestra_nats_traces_skipped_total") or 0.0
     headers = {"traceparent": traceparent()}
-    assert traces.marked(headers) is headers
+    assert tracer.marked(headers) is headers
+    assert marked == []
     assert REGISTRY.get_sample_value("orchestra_nats_traces_skipped_total") == before + 1
 
 
@@ -287,17 +266,25 @@ async def test_what_is_no_record_makes_no_span(bus: Bus) -> None:
     async with exporting(bus) as exported:
         invalid = records("invalid")
         for body in bad:
-            await bus.publish(MESSAGE_TRACES_SUBJECT, body)
-        await bus.publish(MESSAGE_TRACES_SUBJECT, json.dumps(record).encode())
+            await bus.publish(TOLD, body)
+        await bus.publish(TOLD, json.dumps(record).encode())
         await exported.of(parent, 1)
         await eventually(lambda: records("invalid") == invalid + len(bad))
         assert len(exported.spans) == 1
 
 
+async def test_a_record_about_no_span_of_this_process_is_counted(bus: Bus) -> None:
+    async with exporting(bus):
+        before = records("unknown")
+        (parent,) = UNKNOWN
+        await bus.publish("nobody", headers={"traceparent": parent})
+        await eventually(lambda: records("unknown") == before + 1)
+
+
 async def test_records_beyond_the_limit_are_counted_and_dropped(bus: Bus) -> None:
     async with exporting(bus, per_second=0):
         before = records("limit")
-        await bus.publish(MESSAGE_TRACES_SUBJECT, b"{}")
+        await bus.publish(TOLD, b"{}")
         await eventually(lambda: records("limit") == before + 1)
 
 
@@ -308,7 +295,7 @@ async def test_a_user_who_may_not_publish_there_cannot_name_the_destination(tmp_
             received: list[Message] = []
             await bus.subscribe("work", received.append)
             denied = REGISTRY.get_sample_value("orchestra_bus_denied_publishes_total") or 0.0
-            named = {DESTINATION: MESSAGE_TRACES_SUBJECT, "traceparent": traceparent("00")}
+            named = {DESTINATION: TOLD, "traceparent": traceparent("00")}
             await bus.publish("work", b"x", headers=named)
             await eventually(
                 lambda: REGISTRY.get_sample_value("orchestra_bus_denied_publishes_total") == denied + 1

@@ -7,13 +7,14 @@ from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from pathlib import Path
 
 import pytest
+from prometheus_client import REGISTRY
 
 from actors.bus.bus import Bus, BusSettings
+from actors.nats_monitor import held_spans
+from actors.nats_monitor.message_records import MessageSpan
 from actors.nats_monitor.process import traced_messages
 from actors.nats_server import EmbeddedNats, NatsServerSettings
 from actors.runtime.envelope import Envelope
-from actors.telemetry.identity import ProcessIdentity
-from actors.telemetry.settings import TelemetrySettings
 from actors.telemetry.tracing import start_span
 from orchestration.errors import DeadlineExceeded, Unavailable
 from tests.fixtures.eventually import eventually
@@ -33,11 +34,9 @@ async def told() -> AsyncIterator[Receiver]:
 @asynccontextmanager
 async def observed(told: Receiver, *buses: Bus) -> AsyncIterator[None]:
     """As in processes of these connections."""
-    settings = TelemetrySettings(otlp_endpoint=told.url)
     async with AsyncExitStack() as stack:
         for bus in buses:
-            identity = ProcessIdentity.of_this_process("up")
-            await stack.enter_async_context(traced_messages(bus, settings, identity))
+            await stack.enter_async_context(traced_messages(bus, told.telemetry[0]))
             await bus.flush()
         yield
 
@@ -116,19 +115,54 @@ async def has_leader(bus: Bus) -> bool:
     return True
 
 
-async def test_without_a_collector_or_when_switched_off_no_server_is_asked(own_nats: RunningNats) -> None:
+async def test_servers_are_asked_only_while_it_is_switched_on(own_nats: RunningNats, told: Receiver) -> None:
+    (telemetry,) = told.telemetry
     bus = await Bus.connect(BusSettings(url=own_nats.url), name="test")
-    identity = ProcessIdentity.of_this_process("up")
-    endpoint = "http://127.0.0.1:9"
-    for off in (TelemetrySettings(), TelemetrySettings(otlp_endpoint=endpoint, nats_messages=False)):
-        async with traced_messages(bus, off, identity):
-            assert bus.message_traces is None
-    on = TelemetrySettings(otlp_endpoint=endpoint)
-    async with traced_messages(bus, on, identity) as tracing:
-        assert bus.message_traces is not None
-        tracing.update_settings(on.model_copy(update={"nats_messages": False}))
-        assert bus.message_traces is None
-        tracing.update_settings(on)
-        assert bus.message_traces is not None
-    assert bus.message_traces is None
+    async with traced_messages(bus, telemetry) as tracing:
+        assert bus.message_tracer is not None
+        tracing.update_settings(telemetry.settings.model_copy(update={"nats_messages": False}))
+        assert bus.message_tracer is None
+        tracing.update_settings(telemetry.settings)
+        assert bus.message_tracer is not None
+    assert bus.message_tracer is None
     await bus.close()
+
+
+async def test_the_span_of_a_server_is_exported_once_that_of_the_sender_has_ended(
+    own_nats: RunningNats, told: Receiver
+) -> None:
+    """A sender that drops its span leaves no orphans behind."""
+    bus = await Bus.connect(BusSettings(url=own_nats.url), name="test")
+    async with traced_messages(bus, told.telemetry[0]):
+        with start_span("test", "") as root:
+            trace = root.traceparent[3:35]
+            dropped, kept = [start_span(name, root.traceparent) for name in ("dropped", "kept")]
+            before = records("ok")
+            for span in (dropped, kept):
+                await bus.publish("work", headers={"traceparent": span.traceparent})
+            await eventually(lambda: records("ok") == before + 2)
+            await told.flush()
+            assert told.tree(trace).spans == []
+            dropped.abandon()
+            kept.end()
+            await bus.publish("work", headers={"traceparent": kept.traceparent})
+            await eventually(lambda: records("ok") == before + 3)
+        tree = await told.whole_tree(trace, "kept", "test", "route")
+        assert len(tree.named("route")) == 2
+        assert {tree.parent(span).name for span in tree.named("route")} == {"kept"}
+    await bus.close()
+
+
+async def test_senders_beyond_the_limit_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(held_spans, "MAX_SENDERS", 2)
+    held = held_spans.HeldSpans()
+    parents = [f"00-{number:032x}-{number:016x}-01" for number in (1, 2, 3)]
+    for parent in parents:
+        held.expect(parent)
+    assert len(held) == 2
+    span = MessageSpan(name="route other", began_ns=1, ended_ns=2, attributes={})
+    assert [held.add(span, parent) for parent in parents] == [False, True, True]
+
+
+def records(outcome: str) -> float:
+    return REGISTRY.get_sample_value("orchestra_nats_trace_records_total", {"outcome": outcome}) or 0.0
