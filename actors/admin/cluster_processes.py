@@ -10,13 +10,13 @@ from typing import Any
 from pydantic_core import to_json
 
 from actors.admin.requests import PageRequest, page_of
-from actors.bus.bus import Bus
+from actors.bus.bus import Bus, Message, Subscription
 from actors.gateway.operation import CallContext, Reply
 from actors.runtime.commands import CommandAnswers, ask_all
 from actors.runtime.processes import ProcessInfo, list_processes
 from orchestration.errors import OrchestraError
 
-POLL_S = 5.0
+POLL_S = 10.0
 """Time between two calls to all processes."""
 FORGET_S = 60.0
 """A process that has not answered for this long counts as gone."""
@@ -29,14 +29,21 @@ class ClusterProcesses:
         self.bus = bus
         self._seen: dict[str, tuple[float, ProcessInfo]] = {}
         self._polling: asyncio.Task[None] | None = None
+        self._leaving: Subscription | None = None
 
     async def start(self) -> None:
+        self._leaving = await self.bus.subscribe("process.*.left", self._left)
         self._polling = asyncio.get_running_loop().create_task(self._poll())
 
     async def stop(self) -> None:
         if self._polling is not None:
             self._polling.cancel()
             await asyncio.wait([self._polling])
+        if self._leaving is not None:
+            await self._leaving.unsubscribe()
+
+    def _left(self, message: Message) -> None:
+        self._seen.pop(message.data.decode(errors="replace"), None)
 
     async def refresh(self) -> None:
         """Ask all processes now. Raises `BusUnavailable`."""

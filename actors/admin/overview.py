@@ -20,6 +20,7 @@ from actors.bus.bus import Bus
 from actors.bus.depth_reader import read_depth
 from actors.bus.nats_servers import ServerRows, servers_of
 from actors.bus.queue_depth import ClusterDepth
+from actors.cluster.orders import Orders, read_orders
 from actors.cluster.registry import live_nodes
 from actors.runtime.processes import ProcessInfo, list_processes, metrics_of
 from orchestration.errors import OrchestraError
@@ -45,8 +46,12 @@ class OverviewReader:
 
     async def read(self, *, with_metrics: bool = True) -> Overview:
         """Read the cluster now. Raises `BusUnavailable`, `DeadlineExceeded`."""
-        nodes, processes, depth, servers = await asyncio.gather(
-            live_nodes(self.bus), list_processes(self.bus), read_depth(self.bus), servers_of(self.bus)
+        nodes, processes, depth, servers, orders = await asyncio.gather(
+            live_nodes(self.bus),
+            list_processes(self.bus),
+            read_depth(self.bus),
+            servers_of(self.bus),
+            read_orders(self.bus),
         )
         reading = rates = None
         if with_metrics:
@@ -57,7 +62,7 @@ class OverviewReader:
         return Overview(
             at=now,
             nats_url=self.bus.settings.url,
-            warnings=warnings_of(nodes, processes, depth, servers),
+            warnings=(*warnings_of(nodes, processes, depth, servers), *order_lines(orders)),
             traffic=None if rates is None else traffic_of(rates),
             in_flight=None if reading is None else round(reading.total(IN_FLIGHT)),
             nodes=tuple(node_row(node, now) for node in nodes),
@@ -80,6 +85,20 @@ class OverviewReader:
 
         await asyncio.gather(*(fetch(each.id) for each in processes[:MAX_PROCESSES]))
         return await asyncio.to_thread(Reading.parse, time.monotonic(), texts)
+
+
+def order_lines(orders: Orders) -> list[str]:
+    """One line for each standing order: someone has to take it back."""
+    kinds = (
+        ("queue {} is paused", orders.paused),
+        ("the breaker of {} is held open", orders.open_breakers),
+        ("pattern {} is disabled", orders.disabled_patterns),
+    )
+    return [
+        f"{text.format(name)} by {order.by}{f': {order.reason}' if order.reason else ''}"
+        for text, named in kinds
+        for name, order in sorted(named.items())
+    ]
 
 
 def warnings_of(

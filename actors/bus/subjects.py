@@ -294,6 +294,11 @@ class ProcessAddress:
         """Request to the process for its metrics, in Prometheus' text format."""
         return f"process.{encode_token(self.id)}.metrics"
 
+    @property
+    def left(self) -> str:
+        """Message of a process that ends, with its id."""
+        return f"process.{encode_token(self.id)}.left"
+
 
 @dataclass(frozen=True, slots=True)
 class CommandAddress:

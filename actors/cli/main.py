@@ -48,6 +48,7 @@ COMMANDS = {
     "processes": CommandEntry(
         "actors.cli.processes", "processes", "List the processes, also those that do not answer."
     ),
+    "usage": CommandEntry("actors.cli.usage", "usage", "Show requests and tokens by caller and model."),
     "jobs": CommandEntry("actors.cli.jobs", "jobs", "Submit questions, and fetch their answers later."),
     "logs": CommandEntry(
         "actors.cli.logs", "logs", "Show the events of the cluster, or ship them to MongoDB."

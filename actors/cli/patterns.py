@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from actors.cli.main import ErrorReportingGroup, common, overrides_of
+from actors.cli.operator import OperatorClient, changing, confirm, print_json, run_operator
 from actors.cli.pattern_options import settings_of, settings_option
 from actors.patterns.dry_run import dry_run
 from actors.patterns.plugins import load_catalogue, plugins_at, with_plugins
@@ -41,6 +42,34 @@ def list_(config_file: Path | None, data: Path | None, as_json: bool) -> None:
     for broken in catalogue.broken:
         names = ", ".join(broken.names) or "no pattern"
         click.echo(f"{click.style(names, fg='red')}  cannot be used: {broken.reason}  ({broken.origin})")
+
+
+@patterns.command()
+@click.argument("name")
+@changing
+def disable(name: str, reason: str, yes: bool, as_json: bool, **options: Any) -> None:
+    """Refuse requests that name the pattern NAME, at all gateways."""
+    _switch("disable", options, name, reason, yes=yes, as_json=as_json)
+
+
+@patterns.command()
+@click.argument("name")
+@changing
+def enable(name: str, reason: str, yes: bool, as_json: bool, **options: Any) -> None:
+    """Accept requests that name the pattern NAME again."""
+    _switch("enable", options, name, reason, yes=yes, as_json=as_json)
+
+
+def _switch(verb: str, options: dict[str, Any], name: str, reason: str, *, yes: bool, as_json: bool) -> None:
+    async def work(client: OperatorClient) -> None:
+        confirm(f"{verb.capitalize()} pattern {name}", yes=yes)
+        answer = await client.call(f"patterns.{verb}", pattern=name, reason=reason)
+        if as_json:
+            print_json(answer)
+        else:
+            click.echo(f"pattern {name} is {'disabled' if answer['disabled'] else 'enabled'}")
+
+    run_operator(options, work)
 
 
 @patterns.command()

@@ -161,3 +161,13 @@ class OrderBook:
                 self._written((await self._bucket.latest(KEY, sure=True)).value, KEY)
             except OrchestraError as error:
                 log.debug("cannot read the orders of operators: %s", error)
+
+
+async def read_orders(bus: Bus) -> Orders:
+    """The present standing orders; none where they cannot be read, as in a cluster of an older version."""
+    try:
+        value = (await Bucket(bus, BUCKET).latest(KEY)).value
+        return Orders() if value is None else Orders.model_validate_json(value)
+    except (OrchestraError, ValidationError) as error:
+        log.debug("cannot read the orders of operators: %s", error)
+        return Orders()

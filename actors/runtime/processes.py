@@ -11,7 +11,7 @@ import asyncio
 import gzip
 import logging
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 from pydantic import ValidationError
 
@@ -89,6 +89,8 @@ class ProcessService:
         finally:
             for subscription in subscriptions:
                 await subscription.unsubscribe()
+            with suppress(OrchestraError):  # else it counts as silent for a while
+                self.bus.post(address.left, self.identity.id.encode())
 
     def _describe(self, message: Message) -> None:
         if message.reply:

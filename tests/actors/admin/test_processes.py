@@ -115,3 +115,12 @@ async def test_processes_are_listed_and_one_that_is_frozen_is_named(machines: Ma
         return not (await machines.get(0, "/admin/cache"))["missing"]
 
     await eventually(back)
+
+
+async def test_a_process_that_ends_in_good_order_is_not_missed(machines: Machines) -> None:
+    ending = machines.processes["two"]
+    ending.send(signal.SIGTERM)
+    assert await asyncio.to_thread(ending.wait) == 0
+    rows = (await machines.get(0, "/admin/processes"))["data"]
+    assert sorted(row["role"] for row in rows) == ["dispatcher", "gateway", "node"]
+    assert (await machines.get(0, "/admin/cache"))["missing"] == []

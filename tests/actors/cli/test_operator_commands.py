@@ -54,6 +54,7 @@ CHANGES = (
     ("breakers", "hold", "echo", "n1"),
     ("breakers", "reset", "--node", "n1"),
     ("cache", "clear"),
+    ("patterns", "disable", "debate"),
 )
 
 
@@ -151,3 +152,18 @@ def test_models_are_pinned_and_pulls_are_refused_with_the_node_s_reason(cluster:
     ]
     refused = say(cluster, "models", "pull", "smollm2-135m", "--node", "n1", "--yes")
     assert (refused.exit_code, "nothing can be pulled to it" in refused.stderr) == (2, True)
+
+
+def test_a_pattern_is_disabled_which_the_status_mentions_and_enabled(cluster: Cluster) -> None:
+    disabled = done(cluster, "patterns", "disable", "debate", "--reason", "too dear", "--yes")
+    assert disabled == "pattern debate is disabled\n"
+    assert any(
+        line.startswith("pattern debate is disabled by ") and line.endswith(": too dear")
+        for line in as_json(cluster, "status")["warnings"]
+    )
+    assert done(cluster, "patterns", "enable", "debate", "--yes") == "pattern debate is enabled\n"
+
+
+def test_usage_is_shown_as_a_table_or_as_json(cluster: Cluster) -> None:
+    assert done(cluster, "usage").split()[:3] == ["caller", "model", "requests"]
+    assert as_json(cluster, "usage", "--caller", "nobody")["data"] == []
