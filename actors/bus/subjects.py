@@ -340,8 +340,9 @@ class LogSubject:
     """The subject of an event of the central log, or with `*` for an unknown field a filter for events.
 
     The fields that have few values come first, so that the server finds the events of a run without a look at
-    every other run. Each event has a subject of its own, by its `mark`: the server then lists the events of a
-    run by its index of subjects. Names are shortened to `MAX_CHARACTERS`, so readers compare the event too.
+    every other run; the `shard` of a trace does the same for traces. Each event has a subject of its own, by
+    its `mark`: the server then lists the events of a run by its index of subjects. Names are shortened to
+    `MAX_CHARACTERS`, so readers compare the event too.
     """
 
     level: str = ""
@@ -366,8 +367,16 @@ class LogSubject:
         """Events with these fields; an empty one is any."""
         return f"logs.{'.'.join(self._token(each) or '*' for each in self._fields())}"
 
+    @property
+    def shard(self) -> str:
+        """One of 32 values that the trace decides; '' without a trace."""
+        try:
+            return f"{int(self.trace[:2], 16) >> 3:x}" if self.trace else ""
+        except ValueError:
+            return "x"
+
     def _fields(self) -> tuple[str, ...]:
-        return self.level, self.kind, self.caller, self.run, self.trace, self.mark
+        return self.level, self.kind, self.caller, self.shard, self.run, self.trace, self.mark
 
     def _token(self, name: str) -> str:
         return encode_token(name[: self.MAX_CHARACTERS]) if name else ""

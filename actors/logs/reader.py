@@ -72,7 +72,7 @@ class LogReader:
                 return await self._story_page(wanted, limit, first, stop)
             except TooManyResults:
                 log.debug("the events of %s are too many for the index", wanted)
-        return await _Search(self, wanted, first).page(limit, stop)
+        return await _Search(self, wanted, first, last).page(limit, stop)
 
     async def story(self, wanted: LogFilter) -> list[StoredEvent]:
         """All events of a run or trace in the order in which they happened, up to `MAX_LIMIT`, the newest."""
@@ -182,14 +182,16 @@ class _Search:
     It looks from the end, in windows that grow until they hold enough.
     """
 
-    def __init__(self, reader: LogReader, wanted: LogFilter, first: int) -> None:
+    def __init__(self, reader: LogReader, wanted: LogFilter, first: int, last: int) -> None:
         self.bus = reader.bus
         self.wanted = wanted
         self.subjects: list[str] = wanted.subjects() or [""]
         self.first = first
+        self.last = last
 
     async def page(self, limit: int, stop: int) -> LogPage:
         found: list[StoredEvent] = []
+        sparse = False
         gives_up_at = time.monotonic() + SEARCH_S
         high, width = stop, 2 * limit
         above = await self._count(high)
@@ -204,12 +206,30 @@ class _Search:
                 found += [each for each in reversed(events) if self.wanted.matches(each.event)]
             above += count
             high, width = low, width * 4
+            if len(found) < limit and not sparse and low > self.first and self.subjects != [""]:
+                sparse = True
+                older = await self._all_before(high)
+                if older is not None:
+                    found, high = found + older, self.first
             if time.monotonic() > gives_up_at:
                 break
         kept = unique(found)[:limit]
         if len(found) > len(kept) and kept:
             return LogPage(kept, kept[-1].sequence)
         return LogPage(kept, high if high > self.first else None)
+
+    async def _all_before(self, place: int) -> list[StoredEvent] | None:
+        """All events before `place`, the newest first, where they are so few that the server's index of
+        subjects lists them; a search would read every event between them. None where they are more."""
+        request = {"multi_last": self.subjects, "batch": MAX_BATCH, "up_to_seq": place - 1}
+        try:
+            page = await get_batch(self.bus, STREAM, request)
+        except TooManyResults:
+            return None
+        if page.more:
+            return None
+        events = [each for each in decoded(page.messages) if each.sequence >= self.first]
+        return [each for each in reversed(events) if self.wanted.matches(each.event)]
 
     async def _narrowed(self, low: int, high: int, above: int, missing: int) -> tuple[int, int]:
         """A higher `low` with fewer matches up to `high`, but not fewer than `missing`."""
@@ -226,6 +246,8 @@ class _Search:
 
     async def _count(self, place: int) -> int:
         """The number of events from `place` on that match the subjects."""
+        if self.subjects == [""]:
+            return max(0, self.last + 1 - place)
         total = 0
         for subject in self.subjects:
             page = await get_batch(self.bus, STREAM, _filtered({"seq": place, "batch": 1}, subject))

@@ -38,6 +38,7 @@ from tests.fixtures.mongo import RunningMongo, new_database, start_mongo
 from tests.fixtures.nats import RunningNats, start_nats
 
 ROUNDS = 5
+NOW = time.time()
 WAIT_S = 300.0
 
 
@@ -48,7 +49,7 @@ def event_of(number: int, draw: random.Random) -> LogEvent:
     )
     return LogEvent(
         id=f"gateway-host-1a2b/19a/{number}",
-        at=1.79e9 + number / 100,
+        at=NOW + number / 100_000,
         name="request.ended",
         level=level,
         process="gateway-host-1a2b",

@@ -18,7 +18,7 @@ from tests.fixtures.mongo import RunningMongo, mongo, mongo_proxy, new_database
 
 __all__ = ["mongo"]
 
-NOON = datetime(2026, 11, 30, 12, tzinfo=UTC)
+NOON = (datetime.now(UTC) - timedelta(days=1)).replace(hour=12, minute=0, second=0, microsecond=0)
 LATER = NOON + timedelta(days=1)
 
 
@@ -112,7 +112,7 @@ async def test_roll_ups_are_absolute_and_repeating_them_changes_nothing(store: M
         assert await store.marked("a", LATER) == [NOON]
         assert await store.roll_up(NOON, "a", LATER) == 1
     (found,) = await store._rollups.find({}).to_list(None)
-    assert found["_id"] == "2026-11-30T12:00/n1/m"
+    assert found["_id"] == f"{NOON:%Y-%m-%dT%H:%M}/n1/m"
     assert (found["generations"], found["generation_errors"]) == (4, 1)
     assert (found["input_tokens"], found["output_tokens"], found["duration_s"]) == (40, 16, 2.0)
     assert (found["requests"], found["first_tokens"], found["time_to_first_token_s"]) == (1, 1, 0.25)

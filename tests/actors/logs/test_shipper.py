@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any, Literal
@@ -27,12 +28,13 @@ from tests.fixtures.nats import RunningNats
 __all__ = ["mongo", "own_mongo"]
 
 EVENTS = 300
+NOW = float(int(time.time()))
 SMALL = {"batch": 40, "linger_s": 0.01, "timeout_s": 3, "max_backoff_s": 0.3, "rollup_s": 0.2, "attempts": 2}
 
 
 def events(first: int = 0, count: int = EVENTS, **fields: Any) -> list[LogEvent]:
     return [
-        LogEvent(id=f"e{number}", at=1.79e9 + number / 100, name="run.ended", run=f"c.{number}", **fields)
+        LogEvent(id=f"e{number}", at=NOW + number / 100, name="run.ended", run=f"c.{number}", **fields)
         for number in range(first, first + count)
     ]
 
@@ -205,8 +207,8 @@ async def test_poison_is_found_among_good_events_and_is_a_dead_letter_with_its_r
     await preparing.prepare()
     await preparing._database.command("collMod", "events", validator={"caller": {"$ne": "poison"}})
     await store(bus, *events(0, 30))
-    await store(bus, LogEvent(id="big", at=1.79e9, name="run.ended", data={"n": 2**70}))
-    await store(bus, LogEvent(id="bad", at=1.79e9, name="run.ended", caller="poison"))
+    await store(bus, LogEvent(id="big", at=NOW, name="run.ended", data={"n": 2**70}))
+    await store(bus, LogEvent(id="bad", at=NOW, name="run.ended", caller="poison"))
     await bus.publish("logs.info.run.-.-.-.1", b"no event")
     await store(bus, *events(30, 30))
     async with shipping(bus, settings):
@@ -241,7 +243,7 @@ async def test_roll_ups_follow_the_events(bus: Bus, mongo: RunningMongo) -> None
     settings = settings_of(mongo.url)
     data = {"outcome": "ok", "input_tokens": 3, "output_tokens": 2}
     calls = [
-        LogEvent(id=f"g{n}", at=1.79e9 + n, name="generation.ended", model="m", node=f"n{n % 2}", data=data)
+        LogEvent(id=f"g{n}", at=NOW + n, name="generation.ended", model="m", node=f"n{n % 2}", data=data)
         for n in range(240)
     ]
     async with shipping(bus, settings) as shipper:

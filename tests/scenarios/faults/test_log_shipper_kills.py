@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import subprocess
 import sys
+import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
@@ -79,7 +80,7 @@ async def test_a_shipper_killed_at_each_point_loses_and_doubles_nothing(
     own_nats: RunningNats, own_mongo: RunningMongo, tmp_path: Path
 ) -> None:
     bus = await logs_bus(own_nats.url)
-    await store(bus, *(LogEvent(id=f"e{n}", at=1.79e9 + n, name="run.ended") for n in range(600)))
+    await store(bus, *(LogEvent(id=f"e{n}", at=time.time(), name="run.ended") for n in range(600)))
     async with proxy_to(own_nats.port) as nats, mongo_proxy(own_mongo.port) as mongo:
         shipper = ShipperProcess(tmp_path, nats, mongo)
         for arm in (shipper.before_the_write, shipper.before_the_answer, shipper.before_the_acknowledgement):
