@@ -38,8 +38,8 @@ from orchestration.errors import BusUnavailable, DeadlineExceeded, InvalidReques
 T = TypeVar("T")
 S = TypeVar("S", bound=BaseModel)
 
-RETRY_S = 5.0
-"""How long a change is tried again while NATS is away."""
+RETRY_S = 15.0
+"""How long a change is tried again while NATS is away, or elects a leader because a server died."""
 RETRY_PAUSE_S = 0.1
 
 
