@@ -20,7 +20,7 @@ from actors.placement.placer import Placer
 from actors.runtime.envelope import DEFAULT_DEADLINE_S, Envelope
 from actors.runtime.service import ERROR, NO_RESULT
 from actors.telemetry import conventions as names
-from actors.telemetry.tracing import OpenSpan, is_sampled, start_span
+from actors.telemetry.tracing import NO_SPAN, OpenSpan, is_sampled, start_span, tracing
 from orchestration.errors import (
     BackendFailed,
     BusUnavailable,
@@ -95,15 +95,17 @@ class NodeClient:
 
     def _start_attempt(self, node: NodeInfo, job: Job, hedge: Generation | None) -> OpenSpan:
         """The span of one attempt; it says why this node, where it is sampled."""
+        trace = job.envelope.trace
+        if tracing.tracer is None:
+            return NO_SPAN
         attributes: dict[str, AttributeValue] = {
             names.NODE: node.id,
             names.HEDGE: hedge is not None,
             names.SPAN_KIND: names.CHAIN,
         }
-        attempt = start_span(f"attempt on {node.id}", job.envelope.trace, attributes, scope=job.scope)
-        if attempt.recording and is_sampled(attempt.traceparent):
-            attempt.set({names.CANDIDATES: self.placer.explain_json(job)})
-        return attempt
+        if is_sampled(trace):
+            attributes[names.CANDIDATES] = self.placer.candidates(job)
+        return start_span(f"attempt on {node.id}", trace, attributes, scope=job.scope)
 
     def abandon(self, node: str, job: Job, writer: str, error: OrchestraError) -> None:
         """End the call of `node` with `error` and tell the node to stop."""

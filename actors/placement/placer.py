@@ -40,6 +40,7 @@ from orchestration.placement import (
     Outcome,
     PendingGeneration,
     SlotShare,
+    candidate_lines,
     explain,
 )
 
@@ -198,9 +199,9 @@ class Placer:
         self._timers.pop(model, None)
         self._place_again(model)
 
-    def explain_json(self, job: Job) -> str:
-        """The candidates for `job` with their scores, and why others are left out, as JSON."""
-        return explain(self.chooser.index, job.needs, time.monotonic()).model_dump_json()
+    def candidates(self, job: Job) -> list[str]:
+        """The candidates for `job` with their scores, and why others are left out, a line each."""
+        return candidate_lines(self.chooser.index, job.needs, time.monotonic())
 
     def ended(self, job: Job, node: str, error: OrchestraError | None, seconds: float) -> None:
         """A call to `node` has ended after `seconds`: free the slot and learn from the outcome."""

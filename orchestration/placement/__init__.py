@@ -2,7 +2,7 @@
 
 from orchestration.placement.breaker import BreakerSettings, Outcome
 from orchestration.placement.chooser import Choice, Chooser, Deferral, PendingGeneration
-from orchestration.placement.explain import Candidate, Explanation, explain
+from orchestration.placement.explain import Candidate, Explanation, candidate_lines, explain
 from orchestration.placement.first_output import Call, FirstOutputs, FirstOutputSettings
 from orchestration.placement.hedging import FirstTokens, HedgeSettings
 from orchestration.placement.linear_fit import LinearFit
@@ -30,6 +30,7 @@ __all__ = [
     "PendingGeneration",
     "ReplicaIndex",
     "SlotShare",
+    "candidate_lines",
     "explain",
     "needs_of",
     "parse_labels",

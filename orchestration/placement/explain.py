@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import islice
+
 from orchestration.messages import Wire
 from orchestration.placement.breaker import State
 from orchestration.placement.needs import Needs
@@ -11,6 +13,10 @@ from orchestration.placement.scoring import score
 
 MAX_CANDIDATES = 50
 """Maximum number of candidates in an explanation, the best ones, and of those left out."""
+
+
+MAX_LINES = 8
+MAX_LOOKED_AT = 64
 
 
 class Candidate(Wire):
@@ -58,6 +64,20 @@ def explain(index: ReplicaIndex, needs: Needs, now: float, *, dispatcher: str = 
         nodes=len(candidates),
         candidates=tuple(fit[:MAX_CANDIDATES] + out[:MAX_CANDIDATES]),
     )
+
+
+def candidate_lines(index: ReplicaIndex, needs: Needs, now: float) -> list[str]:
+    """The replicas of the model in one short line each, the best `MAX_LINES` of the first `MAX_LOOKED_AT`:
+    the estimated seconds, the load, and why it was left out. It costs a tenth of `explain`."""
+    found: list[tuple[bool, float, str]] = []
+    for replica in islice(index.replicas.get(needs.model, {}).values(), MAX_LOOKED_AT):
+        reason = left_out(replica, needs, now)
+        cost = score(replica, needs, now).cost
+        load = f"{replica.load.at_work} of {replica.load.info.slots} slots"
+        line = f"{replica.id}: {cost:.3f} s, {load}{', ' if reason else ''}{reason}"
+        found.append((bool(reason), cost, line))
+    found.sort()
+    return [line for _, _, line in found[:MAX_LINES]]
 
 
 def _candidate(replica: Replica, needs: Needs, now: float) -> Candidate:

@@ -302,6 +302,32 @@ async def test_a_stream_over_nats_is_one_tree(cluster: Cluster, told: Receiver) 
     assert len(tree.named("invoke_workflow debate")) == 1
 
 
+async def test_the_verdict_of_a_critic_is_a_log_record_of_its_run(cluster: Cluster, told: Receiver) -> None:
+    told.trace()
+    body = {"model": "orchestra/debate", "messages": HI} | ON_ECHO
+    answer = await post(cluster, CHAT, body)
+    tree = await told.whole_tree(answer["orchestra"]["trace_id"], "invoke_workflow debate")
+    await eventually(lambda: told.logs)
+    (workflow,) = tree.named("invoke_workflow debate")
+    assert {record.event_name for record in told.logs} == {"gen_ai.evaluation.result"}
+    assert {record.span_id for record in told.logs} == {workflow.span_id}
+    assert attributes(told.logs[0])["gen_ai.evaluation.name"] == "debate"
+
+
+async def test_a_plan_and_what_follows_it_say_what_they_are(cluster: Cluster, told: Receiver) -> None:
+    told.trace()
+    answer = await post(cluster, CHAT, {"model": "orchestra/maestro", "messages": HI} | ON_ECHO)
+    tree = await told.whole_tree(answer["orchestra"]["trace_id"], "invoke_workflow maestro", "plan ")
+    for span in (*tree.named("plan "), *tree.named("invoke_agent ")):
+        found = attributes(span)
+        assert found["openinference.span.kind"] == "AGENT"
+        assert span.name == f"{found['gen_ai.operation.name']} {found['gen_ai.agent.name']}"
+        assert not [name for name in found if name.startswith("gen_ai.usage")]
+    assert len({attributes(span)["gen_ai.response.id"] for span in tree.named("chat ")}) == len(
+        tree.named("chat ")
+    )
+
+
 async def test_a_span_names_the_user_and_the_session_of_the_body(cluster: Cluster, told: Receiver) -> None:
     told.trace()
     body = {"model": "echo", "messages": HI, "user": "u-1", "metadata": {"session_id": "s-1"}}
