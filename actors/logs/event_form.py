@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any
 from zlib import crc32
 
@@ -64,11 +65,13 @@ def _json(event: LogEvent) -> bytes:
 
 def subject_of(event: LogEvent) -> str:
     """The subject in the stream `LOGS`."""
-    return LogSubject(
-        level=event.level,
-        kind=event.name.partition(".")[0],
-        caller=event.caller,
-        run=event.run,
-        trace=event.trace,
-        mark=f"{crc32(event.id.encode(errors='replace')):x}",
-    ).subject
+    mark = f"{crc32(event.id.encode(errors='replace')):x}"
+    return f"{_subject(event.level, event.name, event.caller, event.run, event.trace)}.{mark}"
+
+
+@lru_cache(maxsize=1024)
+def _subject(level: str, name: str, caller: str, run: str, trace: str) -> str:
+    """The subject without its mark: events of one run come together."""
+    kind = name.partition(".")[0]
+    fields = LogSubject(level=level, kind=kind, caller=caller, run=run, trace=trace)
+    return fields.subject.removesuffix(".-")

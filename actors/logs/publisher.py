@@ -78,6 +78,8 @@ class LogPublisher:
         self._bytes = 0
         self._loss = _Loss()
         self._number = 0
+        self._published = 0
+        """Events that were acknowledged and are not counted in the metric yet."""
         self._inbox = f"{bus.inbox}.log_acks_{token_hex(4)}"
         self._wake = asyncio.Event()
         self._idle = asyncio.Event()
@@ -177,14 +179,15 @@ class LogPublisher:
 
     async def _drain(self) -> None:
         """Send what waits, as far as the window allows."""
+        self._count_published()
         turn = 0
         while (self._again or self._waiting) and len(self._sent) < WINDOW:
             sent = self._again.popleft() if self._again else self._encoded(*self._waiting.popleft())
             if sent is not None:
-                await self._send(sent)
+                self._send(sent)
             turn += 1
             if turn % TURN == 0:
-                await asyncio.sleep(0)
+                await self._give_way()
         if not self.pending:
             self._idle.set()
         if self._loss.count and self.pending < self.settings.buffer_events // 2:
@@ -200,14 +203,22 @@ class LogPublisher:
             return None
         return _Sent(event.id, subject_of(event), body, size)
 
-    async def _send(self, sent: _Sent) -> None:
+    async def _give_way(self) -> None:
+        """Let other work of the event loop run, and wait while NATS takes messages more slowly than they
+        come."""
+        if self.bus.nats.should_wait:
+            await self.bus.nats.wait_for_socket()
+        else:
+            await asyncio.sleep(0)
+
+    def _send(self, sent: _Sent) -> None:
         self._number += 1
         number = self._number
         sent.at = time.monotonic()
         self._sent[number] = sent
         try:
             headers = {MESSAGE_ID_HEADER: sent.id}
-            await self.bus.publish(sent.subject, sent.body, reply=f"{self._inbox}.{number}", headers=headers)
+            self.bus.post(sent.subject, sent.body, reply=f"{self._inbox}.{number}", headers=headers)
         except BusUnavailable:
             self._sent.pop(number, None)
             self._again.appendleft(sent)
@@ -229,7 +240,7 @@ class LogPublisher:
                 stored(sent.subject, message)
             self._failures = 0
             self._bytes -= sent.size
-            PUBLISHED.inc()
+            self._published += 1
         except (PayloadTooLarge, InternalError) as error:
             self._bytes -= sent.size
             self._lose(time.time(), "refused")
@@ -244,7 +255,12 @@ class LogPublisher:
         if self._waiting or self._again or self._loss.count:
             self._wake.set()
         elif not self._sent:
+            self._count_published()
             self._idle.set()
+
+    def _count_published(self) -> None:
+        PUBLISHED.inc(self._published)
+        self._published = 0
 
     def _resend_late(self) -> None:
         """Send again what has no acknowledgement for too long; the oldest comes first."""

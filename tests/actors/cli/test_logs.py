@@ -126,3 +126,20 @@ def test_follow_goes_on_with_new_events_until_it_is_interrupted(filled: RunningN
         assert json.loads(process.stdout.readline())["id"] == "10"
         process.send_signal(signal.SIGINT)
         assert process.wait(20) == 0
+
+
+def ship(server: RunningNats, *options: str) -> Result:
+    return CliRunner().invoke(root, ["logs", "ship", "--nats", server.url, *options])
+
+
+def test_ship_without_an_address_of_mongodb_says_what_to_set(filled: RunningNats) -> None:
+    result = ship(filled)
+    assert result.exit_code == 2
+    assert "logs.mongodb.url" in result.output
+
+
+def test_ship_with_an_address_that_is_none_does_not_show_the_password(filled: RunningNats) -> None:
+    result = ship(filled, "--mongodb", "mongodb://me:se:cret@host/")
+    assert result.exit_code == 2
+    assert "is no address of MongoDB" in result.output
+    assert "cret" not in result.output
