@@ -13,7 +13,6 @@ from actors.admin.overview_rows import (
     node_row,
     process_row,
     queue_rows,
-    server_lines,
     traffic_of,
 )
 from actors.bus.bus import Bus
@@ -69,7 +68,7 @@ class OverviewReader:
             models=tuple(model_rows(nodes, depth, rates)),
             queues=tuple(queue_rows(depth)),
             processes=tuple(process_row(each, now, reading, rates) for each in processes),
-            servers=server_lines(servers),
+            nats=servers,
         )
 
     async def _metrics(self, processes: list[ProcessInfo]) -> Reading:

@@ -120,8 +120,7 @@ class Overview(Wire):
     models: tuple[ServedModelRow, ...]
     queues: tuple[QueueRow, ...]
     processes: tuple[ProcessRow, ...]
-    servers: tuple[str, ...]
-    """One line for each NATS server, and one for the replicas."""
+    nats: ServerRows
 
 
 def node_row(node: NodeInfo, now: float) -> NodeRow:
@@ -225,8 +224,3 @@ def _model_traffic(rates: Rates, model: str) -> Traffic:
         first_token_p95_s=rates.quantile(0.95, FIRST_TOKEN, model=model),
         error_share=failed / total if total else None,
     )
-
-
-def server_lines(servers: ServerRows) -> tuple[str, ...]:
-    """The lines about the NATS servers."""
-    return tuple(servers.lines())

@@ -26,7 +26,7 @@ def draw_overview(overview: Overview, *, live: bool = False, rows: int | None = 
     busy = [row for row in overview.queues if row.waiting or row.in_progress]
     parts += _section("queues", _queues(busy), bool(busy))
     parts += _section("processes", _processes(overview.processes, live, rows), bool(overview.processes))
-    parts += [Text(), Text("NATS  ", style="bold") + Text(" · ".join(overview.servers), style="dim")]
+    parts += [Text(), Text("NATS  ", style="bold") + Text(" · ".join(overview.nats.lines()), style="dim")]
     if not busy:
         parts.insert(-1, Text("queues  ", style="bold") + Text("empty", style="dim"))
     return Group(*parts)

@@ -16,6 +16,7 @@ from rich.console import Console
 
 from actors.admin.overview import OverviewReader
 from actors.admin.overview_rows import NodeRow, Overview, ServedModelRow, Traffic
+from actors.bus.nats_servers import ServerRows
 from actors.cli.overview_picture import draw_overview
 from actors.config.hot_settings import HotSettings
 from actors.launch.observability import observed
@@ -24,6 +25,8 @@ from actors.telemetry.identity import ProcessIdentity
 from tests.fixtures.eventually import eventually
 from tests.fixtures.local_cluster import local_cluster
 from tests.fixtures.nats import RunningNats
+
+NO_SERVERS = ServerRows([], 1, [])
 
 
 def drawn(overview: Overview, *, live: bool = False, rows: int | None = None) -> str:
@@ -109,7 +112,7 @@ def test_a_picture_shows_the_busiest_models_and_says_how_many_are_left_out() -> 
     )
     node = NodeRow(id="n1", state="serving", backend="echo", models=(), running=1, slots=1)
     overview = Overview(
-        at=0.0, nats_url="nats://x", nodes=(node,), models=models, queues=(), processes=(), servers=()
+        at=0.0, nats_url="nats://x", nodes=(node,), models=models, queues=(), processes=(), nats=NO_SERVERS
     )
     text = drawn(overview, live=True, rows=2)
     assert "m07" in text

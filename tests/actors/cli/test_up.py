@@ -201,7 +201,7 @@ def test_ask_reaches_a_node_through_the_cluster_and_reports_as_json(tmp_path: Pa
             assert "echo" in unknown.stderr
             status = json.loads(run("status", "--json", "--data", str(tmp_path)).stdout)
             assert [each["id"] for each in status["nodes"]] == ["echo-1"]
-            assert {"orchestra", "agents", "orchestra-node"} <= {each["name"] for each in status["services"]}
+            assert {"up", "node"} <= {each["role"] for each in status["processes"]}
             explained = run("status", "--explain", "echo", "--label", "region=eu", "--data", str(tmp_path))
             assert "echo-1" in explained.stdout
             assert "label region=eu is required, it has none" in explained.stdout
