@@ -113,7 +113,7 @@ def _filter(options: dict[str, Any]) -> LogFilter:
 
 
 async def _show(bus: Bus, wanted: LogFilter, options: dict[str, Any]) -> None:
-    reader = LogReader(bus)
+    reader = LogReader(bus, own_connection=False)
     limit = MAX_LIMIT if wanted.is_story else options["limit"]
     events = await _newest(reader, wanted, limit)
     show = _shown(wanted, events, as_json=options["as_json"])

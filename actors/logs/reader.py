@@ -25,6 +25,9 @@ log = logging.getLogger(__name__)
 STREAM = LogSubject.STREAM
 MAX_LIMIT = 1_000
 """Maximum events of a page."""
+MAX_WIDTH = 40_000
+"""Maximum places that one request searches: the server reads them one by one, about 8 µs each, and answers
+nothing else to this connection meanwhile."""
 SEARCH_S = 5.0
 """A page ends after this time of search, with a cursor from which the next page goes on."""
 LATE_S = 300.0
@@ -56,13 +59,26 @@ class LogPage:
 class LogReader:
     """Reads for as long as `bus` is connected."""
 
-    def __init__(self, bus: Bus) -> None:
+    def __init__(self, bus: Bus, *, own_connection: bool = True) -> None:
+        """With `own_connection`, pages are read over a connection of their own: the server answers nothing
+        else to a connection while it searches for it."""
         self.bus = bus
+        self.own_connection = own_connection
 
     async def page(self, wanted: LogFilter, *, limit: int = 100, before: int | None = None) -> LogPage:
-        """The newest events that match, or those before the cursor `before`. Raises `InvalidRequest`."""
+        """The newest events that match, or those before the cursor `before`. After `SEARCH_S` a page may have
+        fewer than `limit`, with a cursor. Raises `InvalidRequest`, `BusUnavailable`."""
         if not 1 <= limit <= MAX_LIMIT:
             raise InvalidRequest(f"limit: {limit} is not between 1 and {MAX_LIMIT}", param="limit")
+        if not self.own_connection:
+            return await self._page(wanted, limit, before)
+        own = await Bus.connect(self.bus.settings, name=f"{self.bus.name}-logs")
+        try:
+            return await LogReader(own, own_connection=False)._page(wanted, limit, before)
+        finally:
+            await own.close()
+
+    async def _page(self, wanted: LogFilter, limit: int, before: int | None) -> LogPage:
         first, last = await self._bounds(wanted)
         stop = last + 1 if before is None else min(before, last + 1)
         if stop <= first:
@@ -191,7 +207,6 @@ class _Search:
 
     async def page(self, limit: int, stop: int) -> LogPage:
         found: list[StoredEvent] = []
-        sparse = False
         gives_up_at = time.monotonic() + SEARCH_S
         high, width = stop, 2 * limit
         above = await self._count(high)
@@ -205,31 +220,13 @@ class _Search:
                 events = await self._between(low, high, count)
                 found += [each for each in reversed(events) if self.wanted.matches(each.event)]
             above += count
-            high, width = low, width * 4
-            if len(found) < limit and not sparse and low > self.first and self.subjects != [""]:
-                sparse = True
-                older = await self._all_before(high)
-                if older is not None:
-                    found, high = found + older, self.first
+            high, width = low, min(MAX_WIDTH, width * 4)
             if time.monotonic() > gives_up_at:
                 break
         kept = unique(found)[:limit]
         if len(found) > len(kept) and kept:
             return LogPage(kept, kept[-1].sequence)
         return LogPage(kept, high if high > self.first else None)
-
-    async def _all_before(self, place: int) -> list[StoredEvent] | None:
-        """All events before `place`, the newest first, where they are so few that the server's index of
-        subjects lists them; a search would read every event between them. None where they are more."""
-        request = {"multi_last": self.subjects, "batch": MAX_BATCH, "up_to_seq": place - 1}
-        try:
-            page = await get_batch(self.bus, STREAM, request)
-        except TooManyResults:
-            return None
-        if page.more:
-            return None
-        events = [each for each in decoded(page.messages) if each.sequence >= self.first]
-        return [each for each in reversed(events) if self.wanted.matches(each.event)]
 
     async def _narrowed(self, low: int, high: int, above: int, missing: int) -> tuple[int, int]:
         """A higher `low` with fewer matches up to `high`, but not fewer than `missing`."""

@@ -115,7 +115,7 @@ async def first_pages(bus: Bus, count: int, trace: str) -> None:
         "errors (0.02 %)": LogFilter(level=LogLevel.ERROR),
         "one caller of 200": LogFilter(caller="caller7"),
     }
-    reader = LogReader(bus)
+    reader = LogReader(bus, own_connection=False)
     for name, wanted in filters.items():
         times = []
         for _ in range(ROUNDS):
