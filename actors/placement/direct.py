@@ -109,6 +109,7 @@ class DirectPath:
             reader=LocalReader(stream),
             stream=stream,
             requeue=requeue,
+            caller_is_here=True,
             scope=Scope(within=current_scope.get()),
         )
         node = self.executor.placer.start_directly(job)

@@ -51,6 +51,8 @@ class Job:
     """Another process has the generation now, from a later delivery: leave it and its message alone."""
     moves: int = 0
     """The number of nodes that died or failed while they had the generation."""
+    caller_is_here: bool = False
+    """Whether its caller is in this process, and is lost together with it."""
     scope: Scope = field(default_factory=Scope)
     """When the generation is over for its caller, for its spans."""
     tried: set[str] = field(default_factory=set)

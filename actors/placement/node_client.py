@@ -74,7 +74,9 @@ class NodeClient:
             call = self.first_outputs.sent(job.id, node.id, job.needs, started_at)
         try:
             with self._start_attempt(node, job, hedge) as attempt:
-                outcome = await self._call(node, job, hedge, attempt.traceparent)
+                # A node's span outlives a dispatcher that is killed, whose own spans are lost with it.
+                trace = attempt.traceparent if job.caller_is_here else ""
+                outcome = await self._call(node, job, hedge, trace)
                 if isinstance(outcome, GenerationEnd) and (hedge is None or outcome.error is None):
                     record_answered(job, node.id, outcome, started_at)
                 if isinstance(outcome, OrchestraError):

@@ -157,3 +157,21 @@ async def test_a_request_that_lost_a_node_is_kept_by_every_process_though_it_was
     tree = await told.whole_tree(trace, "POST ", "chat echo", "attempt on a", "attempt on b", "generate echo")
     assert {span.trace_id.hex() for span in told.spans} == {trace}
     assert sum(failed(span) for span in tree.named("attempt on ")) == 1
+
+
+async def test_a_generation_whose_dispatcher_is_killed_is_one_tree(
+    told: Receiver, processes: ProcessCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ORCHESTRA_DISPATCHER__DIRECT", "false")
+    await asyncio.gather(
+        processes.gateway("gateway"), processes.start("victim", "dispatcher"), processes.node("a")
+    )
+    await processes.ready()
+    asking = asyncio.create_task(ask(processes))
+    await busy_node(processes)
+    processes.kill("victim")
+    await processes.start("next", "dispatcher")
+    answer = await asking
+    tree = await told.whole_tree(answer["orchestra"]["trace_id"], "POST ", "chat echo", "generate echo")
+    assert len(tree.roots) == 1
+    assert tree.tokens() == (answer["usage"]["prompt_tokens"], answer["usage"]["completion_tokens"])
