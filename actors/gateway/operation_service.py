@@ -75,6 +75,7 @@ class OperationService(Actor):
                 caller=caller,
                 trace=call.trace,
                 error=failure,
+                by_operator=message.operation.access is Access.ADMIN,
             ).record(self.gateway.settings.slow_request_s)
         return reply.body
 

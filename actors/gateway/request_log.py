@@ -87,6 +87,9 @@ class RequestEnd:
     run: str = ""
     error: OrchestraError | None = None
     request: AdmittedRequest | None = None
+    by_operator: bool = False
+    """Whether it is an operation of operators. These ask often, and changes have their audit: there is no
+    event unless it failed or was slow."""
 
     def record(self, slow_s: float) -> None:
         """Record the event, and write a local line for a request that failed or took `slow_s` or longer."""
@@ -95,7 +98,7 @@ class RequestEnd:
         slow = duration_s >= slow_s
         level = self._level(slow)
         failed = self.status >= 400
-        if not (event_log.enabled or slow or failed):
+        if not (slow or failed) and (self.by_operator or not event_log.enabled):
             return
         fields = self._fields()
         data = self._data(duration_s, slow)

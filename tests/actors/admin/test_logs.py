@@ -13,6 +13,7 @@ from actors.logs.event_form import encoded_event, subject_of
 from orchestration.log_events import LogEvent
 from tests.fixtures.admin import Operator
 from tests.fixtures.cluster import Cluster
+from tests.fixtures.log_events import recorded_events
 
 
 async def store(cluster: Cluster, *events: LogEvent) -> None:
@@ -69,3 +70,9 @@ async def test_the_log_is_read_in_pages_without_bodies_and_one_event_with_it(
 async def test_runs_that_have_ended_are_listed(stored: Cluster, operator: Operator) -> None:
     ended = (await operator.call("runs.ended", caller="usage-bob"))["data"]
     assert (ended[0]["run"], ended[0]["data"]["tokens"]) == ("r.1", 12)
+
+
+async def test_what_operators_ask_leaves_no_event_unless_it_fails(operator: Operator) -> None:
+    with recorded_events() as events:
+        await operator.call("nodes.list")
+        assert [event.name for event in events if event.name == "request.ended"] == []
