@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import signal
 import subprocess
 import sys
@@ -15,7 +14,9 @@ from click.testing import CliRunner
 from tritonclient.grpc import InferenceServerClient
 from tritonclient.utils import InferenceServerException
 
+from actors.bus.bus import Bus, BusSettings
 from actors.cli.main import root
+from actors.cluster.registry import Registry
 from actors.triton.config import check_repository
 from orchestration.messages import NodeInfo
 from tests.fixtures.eventually import eventually
@@ -41,8 +42,19 @@ def tritonserver_of(pid: int) -> psutil.Process | None:
 
 
 def nodes(url: str) -> list[NodeInfo]:
-    said = CliRunner().invoke(root, ["status", "--json", "--nats", url], catch_exceptions=False)
-    return [NodeInfo.model_validate(each) for each in json.loads(said.stdout)["nodes"]]
+    """The nodes that are registered. Call it outside an event loop."""
+
+    async def read() -> list[NodeInfo]:
+        bus = await Bus.connect(BusSettings(url=url), name="tests")
+        registry = Registry(bus)
+        await registry.start()
+        try:
+            return list(registry.nodes.values())
+        finally:
+            await registry.stop()
+            await bus.close()
+
+    return asyncio.run(read())
 
 
 def serves(client: InferenceServerClient, model: str) -> bool:
