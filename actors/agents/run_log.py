@@ -61,12 +61,12 @@ def record_ended(execution: RunExecution, ended: End, duration_s: float) -> None
         data |= {"error": ended.error.code, "error_text": error_text(from_body(ended.error))[:500]}
         error = f" ({ended.error.code})"
     what = execution.pattern or "job"
-    tokens = finish.usage.prompt_tokens + finish.usage.completion_tokens
+    tokens = f"{finish.usage.prompt_tokens} tokens read, {finish.usage.completion_tokens} written"
     event_log.record(
         f"run.{outcome}",
         ordinal=execution.ordinal,
         level=LogLevel.ERROR if outcome == "failed" else LogLevel.INFO,
-        message=f"{what} {outcome}{error} after {duration_s:.3f} s, {tokens} tokens",
+        message=f"{what} {outcome}{error} after {duration_s:.3f} s, {tokens}",
         data=data,
         **_fields(execution) | {"model": finish.model, "node": finish.node},
     )
@@ -86,7 +86,7 @@ def record_step(run: str, step: Step, envelope: Envelope) -> None:
     data |= tokens_of(step.usage)
     if step.tool:
         data["tool"] = step.tool
-    tokens = step.usage.prompt_tokens + step.usage.completion_tokens
+    tokens = f"{step.usage.prompt_tokens} tokens read, {step.usage.completion_tokens} written"
     doing = f"{step.agent} used {step.tool}" if step.tool else f"{step.agent} wrote"
     event_log.record(
         "step.ended",
@@ -99,7 +99,7 @@ def record_step(run: str, step: Step, envelope: Envelope) -> None:
         pattern=envelope.pattern,
         model=step.model,
         node=step.node,
-        message=f"{doing}: {outcome} after {step.seconds:.3f} s, {tokens} tokens",
+        message=f"{doing}: {outcome} after {step.seconds:.3f} s, {tokens}",
         data=data,
     )
 

@@ -103,7 +103,9 @@ class RequestEnd:
         fields = self._fields()
         data = self._data(duration_s, slow)
         outcome = data["outcome"]
-        tokens = f", {data['output_tokens']} tokens" if "output_tokens" in data else ""
+        tokens = ""
+        if "output_tokens" in data:
+            tokens = f", {data['input_tokens']} tokens read, {data['output_tokens']} written"
         message = f"{self.route} {outcome} with {self.status} after {duration_s:.3f} s{tokens}"
         event_log.record("request.ended", level=level, message=message, data=data, **fields)
         if slow or failed:

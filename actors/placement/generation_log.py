@@ -25,19 +25,21 @@ def record_answered(job: Job, node: str, ended: GenerationEnd, sent_at: float) -
     data = {
         "outcome": outcome,
         "duration_s": round(time.monotonic() - sent_at, 6),
-        "queue_s": round(max(0.0, sent_at - job.received_at), 6),
+        "queue_s": round(max(0.0, job.first_sent_at - job.received_at), 6),
         "input_tokens": usage.prompt_tokens,
         "output_tokens": usage.completion_tokens,
         "cached_tokens": usage.cached_tokens,
         "finish_reason": ended.finish.reason,
         "moves": job.moves,
     }
+    if job.moves:
+        data["lost_s"] = round(max(0.0, sent_at - job.first_sent_at), 6)
     if usage.estimated:
         data["estimated"] = True
     if error is not None:
         data["error_text"] = error_text(from_body(error))[:500]
-    seconds, tokens = data["duration_s"], usage.completion_tokens
-    message = f"{job.model} on {node}: {outcome} after {seconds:.3f} s, {tokens} tokens"
+    tokens = f"{usage.prompt_tokens} tokens read, {usage.completion_tokens} written"
+    message = f"{job.model} on {node}: {outcome} after {data['duration_s']:.3f} s, {tokens}"
     _record("generation.ended", job, node, message, data, failed=error is not None)
 
 

@@ -36,6 +36,8 @@ class Job:
     reader: StreamOwner
     """The reader of its stream."""
     received_at: float = field(default_factory=time.monotonic)
+    first_sent_at: float = 0.0
+    """When it first went to a node, by the monotonic clock; 0: not yet."""
     attempt: int = 1
     """The number of its delivery by a queue."""
     continued: Generation | None = None

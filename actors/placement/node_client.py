@@ -66,6 +66,7 @@ class NodeClient:
         cancelled, the node is told to stop.
         """
         started_at = time.monotonic()
+        job.first_sent_at = job.first_sent_at or started_at
         outcome: GenerationEnd | OrchestraError = Cancelled("the caller left")
         call = None
         if any(
