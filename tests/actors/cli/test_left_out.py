@@ -51,5 +51,5 @@ def test_what_cannot_be_loaded_is_left_out_by_name_and_the_rest_is_served(
     (node,) = [each for each in told["nodes"] if each["id"] == NODE]
     assert node["models"] == ["sound"]
     assert sorted(node["left_out"]) == ["cut", "template", "tokenizer"]
-    assert f"{NODE}: model template is not served: the model's chat template cannot be compiled" in shown
+    assert f"node {NODE} does not serve template: the model's chat template cannot be compiled" in shown
     assert "model.onnx.data is 100 bytes long" in node["left_out"]["cut"]
