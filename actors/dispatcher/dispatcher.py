@@ -388,7 +388,7 @@ class Dispatcher(Actor):
     async def on_place_job(self, message: PlaceJob) -> None:
         """Send the generation to its node, to the next one when that fails or dies, and settle it."""
         job = message.job
-        wait_seconds(job.model).observe(time.monotonic() - job.received_at)
+        wait_seconds(job.model).observe(job.queued_s + time.monotonic() - job.received_at)
         job.record_wait()
         try:
             error, waits = await self.executor.failover.run(job, message.node)

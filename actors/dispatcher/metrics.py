@@ -9,7 +9,7 @@ from prometheus_client import Counter, Gauge, Histogram
 from actors.telemetry.labels import MODELS
 
 _WAIT_SECONDS = Histogram(
-    "orchestra_dispatcher_wait_seconds", "Time in seconds from the queue to a node", ["model"]
+    "orchestra_dispatcher_wait_seconds", "Time in seconds in the queue, until a node had room", ["model"]
 )
 _LOADS_AHEAD = Counter(
     "orchestra_dispatcher_loads_ahead",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
+import time
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
@@ -64,6 +65,7 @@ class PulledJob(Job):
             reader=RemoteReader(bus, job_id),
             attempt=attempt,
             moves=_number(message.header(DIRECT_MOVES)),
+            queued_s=max(0.0, time.time() - delivery.stored_at) if attempt == 1 else 0.0,
             delivery=delivery,
         )
 

@@ -270,7 +270,8 @@ class Node(Actor):
             if loading is not None:
                 with start_span(f"load {message.model}", span.traceparent):
                     await self._loaded(message.model, loading)
-            ended = await self._run(message, writer, span)
+            load_s = 0.0 if loading is None else time.perf_counter() - began
+            ended = await self._run(message, writer, span, load_s)
             outcome = ended.error.code if ended.error else ended.finish.reason
             return ended
         except asyncio.CancelledError:
@@ -329,7 +330,9 @@ class Node(Actor):
         except OrchestraError as error:
             raise BackendFailed(f"node {self.id} cannot load model {model!r}: {error.message}") from error
 
-    async def _run(self, generation: Generation, writer: StreamWriter, span: OpenSpan) -> GenerationEnd:
+    async def _run(
+        self, generation: Generation, writer: StreamWriter, span: OpenSpan, load_s: float
+    ) -> GenerationEnd:
         """The end that was written. The span ends before that is read, and so before its parent."""
         try:
             finish = await self._stream(generation, writer, span)
@@ -342,14 +345,14 @@ class Node(Actor):
                 error.message = f"{error.param}: {error.message}"
             span.end(error)
             finish = Finish(reason="error", node=self.id, model=generation.model)
-            return await writer.end(GenerationEnd(finish=finish, error=error.body()))
+            return await writer.end(GenerationEnd(finish=finish, load_s=load_s, error=error.body()))
         except Exception as error:  # a defect of a backend ends one generation, not all
             log.exception("backend %s failed on %s", self.backend.name, generation.id)
             writer.flush_now()
             raise BackendFailed(f"{self.backend.name} failed: {type(error).__name__}: {error}") from error
         span.end()
         whose = {"node": self.id, "model": generation.model}
-        return await writer.end(GenerationEnd(finish=finish.model_copy(update=whose)))
+        return await writer.end(GenerationEnd(finish=finish.model_copy(update=whose), load_s=load_s))
 
     async def _stream(self, generation: Generation, writer: StreamWriter, span: OpenSpan) -> Finish:
         """Forward the backend's outputs. Raises `BackendFailed` when it ends without a finish."""

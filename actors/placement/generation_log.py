@@ -25,13 +25,15 @@ def record_answered(job: Job, node: str, ended: GenerationEnd, sent_at: float) -
     data = {
         "outcome": outcome,
         "duration_s": round(time.monotonic() - sent_at, 6),
-        "queue_s": round(max(0.0, job.first_sent_at - job.received_at), 6),
+        "queue_s": round(job.queued_s + max(0.0, job.first_sent_at - job.received_at), 6),
         "input_tokens": usage.prompt_tokens,
         "output_tokens": usage.completion_tokens,
         "cached_tokens": usage.cached_tokens,
         "finish_reason": ended.finish.reason,
         "moves": job.moves,
     }
+    if ended.load_s:
+        data["load_s"] = round(ended.load_s, 6)
     if job.moves:
         data["lost_s"] = round(max(0.0, sent_at - job.first_sent_at), 6)
     if usage.estimated:

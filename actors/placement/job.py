@@ -36,8 +36,10 @@ class Job:
     reader: StreamOwner
     """The reader of its stream."""
     received_at: float = field(default_factory=time.monotonic)
+    queued_s: float = 0.0
+    """Seconds for which it had waited in a queue before this process received it."""
     first_sent_at: float = 0.0
-    """When it first went to a node, by the monotonic clock; 0: not yet."""
+    """When it went to the first node that took it, by the monotonic clock; 0: not yet."""
     attempt: int = 1
     """The number of its delivery by a queue."""
     continued: Generation | None = None

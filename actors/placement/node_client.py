@@ -66,7 +66,8 @@ class NodeClient:
         cancelled, the node is told to stop.
         """
         started_at = time.monotonic()
-        job.first_sent_at = job.first_sent_at or started_at
+        if not job.first_sent_at or (not job.moves and hedge is None):  # a node that refused it never had it
+            job.first_sent_at = started_at
         outcome: GenerationEnd | OrchestraError = Cancelled("the caller left")
         call = None
         if any(

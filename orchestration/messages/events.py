@@ -211,11 +211,12 @@ class StreamEnd(Wire):
 
 class GenerationEnd(StreamEnd):
     """The end of a generation. `events` is the number of events before it, `ended_at` the Unix time in
-    seconds at which its writer ended it."""
+    seconds at which its writer ended it, `load_s` the seconds for which it waited for its model to load."""
 
     type: Literal["generation_end"] = tag("generation_end")
     events: int = 0
     ended_at: float = 0.0
+    load_s: float = 0.0
 
 
 class RunEnd(StreamEnd):

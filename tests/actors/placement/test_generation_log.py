@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Iterator
 
 import pytest
@@ -69,6 +70,46 @@ async def test_a_generation_without_a_node_that_can_ends_in_the_log(
         lambda: [each for each in named(events, "generation.ended") if each.model == cluster.model]
     )
     assert ended.data["outcome"] == "backend_failed"
+
+
+async def test_a_generation_tells_how_long_it_waited_for_a_free_slot(
+    cluster: LocalCluster, events: list[LogEvent]
+) -> None:
+    """Also where a node refuses it first, and before the dispatcher pulls it."""
+    await cluster.node("a", slots=1, speed=20)
+    dispatcher = await cluster.dispatcher()
+    began = time.monotonic()
+
+    async def ask() -> tuple[str, float]:
+        generation = cluster.generation(WORDS)
+        await cluster.ask(generation)
+        return generation.id, time.monotonic() - began
+
+    took = dict(await asyncio.gather(*(ask() for _ in range(4))))
+    await cluster.settled(dispatcher)
+    ends = {
+        event.data["generation"]: event.data
+        for event in named(events, "generation.ended")
+        if event.model == cluster.model
+    }
+    assert ends.keys() == took.keys()
+    for generation, seconds in took.items():
+        ended = ends[generation]
+        assert ended["queue_s"] == pytest.approx(seconds - ended["duration_s"], abs=0.2)
+
+
+async def test_a_generation_tells_how_long_its_model_took_to_load(
+    cluster: LocalCluster, events: list[LogEvent]
+) -> None:
+    node = await cluster.node("a", load_s=0.3, model_mb=600)
+    dispatcher = await cluster.dispatcher()
+    await node.models.unload(cluster.model)
+    for _ in range(2):
+        await cluster.ask(cluster.generation(WORDS))
+    await cluster.settled(dispatcher)
+    cold, warm = (each for each in named(events, "generation.ended") if each.model == cluster.model)
+    assert cold.data["load_s"] >= 0.2
+    assert "load_s" not in warm.data
 
 
 async def test_a_node_tells_that_it_joined_and_left(nats_server: RunningNats, events: list[LogEvent]) -> None:
