@@ -33,7 +33,7 @@ async def observed(
         settings = hot.settings
         event_log.identity = identity
         hot.on_change("telemetry.log_level", lambda now: set_log_level(now.telemetry), since=hot.base)
-        hot.on_change("logs.content", _use_log_content, since=settings)
+        event_log.content = settings.logs.content
         traces = await stack.enter_async_context(traced(bus, settings.telemetry, identity, settings.node.id))
         if traces is not None:
             hot.on_change("telemetry", lambda now: traces.update_settings(now.telemetry), since=settings)
@@ -51,11 +51,8 @@ async def observed(
         await stack.enter_async_context(process.running())
         if identity.role == "up" and settings.logs.mongodb.url:
             await stack.enter_async_context(run_shipper(bus, settings.logs, identity))
-        await stack.enter_async_context(run_log_publisher(bus, settings.logs))
+        publisher = await stack.enter_async_context(run_log_publisher(bus, settings.logs))
+        hot.on_change("logs", lambda now: publisher.update_settings(now.logs), since=settings)
         monitor = await stack.enter_async_context(run_nats_monitor(bus, settings.nats_monitor, identity))
         hot.on_change("nats_monitor", lambda now: monitor.update_settings(now.nats_monitor), since=settings)
         yield process
-
-
-def _use_log_content(settings: Settings) -> None:
-    event_log.content = settings.logs.content

@@ -68,9 +68,8 @@ class LogPublisher:
     def __init__(self, bus: Bus, settings: LogsSettings, source: EventLog) -> None:
         self.bus = bus
         self.settings = settings
+        """Read at each use, so that a change has its effect at once."""
         self.source = source
-        self.max_event_bytes = settings.max_event_kib * 1024
-        self._max_bytes = round(settings.buffer_mib * 2**20)
         self._waiting: deque[tuple[LogEvent, int]] = deque()
         self._again: deque[_Sent] = deque()
         """Encoded events that must be sent again."""
@@ -91,13 +90,20 @@ class LogPublisher:
         self._task: asyncio.Task[None] | None = None
         self._subscription: Subscription | None = None
 
+    def use(self, settings: LogsSettings) -> None:
+        """Use changed settings; with `publish` off, events that come from now on are not taken."""
+        self.settings = settings
+        self.source.remove_sink(self.take)
+        if settings.publish and self._task is not None:
+            self.source.add_sink(self.take)
+
     async def start(self) -> None:
         self._loop = asyncio.get_running_loop()
         self._thread = threading.get_ident()
         self._subscription = await self.bus.subscribe(f"{self._inbox}.*", self._on_ack)
         self.bus.on_reconnect.append(self._on_reconnect)
         self._task = self._loop.create_task(self._run())
-        self.source.add_sink(self.take)
+        self.use(self.settings)
         WAITING.set_function(lambda: self.pending)
 
     async def stop(self) -> None:
@@ -127,6 +133,10 @@ class LogPublisher:
         """Events that the stream has not acknowledged."""
         return len(self._waiting) + len(self._again) + len(self._sent)
 
+    @property
+    def _max_event_bytes(self) -> int:
+        return self.settings.max_event_kib * 1024
+
     def take(self, event: LogEvent) -> None:
         """The sink: keep the event for the next flush. Any thread may call it."""
         if threading.get_ident() != self._thread:
@@ -134,10 +144,11 @@ class LogPublisher:
                 self._loop.call_soon_threadsafe(self.take, event)
             return
         size = estimated_bytes(event)
-        if size > self.max_event_bytes:
-            event = cut_event(event, self.max_event_bytes)
+        if size > self._max_event_bytes:
+            event = cut_event(event, self._max_event_bytes)
             size = estimated_bytes(event)
-        if self.pending >= self.settings.buffer_events or self._bytes + size > self._max_bytes:
+        max_bytes = self.settings.buffer_mib * 2**20
+        if self.pending >= self.settings.buffer_events or self._bytes + size > max_bytes:
             self._lose(event.at, "full")
             return
         self._waiting.append((event, size))
@@ -195,7 +206,7 @@ class LogPublisher:
 
     def _encoded(self, event: LogEvent, size: int) -> _Sent | None:
         try:
-            body = encoded_event(event, self.max_event_bytes)
+            body = encoded_event(event, self._max_event_bytes)
         except ValueError as error:
             self._bytes -= size
             self._lose(event.at, "invalid")

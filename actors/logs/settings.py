@@ -44,18 +44,20 @@ class LogsSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    publish: bool = True
+    publish: Hot[bool] = True
     """Whether events go to the stream `LOGS`. Without it `orchestra logs` shows nothing of this process."""
     content: Hot[bool] = False
     """Whether events may contain texts of models, upstreams and exceptions, which may quote prompts."""
-    record_level: Literal["WARNING", "ERROR", "OFF"] = "WARNING"
+    record_level: Hot[Literal["WARNING", "ERROR", "OFF"]] = "WARNING"
     """Minimum level of the records of Python's logging that become events."""
-    buffer_events: int = Field(default=20_000, ge=10)
+    records_per_minute: Hot[int] = Field(default=100, ge=1)
+    """Maximum records of one logger and level that become events in a minute; one event counts the others."""
+    buffer_events: Hot[int] = Field(default=20_000, ge=10)
     """Maximum events that wait for NATS in this process; further ones are counted and told as `log.gap`."""
-    buffer_mib: float = Field(default=16, gt=0)
+    buffer_mib: Hot[float] = Field(default=16, gt=0)
     """Maximum size of the events that wait for NATS in this process; further ones are counted likewise."""
-    flush_s: float = Field(default=0.1, gt=0)
+    flush_s: Hot[float] = Field(default=0.1, gt=0)
     """Time for which an event waits for others before it is published."""
-    max_event_kib: int = Field(default=64, ge=4, le=512)
+    max_event_kib: Hot[int] = Field(default=64, ge=4, le=512)
     """Maximum size of one event; longer texts are cut, which the event says."""
     mongodb: MongoSettings = MongoSettings()

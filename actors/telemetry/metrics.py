@@ -17,3 +17,7 @@ TAIL = Counter(
     "Traces that were left out at first, by what became of them",
     ["outcome"],
 )
+RECORDS_LEFT_OUT = Counter(
+    "orchestra_telemetry_records_left_out",
+    "Records of Python's logging beyond `logs.records_per_minute`, which became no events",
+)

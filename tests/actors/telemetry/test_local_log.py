@@ -12,7 +12,7 @@ import pytest
 from actors.launch.process import configure_logging
 from actors.runtime.failures import internal_error
 from actors.telemetry.event_log import RECORDED, event_log
-from actors.telemetry.local_log import JsonFormatter, RecordHandler
+from actors.telemetry.local_log import JsonFormatter, RecordHandler, RecordLimit
 from actors.telemetry.settings import TelemetrySettings
 from orchestration.errors import InvalidRequest
 from orchestration.log_events import LogEvent, LogLevel
@@ -139,3 +139,43 @@ def test_an_unexpected_exception_is_an_event_with_its_places_and_without_its_tex
 def test_the_formatter_says_no_more_than_the_record(events: list[LogEvent]) -> None:
     record = logging.LogRecord("a", logging.ERROR, "f", 1, "text", None, None)
     assert json.loads(JsonFormatter().format(record)).keys() == {"at", "level", "logger", "message"}
+
+
+def test_a_flood_of_one_logger_is_limited_and_counted_and_leaves_room_for_others(
+    logger: logging.Logger, events: list[LogEvent]
+) -> None:
+    (handler,) = logger.handlers
+    assert isinstance(handler, RecordHandler)
+    handler.limit.per_minute = 5
+    for number in range(10_000):
+        logger.warning("flood %d", number)
+    logger.error("an error of the same logger")
+    other = logging.getLogger("tests.other")
+    other.addHandler(handler)
+    other.warning("of another logger")
+    other.removeHandler(handler)
+    assert [event.message for event in events] == [
+        *(f"flood {number}" for number in range(5)),
+        "an error of the same logger",
+        "of another logger",
+    ]
+    handler.tell_left_out()  # the minute is not over
+    assert len(events) == 7
+    handler.tell_left_out(now=True)
+    handler.tell_left_out(now=True)
+    assert len(events) == 8
+    told = events[-1]
+    assert (told.name, told.level) == ("record.left_out", LogLevel.WARNING)
+    assert told.data == {"logger": "tests.local_log", "count": 9_995}
+
+
+def test_loggers_without_number_are_counted_together() -> None:
+    limit = RecordLimit(1)
+    for number in range(5_000):
+        limit.allows(f"logger {number}", LogLevel.WARNING)
+    assert limit.left_out(now=True) == {("other loggers", LogLevel.WARNING): 3_999}
+
+
+def test_a_record_of_10_mb_is_cut(logger: logging.Logger, events: list[LogEvent]) -> None:
+    logger.warning("%s", "x" * 10_000_000)
+    assert len(events[0].message) < 20_000
