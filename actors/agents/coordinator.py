@@ -19,7 +19,7 @@ from actors.agents.specialist import Specialist
 from actors.agents.step_records import StepRecords
 from actors.learning.tuner import RunAdvisor
 from actors.runtime.actor import Actor
-from actors.runtime.envelope import Envelope, new_trace
+from actors.runtime.envelope import Envelope, trace_of
 from actors.runtime.failures import wrap_unexpected_errors
 from actors.streams.characters import whole_characters
 from actors.streams.writer import StreamWriter
@@ -106,7 +106,7 @@ class Coordinator(Actor):
     async def on_run(self, execution: RunExecution) -> End:
         """Write the run's stream up to its end, which is the result. Raises what the pattern raises."""
         with execution.attempt.start_span(execution.work, execution.envelope.trace) as span:
-            trace = span.traceparent or execution.envelope.trace or new_trace()
+            trace = span.traceparent or execution.envelope.trace or trace_of(execution.work.id)
             execution.envelope = replace(
                 execution.envelope.with_trace(trace), pattern=execution.pattern, run=execution.work.id
             )

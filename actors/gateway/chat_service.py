@@ -21,7 +21,7 @@ import math
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from opentelemetry.util.types import AttributeValue
@@ -52,10 +52,12 @@ QUEUE = "orchestra"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CompleteChat:
-    """Answer a chat with one message. `key` is the client's cancel key, or ''."""
+    """Answer a chat with one message. `key` is the client's cancel key, or ''. It arrived at `started`, by
+    `perf_counter`."""
 
     body: ChatBody
     key: str = ""
+    started: float = field(default_factory=time.perf_counter)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,6 +66,7 @@ class StreamChat:
 
     body: ChatBody
     key: str = ""
+    started: float = field(default_factory=time.perf_counter)
 
 
 class ChatService(Actor):
@@ -86,7 +89,7 @@ class ChatService(Actor):
     async def on_complete(self, message: CompleteChat) -> bytes:
         """The completion."""
         with self._traced() as span:
-            request, envelope = self._admit(message.body, span)
+            request, envelope = self._admit(message, span)
             with self._work(request, envelope, message.key):
                 origin, body = await self.gateway.full(request, envelope)
                 span.answered_by(origin)
@@ -95,7 +98,7 @@ class ChatService(Actor):
     async def on_stream(self, message: StreamChat) -> AsyncIterator[bytes]:
         """The chunks."""
         with self._traced() as span:
-            request, envelope = self._admit(message.body, span)
+            request, envelope = self._admit(message, span)
             with self._work(request, envelope, message.key):
                 if isinstance(request.work, Run):
                     for data in request.encoder.encode_opening():
@@ -122,8 +125,10 @@ class ChatService(Actor):
             raise
         span.end()
 
-    def _admit(self, body: ChatBody, span: RequestSpan) -> tuple[AdmittedRequest, Envelope]:
-        gateway, started = self.gateway, time.perf_counter()
+    def _admit(
+        self, message: CompleteChat | StreamChat, span: RequestSpan
+    ) -> tuple[AdmittedRequest, Envelope]:
+        gateway, started = self.gateway, message.started
         try:
             caller = gateway.authenticator.of_nats(current_envelope.get().caller)
             gateway.storage.check()
@@ -131,20 +136,21 @@ class ChatService(Actor):
             with wrap_unexpected_errors(
                 f"request {work_id}", "nats"
             ):  # settings of a plug-in's pattern are checked here
-                request = admit_chat(body, work_id, gateway.resolver)
+                request = admit_chat(message.body, work_id, gateway.resolver)
         except OrchestraError as error:
             self._record(_end(None, current_envelope.get(), error.status, started, error))
             raise
         received = current_envelope.get()
         longest = gateway.settings.request_timeout_s
         seconds = min(longest, received.remaining(longest))
+        request.outcome.started = started
         span.admitted(request, caller)
         return request, Envelope.within(seconds, trace=span.traceparent, caller=caller)
 
     @contextmanager
     def _work(self, request: AdmittedRequest, envelope: Envelope, key: str) -> Iterator[None]:
         """Make the current task cancellable by its names while the block runs, and count its result."""
-        started, failure = time.perf_counter(), None
+        started, failure = request.outcome.started, None
         task = asyncio.current_task()
         assert task is not None
         names = [request.work.id, key] if key else [request.work.id]
@@ -215,16 +221,17 @@ def chat_endpoint(ref: ActorRef, resolver: ModelResolver, max_body_bytes: int) -
     """`orchestra.chat`, shared by all gateways."""
 
     def decode(message: Message) -> CompleteChat | StreamChat:
+        started = time.perf_counter()
         try:
             if len(message.data) > max_body_bytes:
                 raise PayloadTooLarge.of(len(message.data), max_body_bytes)
             body = parse_chat(message.data, resolver)
         except OrchestraError as error:
             envelope = Envelope.from_headers(message.headers)
-            _end(None, envelope, error.status, time.perf_counter(), error).record(math.inf)
+            _end(None, envelope, error.status, started, error).record(math.inf)
             raise
         kind = StreamChat if body.stream else CompleteChat
-        return kind(body=body, key=message.header(CANCEL_KEY))
+        return kind(body=body, key=message.header(CANCEL_KEY), started=started)
 
     return Endpoint(
         name="chat",

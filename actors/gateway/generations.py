@@ -45,6 +45,7 @@ class GenerationRoutes:
         with gateway.active.request(work_id):
             raw = await context.body(settings.max_body_bytes, settings.body_timeout_s)
             request = context.request = admit(raw, work_id, gateway.resolver)
+            request.outcome.started = context.started
             context.span.admitted(request, context.caller)
             await (self._stream if request.stream else self._full)(context, request, envelope)
 

@@ -11,6 +11,7 @@ from actors.bus.subjects import CHAT_SUBJECT
 from actors.gateway.answer_metrics import AnswerLabels, count_end, count_stream, count_usage, labels_of
 from actors.gateway.metrics import count_request
 from actors.openai_api.encoder import ChoiceEvent, Event
+from actors.runtime.envelope import trace_of
 from actors.telemetry.event_log import RECORDED, event_log
 from actors.telemetry.redaction import error_text
 from actors.telemetry.tracing import recorded_span_id, trace_id
@@ -31,17 +32,20 @@ _LEVELS = {LogLevel.INFO: logging.INFO, LogLevel.WARNING: logging.WARNING, LogLe
 
 
 class RequestOutcome:
-    """What is seen of the response of one request while it passes. Times are those of `perf_counter`."""
+    """What is seen of the response of one request while it passes."""
 
-    __slots__ = ("admitted_s", "cache", "finish", "first_at", "reader", "tokens", "usages")
+    __slots__ = ("admitted_s", "cache", "finish", "first_s", "reader", "started", "tokens", "usages")
 
     def __init__(self) -> None:
+        self.started = time.perf_counter()
+        """When the request arrived, by `perf_counter`; whoever knows better sets it."""
         self.cache = ""
         """`hit`, `shared`, `miss` or ''."""
         self.admitted_s = 0.0
         """Time that the request waited at the limits of the gateway."""
-        self.first_at = 0.0
-        """When the first text came; 0: none did."""
+        self.first_s = 0.0
+        """Seconds from the arrival of the request to its first text; 0: none came. The metric, the log and
+        the span of the request all have this number."""
         self.tokens = 0
         """Tokens of the text so far."""
         self.usages: dict[int, Usage] = {}
@@ -58,8 +62,8 @@ class RequestOutcome:
             index, event = event.index, event.event
         if type(event) is TextDelta:
             self.tokens += event.tokens
-            if not self.first_at:
-                self.first_at = time.perf_counter()
+            if not self.first_s and (event.text or event.reasoning):
+                self.first_s = round(time.perf_counter() - self.started, 6)
         elif isinstance(event, StreamEnd):
             self.usages[index] = event.finish.usage
             self.finish = event
@@ -132,8 +136,8 @@ class RequestEnd:
         usage = outcome.usage(request.repeats)
         count_end((self.protocol, route), labels, code, status, duration_s)
         count_usage(labels, usage, 0 if outcome.reader is None else outcome.reader.moves)
-        if request.stream and outcome.first_at:
-            first_s, more = outcome.first_at - self.started, usage.completion_tokens - 1
+        if request.stream and outcome.first_s:
+            first_s, more = outcome.first_s, usage.completion_tokens - 1
             complete = status < 400 and more > 0
             count_stream(labels, first_s, (duration_s - first_s) / more if complete else None)
 
@@ -153,6 +157,8 @@ class RequestEnd:
             return fields
         work, end = self.request.work, self.request.outcome.finish
         fields["run"] = work.id
+        if isinstance(work, Run) and not fields["trace"]:
+            fields["trace"] = (end.trace_id if end is not None else "") or trace_id(trace_of(work.id))
         fields["model"] = (end.finish.model if end is not None else "") or work.model or ""
         fields["node"] = end.finish.node if end is not None else ""
         fields["pattern"] = work.pattern if isinstance(work, Run) else ""
@@ -190,8 +196,8 @@ class RequestEnd:
             data["estimated"] = True
         if outcome.finish is not None:
             data["finish_reason"] = outcome.finish.finish.reason
-        if request.stream and outcome.first_at:
-            data["time_to_first_token_s"] = round(outcome.first_at - self.started, 6)
+        if request.stream and outcome.first_s:
+            data["time_to_first_token_s"] = outcome.first_s
         if outcome.cache:
             data["cache"] = outcome.cache
         if outcome.reader is not None and outcome.reader.moves:

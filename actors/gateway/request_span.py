@@ -20,11 +20,12 @@ WAITED_NS = 1_000_000
 class RequestSpan:
     """The span of one request, and the traceparent of its work."""
 
-    __slots__ = ("span", "traceparent")
+    __slots__ = ("_streamed", "span", "traceparent")
 
     def __init__(self, name: str, client: str, attributes: dict[str, AttributeValue]) -> None:
         """`client` is the client's traceparent, or ''. By `client_context` the request continues its trace,
         or links to it."""
+        self._streamed: AdmittedRequest | None = None
         client = client if trace_id(client) else ""
         if tracing.tracer is None:
             self.span, self.traceparent = NO_SPAN, client
@@ -38,6 +39,7 @@ class RequestSpan:
         """Say what the request asks for, and who asks."""
         if not self.span.recording:
             return
+        self._streamed = request if request.stream else None
         work = request.work
         found: dict[str, AttributeValue] = {names.RUN: work.id, names.STREAM: request.stream}
         if isinstance(work, Run):
@@ -64,6 +66,8 @@ class RequestSpan:
             status = status or error.status
         if status:
             self.span.set({names.HTTP_RESPONSE_STATUS: status})
+        if self._streamed is not None and (first_s := self._streamed.outcome.first_s):
+            self.span.set({names.TIME_TO_FIRST_CHUNK: first_s})
         if error is not None:
             self.span.fail(error, server=True)
         self.span.end()

@@ -153,7 +153,7 @@ class StreamClient:
                 self.follow(work.id, envelope, partial(self._send, work, envelope))
             ) as events:
                 async for event in events:
-                    call.observe(event)
+                    call.observe(event, self.readers[work.id])
                     yield event
 
     async def follow(

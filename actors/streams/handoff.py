@@ -38,6 +38,10 @@ OnWinner = Callable[[str], None]
 class StreamOwner(Protocol):
     """Where one stream is read. An `attempt` is the delivery number of the work."""
 
+    @property
+    def first_text_s(self) -> float:
+        """Seconds from the sending to the first text; 0 if there was none, or another process reads it."""
+
     async def position(self, *, quiet_s: float = 0.0, attempt: int = 0) -> StreamPosition:
         """Take the stream over: the reader's position, with the name of the next writer.
 
@@ -75,6 +79,10 @@ class LocalReader:
         self.reader = reader
         self._on_winner: OnWinner | None = None
 
+    @property
+    def first_text_s(self) -> float:
+        return self.reader.first_text_s
+
     async def position(self, *, quiet_s: float = 0.0, attempt: int = 0) -> StreamPosition:
         return self.reader.hand_off(quiet_s, attempt)
 
@@ -108,6 +116,8 @@ class RemoteReader:
     """
 
     __slots__ = ("_winner_subject", "bus", "stream_id")
+
+    first_text_s = 0.0
 
     def __init__(self, bus: Bus, stream_id: str) -> None:
         self.bus = bus

@@ -8,7 +8,6 @@ these are below it. So the tokens of a trace are the sum over these spans.
 from __future__ import annotations
 
 import json
-import time
 from types import TracebackType
 from typing import Any
 
@@ -16,6 +15,7 @@ from opentelemetry.trace import SpanKind
 from opentelemetry.util.types import AttributeValue
 
 from actors.runtime.envelope import Envelope
+from actors.streams.reader import StreamReader
 from actors.telemetry import conventions as names
 from actors.telemetry.tracing import OpenSpan, start_span, tracing
 from orchestration.messages import (
@@ -38,16 +38,15 @@ class ModelCallSpan:
     def __init__(self, span: OpenSpan, work: Generation) -> None:
         self.traceparent = span.traceparent
         self._span = span
-        self._began = time.perf_counter()
         self._awaits_first = work.streamed and not isinstance(work, EmbeddingGeneration)
         self._answer = JoinedText() if tracing.content is not None else None
 
-    def observe(self, event: StreamEvent) -> None:
-        """Take the next event of the stream."""
+    def observe(self, event: StreamEvent, reader: StreamReader) -> None:
+        """Take the next event of the stream that `reader` reads."""
         if isinstance(event, TextDelta):
-            if self._awaits_first and (event.text or event.reasoning):
+            if self._awaits_first and reader.first_text_s:
                 self._awaits_first = False
-                self._span.set({names.TIME_TO_FIRST_CHUNK: time.perf_counter() - self._began})
+                self._span.set({names.TIME_TO_FIRST_CHUNK: reader.first_text_s})
             if self._answer is not None:
                 self._answer.add(event)
         elif isinstance(event, StreamEnd):

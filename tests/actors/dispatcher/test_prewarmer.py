@@ -18,7 +18,7 @@ from actors.dispatcher.prewarmer import FORECAST, STATE, SavedForecast
 from actors.dispatcher.settings import WarmingSettings
 from actors.node.node import Node
 from actors.placement.arrival_reporter import ArrivalReport
-from actors.runtime.envelope import Envelope, new_trace
+from actors.runtime.envelope import Envelope, trace_of
 from actors.runtime.service import ERROR_CODE
 from orchestration.forecast import ModelCall
 from orchestration.messages import LoadModel, LoadResult
@@ -80,7 +80,7 @@ async def test_the_model_that_a_run_calls_next_is_loaded_while_the_one_before_is
     await eventually(lambda: dispatcher.snapshot().prewarm_leader)
     assert loaded(node) == [planner, other]
     await learnt(cluster, dispatcher, planner, writer)
-    envelope = Envelope(deadline=time.time() + 30, trace=new_trace(), pattern="maestro")
+    envelope = Envelope(deadline=time.time() + 30, trace=trace_of("run"), pattern="maestro")
     await ask(cluster, planner, envelope)
     await eventually(lambda: loaded(node) == [planner, writer])
     await ask(cluster, writer, envelope)

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from actors.bus.message import decode_headers, encode_headers
-from actors.runtime.envelope import ATTEMPT, DEADLINE, Envelope, new_trace
+from actors.runtime.envelope import ATTEMPT, DEADLINE, Envelope, trace_of
 from orchestration.errors import DeadlineExceeded
 
 WORDS = st.text(st.characters(min_codepoint=33, max_codepoint=126), max_size=40)
@@ -38,9 +38,10 @@ def test_the_remaining_time_is_returned_or_its_end_raised() -> None:
         Envelope(deadline=time.time() - 1).remaining(7)
 
 
-def test_a_fresh_trace_is_a_w3c_traceparent() -> None:
-    version, trace, parent, flags = new_trace().split("-")
+def test_the_trace_of_a_run_that_nobody_traces_is_the_same_everywhere() -> None:
+    version, trace, parent, flags = trace_of("run.1").split("-")
     assert (version, len(trace), len(parent), flags) == ("00", 32, 16, "00")
+    assert trace_of("run.1") == trace_of("run.1") != trace_of("run.2")
 
 
 @given(st.dictionaries(st.from_regex(r"[A-Za-z-]{1,20}", fullmatch=True), WORDS, max_size=6))
