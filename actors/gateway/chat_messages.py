@@ -59,7 +59,9 @@ class MessageBody(ChatMessage):
 
     role: Annotated[Literal["system", "user", "assistant", "tool"], BeforeValidator(_role_of)]
     tool_calls: Calls = ()
-    content: Annotated[str, BeforeValidator(_text_of)] = Field(default=None, validate_default=True)
+    content: Annotated[
+        str, BeforeValidator(_text_of, json_schema_input_type=str | list[dict[str, Any]] | None)
+    ] = Field(default=None, validate_default=True)
     reasoning: Annotated[str, BeforeValidator(_reasoning_of)] = ""
 
 

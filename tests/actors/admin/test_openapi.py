@@ -11,6 +11,7 @@ from jsonschema import Draft202012Validator
 
 from actors.admin.operations import ADMIN_OPERATIONS, ADMIN_TITLE
 from actors.gateway.openapi import openapi
+from actors.gateway.operations import OPERATIONS
 from tests.fixtures.admin import Operator
 
 METHODS = {"get", "post", "put", "patch", "delete"}
@@ -19,6 +20,14 @@ METHODS = {"get", "post", "put", "patch", "delete"}
 @pytest.fixture(scope="module")
 def described() -> Any:
     return json.loads(openapi(ADMIN_OPERATIONS, ADMIN_TITLE))
+
+
+@pytest.mark.parametrize("operations", [OPERATIONS, ADMIN_OPERATIONS], ids=["v1", "admin"])
+def test_a_validator_of_openapi_has_nothing_to_say(operations: Any) -> None:
+    reason = "openapi-spec-validator, of the extra dev, is not installed"
+    validator = pytest.importorskip("openapi_spec_validator", reason=reason)
+    found = validator.OpenAPIV31SpecValidator(json.loads(openapi(operations))).iter_errors()
+    assert [(error.message, list(error.absolute_path)) for error in found] == []
 
 
 def test_each_operation_is_described_once_with_its_method_and_its_scope(described: Any) -> None:
