@@ -122,14 +122,15 @@ class UnknownModel(OrchestraError):
 
 
 class PayloadTooLarge(OrchestraError):
-    """The body of the request exceeds `gateway.max_body_bytes`."""
+    """The body of the request exceeds `gateway.max_body_bytes`, or the smaller limit of its operation."""
 
     status = 413
     code = "payload_too_large"
 
     @classmethod
-    def of(cls, size: int, limit: int) -> PayloadTooLarge:
-        return cls(f"the body of {size} bytes exceeds gateway.max_body_bytes {limit}")
+    def of(cls, size: int, limit: int, name: str = "gateway.max_body_bytes") -> PayloadTooLarge:
+        """The error for a body of `size` bytes above a limit that is called `name`."""
+        return cls(f"the body of {size} bytes exceeds {name} {limit}")
 
 
 class Overloaded(OrchestraError):

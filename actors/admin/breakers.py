@@ -114,7 +114,7 @@ class BreakersAdmin:
         name = breaker_name(request.model, request.node)
         serving = [node.id for node in self.registry.serving(request.model)]
         if request.node not in serving:
-            raise NotThere.of(f"node with model {request.model!r}", request.node, serving, "node")
+            raise NotThere.of("node", request.node, serving, "node", f"with model {request.model!r}")
         order = Order(by=call.caller or ON_NATS, at=time.time(), reason=request.reason)
 
         def held(orders: Orders) -> Orders:

@@ -23,6 +23,8 @@ from orchestration.messages import ErrorBody, LabelNode, NodeInfo, NodeLabels, W
 PING_S = 1.0
 NAME = r"^[A-Za-z0-9_./-]{1,64}$"
 """The form of a label's name."""
+LINE = r"^[^\x00-\x1f\x7f]{0,256}$"
+"""The form of a label's value."""
 
 
 class NodeId(Wire):
@@ -49,10 +51,10 @@ class DrainNode(NodeChange):
 class ChangeLabels(NodeChange):
     """Labels to set and to remove, until the node ends."""
 
-    labels: dict[Annotated[str, Field(pattern=NAME)], Annotated[str, Field(max_length=256)]] = Field(
+    labels: dict[Annotated[str, Field(pattern=NAME)], Annotated[str, Field(pattern=LINE)]] = Field(
         default_factory=dict, max_length=64
     )
-    """Labels to set, with their values of at most 256 characters."""
+    """Labels to set, with their values: one line of at most 256 characters."""
     remove: tuple[str, ...] = Field(default=(), max_length=64)
     """Names of labels to remove."""
 

@@ -23,11 +23,13 @@ class NotThere(InvalidRequest):
     code = "not_there"
 
     @classmethod
-    def of(cls, what: str, name: str, known: Iterable[str], param: str) -> NotThere:
-        """The error for `what`, such as a node, that is called `name`; it lists those that are `known`."""
+    def of(cls, what: str, name: str, known: Iterable[str], param: str, which: str = "") -> NotThere:
+        """The error for `what`, such as a node, that is called `name`; it lists those that are `known`.
+        `which` says more about what is sought, such as `with model 'm'`."""
         names = sorted(known)
         more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-        return cls(f"no {what} {name!r}; there are: {', '.join(names[:SHOWN]) or 'none'}{more}", param=param)
+        sought = f"{name!r} {which}".rstrip()
+        return cls(f"no {what} {sought}; there are: {', '.join(names[:SHOWN]) or 'none'}{more}", param=param)
 
 
 class Refused(InvalidRequest):

@@ -83,7 +83,7 @@ def resume(queue: str, reason: str, yes: bool, as_json: bool, **options: Any) ->
     async def work(client: OperatorClient) -> None:
         confirm(f"Resume queue {queue}", yes=yes)
         answer = await client.call("queues.resume", queue=queue, reason=reason)
-        _print(answer, f"queue {queue} is not paused; {answer['waiting']} wait", as_json=as_json)
+        _print(answer, f"queue {queue} goes on; {answer['waiting']} wait", as_json=as_json)
 
     run_operator(options, work)
 

@@ -136,6 +136,10 @@ def cancel(
     wanted = _filter_of(options)
     if run_ids and (any(wanted.values()) or everything or dry_run):
         raise InvalidRequest("name runs by their ids or by a filter, not both")
+    if not (run_ids or any(wanted.values()) or everything):
+        raise InvalidRequest("name runs by their ids, by a filter, or all with --all")
+    if not (run_ids or reason or dry_run):
+        raise InvalidRequest("add --reason: the callers of all these runs are told why")
 
     async def by_id(client: OperatorClient) -> None:
         confirm(f"Cancel {', '.join(run_ids)}", yes=yes)

@@ -168,11 +168,12 @@ def _http_handler(operation: Operation[S], services: S, gateway: Gateway) -> Htt
     async def handle(context: HttpContext) -> None:
         body, others = b"{}", dict(context.path_params)
         if operation.has_body:
-            body = await context.body(limit, gateway.settings.body_timeout_s)
+            body = await context.body(limit, gateway.settings.body_timeout_s, operation.limit_name)
         else:
             query = QueryParams(context.scope.get("query_string", b""))
             known = operation.request.model_fields
-            others |= {name: value for name, value in query.items() if value and name in known}
+            strict = operation.access is Access.ADMIN  # `decode` refuses unknown ones
+            others |= {name: value for name, value in query.items() if value and (strict or name in known)}
         call = CallContext(
             caller=context.caller,
             header=lambda name: context.header(name.lower().encode()),

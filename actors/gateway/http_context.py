@@ -117,17 +117,19 @@ class HttpContext:
         """A request header by its lower-case name, or ''."""
         return self.headers.get(name, b"").decode("latin-1")
 
-    async def body(self, limit: int, timeout_s: float) -> bytes:
-        """Return the request's body. Raises `PayloadTooLarge` before reading more than `limit` bytes,
-        `RequestTimeout` after `timeout_s` seconds, `UnsupportedEncoding` for a compressed body,
-        `BodyMemoryExhausted`, `ClientDisconnected`."""
+    async def body(self, limit: int, timeout_s: float, limit_name: str = "gateway.max_body_bytes") -> bytes:
+        """Return the request's body. `limit_name` is what an error calls the limit.
+
+        Raises `PayloadTooLarge` before reading more than `limit` bytes, `RequestTimeout` after `timeout_s`
+        seconds, `UnsupportedEncoding` for a compressed body, `BodyMemoryExhausted`, `ClientDisconnected`.
+        """
         declared = self.headers.get(b"content-length", b"0")
         if declared.isdigit() and int(declared) > limit:
-            raise PayloadTooLarge.of(int(declared), limit)
+            raise PayloadTooLarge.of(int(declared), limit, limit_name)
         if self.connection.body_complete:  # as it is for small bodies: no timer
-            body = await self._read(limit)
+            body = await self._read(limit, limit_name)
         else:
-            body = await self._read_within(limit, timeout_s)
+            body = await self._read_within(limit, timeout_s, limit_name)
         encoding = self.header(b"content-encoding").strip()
         if encoding.lower() not in ("", "identity"):
             raise UnsupportedEncoding(
@@ -136,13 +138,13 @@ class HttpContext:
             )
         return body
 
-    async def _read_within(self, limit: int, timeout_s: float) -> bytes:
+    async def _read_within(self, limit: int, timeout_s: float, limit_name: str) -> bytes:
         task = asyncio.current_task()
         assert task is not None
         late: list[bool] = []
         timer = asyncio.get_running_loop().call_later(timeout_s, _interrupt, task, late)
         try:
-            return await self._read(limit)
+            return await self._read(limit, limit_name)
         except asyncio.CancelledError:
             if late and task.uncancel() == 0:
                 raise RequestTimeout(f"the request's body did not arrive within {timeout_s:g} s") from None
@@ -150,7 +152,7 @@ class HttpContext:
         finally:
             timer.cancel()
 
-    async def _read(self, limit: int) -> bytes:
+    async def _read(self, limit: int, limit_name: str) -> bytes:
         parts: list[bytes] = []
         size, more = 0, True
         while more:
@@ -161,7 +163,7 @@ class HttpContext:
             more = message.get("more_body", False)
             size += len(part)
             if size > limit:
-                raise PayloadTooLarge(f"the body exceeds gateway.max_body_bytes {limit}")
+                raise PayloadTooLarge(f"the body exceeds {limit_name} {limit}")
             self.body_memory.grow(self.body_bytes, size)
             self.body_bytes = size
             if not more and not parts:

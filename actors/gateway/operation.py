@@ -104,6 +104,11 @@ class Operation(Generic[S]):
         return _CONVERTOR.sub("}", self.path)
 
     @property
+    def limit_name(self) -> str:
+        """What limits the size of its body, for an error."""
+        return "gateway.max_body_bytes" if self.max_bytes is None else "the limit of this operation,"
+
+    @property
     def has_body(self) -> bool:
         """Whether an HTTP request of it has a body."""
         return self.method in ("POST", "PUT", "PATCH")
@@ -113,6 +118,8 @@ class Operation(Generic[S]):
         if self.raw:
             return body
         try:
+            if self.access is Access.ADMIN:
+                self._refuse_unknown(body, others)
             if not others:
                 return self.request.model_validate_json(body)
             fields = from_json(body) if body else {}
@@ -123,3 +130,15 @@ class Operation(Generic[S]):
             raise invalid_request(error) from error
         except ValueError as error:
             raise InvalidRequest(f"body: invalid JSON: {error}") from error
+
+    def _refuse_unknown(self, body: bytes, others: Mapping[str, Any]) -> None:
+        """Raise `InvalidRequest` for a parameter that the operation does not have. An operator who misspells
+        `dry_run` or a filter would change more than was meant."""
+        fields = from_json(body) if body else {}
+        known = self.request.model_fields
+        names = {*others, *fields} if isinstance(fields, dict) else {*others}
+        for name in sorted(names - known.keys()):
+            has = ", ".join(sorted(known)) or "none"
+            raise InvalidRequest(
+                f"unknown parameter {name[:80]!r}; this operation has: {has}", param=name[:80]
+            )

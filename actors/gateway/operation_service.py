@@ -95,7 +95,7 @@ def _endpoint(ref: ActorRef, operation: Operation[Any], max_bytes: int) -> Endpo
     def decode(message: Message) -> CallOperation:
         try:
             if len(message.data) > max_bytes:
-                raise PayloadTooLarge.of(len(message.data), max_bytes)
+                raise PayloadTooLarge.of(len(message.data), max_bytes, operation.limit_name)
             request = operation.decode(message.data, {})
         except OrchestraError as error:
             count_request("nats", operation.subject, error.status)

@@ -69,5 +69,5 @@ async def test_a_breaker_that_failures_have_opened_is_reset(cluster: Cluster, op
 async def test_a_breaker_of_a_model_that_the_node_does_not_serve_is_not_held(operator: Operator) -> None:
     status, message = await operator.refused("breakers.hold", model="echo", node="paced")
     assert status == 404
-    assert message == "no node with model 'echo' 'paced'; there are: n1, n2"
+    assert message == "no node 'paced' with model 'echo'; there are: n1, n2"
     assert (await operator.refused("breakers.reset"))[0] == 400

@@ -29,9 +29,10 @@ async def test_labels_are_set_and_removed_and_requests_find_them(
     assert removed["labels"] == {}
     assert [(each.data["before"], each.data["after"]) for each in records] == [({}, labels), (labels, {})]
     assert (records[1].node, records[1].data["reason"]) == ("n1", "a test")
-    status, message = await operator.refused("nodes.label", id="n1", labels={"a b": "c"})
-    assert status == 400
-    assert "labels" in message
+    for labels in ({"a b": "c"}, {"zone": "two\nlines"}, {"zone": "x" * 257}):
+        status, message = await operator.refused("nodes.label", id="n1", labels=labels)
+        assert status == 400
+        assert "labels" in message
 
 
 async def test_an_operation_on_a_node_that_is_not_there_names_those_that_are(operator: Operator) -> None:

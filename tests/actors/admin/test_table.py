@@ -119,6 +119,37 @@ async def test_http_and_nats_answer_alike(
     assert await over_nats(cluster, f"orchestra.admin.{subject}", fields) == http
 
 
+@pytest.mark.parametrize(
+    ("path", "subject", "fields", "unknown", "has"),
+    [
+        ("/admin/cache/clear", "cache.clear", {"modell": "echo"}, "modell", "model, namespace, reason"),
+        ("/admin/nodes?limt=2", "nodes.list", {"limt": "2"}, "limt", "after, limit"),
+        ("/admin/openapi.json?a=b", "openapi", {"a": "b"}, "a", "none"),
+    ],
+)
+async def test_a_misspelt_parameter_is_refused(
+    cluster: Cluster, path: str, subject: str, fields: dict[str, Any], unknown: str, has: str
+) -> None:
+    """Without it, such an operation would do more than was asked for."""
+    method = "POST" if path.endswith("clear") else "GET"
+    http = await over_http(cluster, method, path, fields if method == "POST" else None)
+    assert http == await over_nats(cluster, f"orchestra.admin.{subject}", fields)
+    status, body = http
+    assert (status, body["error"]["param"]) == (400, unknown)
+    assert body["error"]["message"] == f"unknown parameter {unknown!r}; this operation has: {has}"
+
+
+async def test_a_body_above_the_limit_of_its_operation_is_not_blamed_on_the_settings(
+    cluster: Cluster,
+) -> None:
+    fields = {"id": "n1", "reason": "x" * 100_000}
+    http = await over_http(cluster, "POST", "/admin/nodes/drain", fields)
+    over = await over_nats(cluster, "orchestra.admin.nodes.drain", fields)
+    for status, body in (http, over):
+        assert status == 413
+        assert "exceeds the limit of this operation, 65536" in body["error"]["message"]
+
+
 async def test_a_list_comes_in_pages_by_key(cluster: Cluster) -> None:
     seen: list[str] = []
     after = ""

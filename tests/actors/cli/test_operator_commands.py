@@ -103,7 +103,7 @@ def test_a_queue_is_paused_listed_purged_and_resumed(cluster: Cluster) -> None:
         purged = done(cluster, "queues", "purge", "generations/echo", "--reason", "wrong", "--yes")
         assert purged == "1 of queue generations/echo have ended; 0 wait\n"
         assert asked.result().json()["error"]["message"].endswith(": wrong")
-    assert done(cluster, "queues", "resume", "generations/echo", "--yes").endswith("is not paused; 0 wait\n")
+    assert done(cluster, "queues", "resume", "generations/echo", "--yes").endswith("goes on; 0 wait\n")
 
 
 def test_runs_are_listed_watched_and_cancelled(cluster: Cluster) -> None:
@@ -126,6 +126,8 @@ def test_runs_are_listed_watched_and_cancelled(cluster: Cluster) -> None:
         events = [json.loads(line) for line in done(cluster, "runs", "watch", run["id"]).splitlines()]
         assert (events[0]["type"], events[-1]["type"]) == ("started", "ended")
     assert say(cluster, "runs", "cancel", run["id"], "--all", "--yes").exit_code == 2
+    assert "--all" in say(cluster, "runs", "cancel", "--yes").stderr
+    assert "add --reason" in say(cluster, "runs", "cancel", "--all", "--yes").stderr
     assert say(cluster, "runs", "watch", "abc.1").exit_code == 2
 
 
