@@ -86,6 +86,11 @@ class Audit:
 
         return handle
 
+    async def record(self, action: str, made: Changed, call: CallContext) -> None:
+        """Record a change of an operator that is none of the table. Raises `RecordNotStored`."""
+        facts = {"target": made.target, "before": made.before, "after": made.after}
+        await self.store(_event(action, ChangeRequest(), call, facts, LogLevel.INFO, made.about))
+
     async def store(self, event: LogEvent) -> None:
         """Store a record. Raises `RecordNotStored` after `TRIES`."""
         event_log.pass_on(event)

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from pydantic import Field
 from pydantic_core import to_json
 
-from actors.admin.audit import Changed
+from actors.admin.audit import Audit, Changed
 from actors.admin.requests import MAX_PAGE, ChangeRequest
 from actors.bus.bus import Bus
+from actors.gateway.jobs_api import OnOperatorCancel
 from actors.gateway.operation import CallContext, Reply
 from actors.jobs.dead_letters import DeadLetterStore
 from actors.jobs.service import JobService
+from actors.runtime.envelope import OPERATOR
 from orchestration.messages import Wire
+
+MAX_OPERATOR = 64
+"""Maximum length of an operator's name in a record."""
 
 
 class NewestPage(Wire):
@@ -44,6 +50,23 @@ class ChangeLetter(ChangeRequest):
 
     number: int = Field(ge=1, le=2**53)
     """Number of the dead letter."""
+
+
+def job_cancels(audit: Audit) -> OnOperatorCancel:
+    """Records jobs that an operator cancels by `orchestra.jobs.cancel`, outside the table of operations."""
+
+    async def record(job: str, before: str, call: CallContext) -> None:
+        who = call.header(OPERATOR)[:MAX_OPERATOR]
+        made = Changed(
+            target=f"job {job}",
+            before={"state": before},
+            after={"state": "cancelled"},
+            body={},
+            about={"run": job},
+        )
+        await audit.record("jobs.cancel", made, replace(call, caller=who))
+
+    return record
 
 
 class JobsAdmin:

@@ -21,6 +21,8 @@ MAX_COUNTED = 20_000
 """Maximum events that one answer on usage is computed from."""
 COUNT_S = 5.0
 """Maximum time for it."""
+RUN_ENDS = frozenset({"run.ended", "run.failed", "run.cancelled"})
+"""The events that end a run."""
 CACHED = ("hit", "shared")
 
 
@@ -74,6 +76,12 @@ class EndedRuns(Wire):
 
     caller: str = Field(default="", max_length=64)
     """Only runs of this caller."""
+    model: str = Field(default="", max_length=256)
+    """Only runs whose answer is of this model."""
+    pattern: str = Field(default="", max_length=64)
+    """Only runs of this pattern."""
+    since: float = Field(default=0, ge=0)
+    """Only runs that ended at this Unix time or later, in seconds; 0: any."""
     limit: int = Field(default=100, ge=1, le=MAX_PAGE)
     """Maximum runs on the page, 1 to 1000. Default: 100."""
     before: int = Field(default=0, ge=0, le=2**53)
@@ -111,13 +119,16 @@ class LogsAdmin:
         return Reply(body=to_json(_summary(stored) | {"data": stored.event.data}))
 
     async def ended_runs(self, request: EndedRuns, call: CallContext) -> Reply:
-        """Runs and jobs whose end the log has, with the facts of their end."""
-        wanted = LogFilter(kinds=(LogKind.RUN,), caller=request.caller)
+        """Runs and jobs whose end the log has, with the facts of their end. A page may have fewer than
+        `limit`, as the log has other events of runs too."""
+        wanted = LogFilter(
+            kinds=(LogKind.RUN,), caller=request.caller, model=request.model, since=request.since
+        )
         page = await self.reader.page(wanted, limit=request.limit, before=request.before or None)
         rows = [
             _summary(stored) | {"data": stored.event.data}
             for stored in page.events
-            if stored.event.name == "run.ended"
+            if stored.event.name in RUN_ENDS and request.pattern in ("", stored.event.pattern)
         ]
         return Reply(body=to_json({"object": "list", "data": rows, "next": page.before or 0}))
 

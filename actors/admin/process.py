@@ -10,7 +10,7 @@ from actors.admin.breakers import BreakersAdmin
 from actors.admin.cache import CacheAdmin
 from actors.admin.cluster_processes import ClusterProcesses
 from actors.admin.description import Description
-from actors.admin.jobs import JobsAdmin
+from actors.admin.jobs import JobsAdmin, job_cancels
 from actors.admin.keys import KeysAdmin, keep_a_key
 from actors.admin.logs import LogsAdmin
 from actors.admin.models import ModelsAdmin
@@ -44,8 +44,10 @@ async def run_admin(
     nodes = NodesAdmin(gateway.bus, gateway.registry)
     queues = QueuesAdmin(gateway.bus, gateway.registry)
     processes = ClusterProcesses(gateway.bus)
+    audit = Audit(gateway.bus)
+    running.jobs.on_operator_cancel = job_cancels(audit)
     services = AdminServices(
-        audit=Audit(gateway.bus),
+        audit=audit,
         description=Description(lambda: openapi(ADMIN_OPERATIONS, ADMIN_TITLE)),
         nodes=nodes,
         models=ModelsAdmin(nodes),

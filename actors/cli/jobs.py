@@ -14,7 +14,7 @@ from rich.table import Table
 from actors.admin.audit import Changed
 from actors.bus.bus import Bus
 from actors.cli.main import FAILED, ErrorReportingGroup, common, nats_option, overrides_of
-from actors.cli.operator import record_command
+from actors.cli.operator import operator_name, record_command
 from actors.cli.pattern_options import orchestra_of, pattern_options
 from actors.cli.reach import nats_url_of
 from actors.cli.show import widen
@@ -22,6 +22,7 @@ from actors.config.client import load_client
 from actors.jobs.dead_letters import DeadLetterStore
 from actors.jobs.wait_for_job import wait_for_job
 from actors.launch.process import connected, run
+from actors.runtime.envelope import OPERATOR
 from actors.runtime.service_client import jobs_call
 from orchestration.errors import InvalidRequest
 from orchestration.virtual_models import PATTERN_PREFIX
@@ -147,7 +148,8 @@ def cancel(job_id: str, **options: Any) -> None:
     """Cancel a job, and print its status. A job that has ended does not change."""
 
     async def work(bus: Bus) -> int:
-        click.echo((await jobs_call(bus, "cancel", {"id": job_id}))["status"])
+        headers = {OPERATOR: operator_name()}
+        click.echo((await jobs_call(bus, "cancel", {"id": job_id}, headers))["status"])
         return 0
 
     _run(options, work)

@@ -8,8 +8,10 @@ from typing import Any
 
 import click
 
+from actors.cli.logs import moment_of
 from actors.cli.main import ErrorReportingGroup
 from actors.cli.operator import (
+    MAX_ROWS,
     OperatorClient,
     age,
     changing,
@@ -23,10 +25,13 @@ from actors.cli.operator import (
 from actors.streams.run_events import NoSuchRun, RunEventReader
 from orchestration.errors import InvalidRequest
 
+ENDED_PAGE = 1000
+"""Events of the log that are asked for at once."""
+
 
 @click.group(cls=ErrorReportingGroup)
 def runs() -> None:
-    """List, show, watch and cancel the runs and jobs of any caller that are at work."""
+    """List, show, watch and cancel the runs and jobs of any caller."""
 
 
 def _filtering(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -53,20 +58,73 @@ def _filter_of(options: dict[str, Any]) -> dict[str, Any]:
 
 
 @runs.command(name="list")
+@click.option("--ended", is_flag=True, help="List those that have ended, from the log, the last one first.")
+@click.option("--since", default="", metavar="TIME", help="With --ended: from then on: 1h, 2d, or a date.")
+@click.option(
+    "--limit",
+    type=click.IntRange(1, MAX_ROWS),
+    default=100,
+    show_default=True,
+    help="With --ended: maximum number.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the runs as JSON.")
 @_filtering
 @reaching
-def list_runs(as_json: bool, **options: Any) -> None:
-    """List the runs and jobs at work, those that began first come first."""
+def list_runs(ended: bool, since: str, limit: int, as_json: bool, **options: Any) -> None:
+    """List the runs and jobs at work, those that began first come first; or those that have ended."""
+    wanted = _filter_of(options)
+    if since and not ended:
+        raise InvalidRequest("--since is for runs that have ended: add --ended")
+    if ended and wanted.pop("older_than_s"):
+        raise InvalidRequest("--older-than is for runs at work: use --since with --ended")
 
-    async def work(client: OperatorClient) -> None:
-        rows = await client.every("runs.list", **_filter_of(options))
+    async def at_work(client: OperatorClient) -> None:
+        rows = await client.every("runs.list", **wanted)
         if as_json:
             print_json(rows)
         else:
             _table(rows)
 
-    run_operator(options, work)
+    async def past(client: OperatorClient) -> None:
+        from_ = moment_of(since, "since") if since else 0.0
+        rows = await _ended_runs(client, limit, wanted | {"since": from_})
+        if as_json:
+            print_json(rows)
+        else:
+            _ended_table(rows)
+
+    run_operator(options, past if ended else at_work)
+
+
+async def _ended_runs(client: OperatorClient, limit: int, wanted: dict[str, Any]) -> list[dict[str, Any]]:
+    """The last runs that ended, `limit` at most."""
+    rows: list[dict[str, Any]] = []
+    before = 0
+    while len(rows) < limit:
+        page = await client.call("runs.ended", **wanted, limit=ENDED_PAGE, before=before)
+        rows += page["data"]
+        before = page["next"]
+        if not before:
+            break
+    return rows[:limit]
+
+
+def _ended_table(rows: list[dict[str, Any]]) -> None:
+    now = time.time()
+    print_table(
+        ("run", "outcome", "pattern", "model", "caller", "took", "tokens", "ended"),
+        (
+            (
+                row["run"],
+                row["data"].get("error") or row["name"].removeprefix("run."),
+                *(row[name] for name in ("pattern", "model", "caller")),
+                age(row["data"].get("duration_s")),
+                row["data"].get("output_tokens"),
+                f"{age(max(0.0, now - row['at']))} ago",
+            )
+            for row in rows
+        ),
+    )
 
 
 def _table(rows: list[dict[str, Any]]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from pydantic import Field
@@ -23,6 +24,7 @@ from orchestration.errors import InvalidRequest
 from orchestration.messages import Priority, Wire
 
 IDEMPOTENCY_KEY = "Idempotency-Key"
+OnOperatorCancel = Callable[[str, str, CallContext], Awaitable[None]]
 REPLAYED = (b"idempotent-replayed", b"true")
 MAX_KEY_LENGTH = 255
 
@@ -67,6 +69,8 @@ class JobsApi:
         self.settings = settings
         self.service = JobService(gateway.bus, max_listed=settings.max_listed)
         self.quota = JobQuota(gateway.bus)
+        self.on_operator_cancel: OnOperatorCancel | None = None
+        """Awaited after a job was cancelled over NATS without a caller, with its id and its status before."""
 
     def update_settings(self, settings: JobsSettings) -> None:
         """Use other settings for requests from now on."""
@@ -98,7 +102,14 @@ class JobsApi:
         return Reply(body=to_json(await self.service.get(request.id, self._viewer(call))))
 
     async def cancel(self, request: JobId, call: CallContext) -> Reply:
-        return Reply(body=to_json(await self.service.cancel(request.id, self._viewer(call))))
+        """A cancel without a caller is one of an operator."""
+        if call.caller or self.on_operator_cancel is None:
+            return Reply(body=to_json(await self.service.cancel(request.id, self._viewer(call))))
+        before = (await self.service.get(request.id))["status"]
+        job = await self.service.cancel(request.id)
+        if before != job["status"] and job["status"] == "cancelled":
+            await self.on_operator_cancel(request.id, before, call)
+        return Reply(body=to_json(job))
 
     async def list_jobs(self, request: ListJobs, call: CallContext) -> Reply:
         viewer = self._viewer(call)

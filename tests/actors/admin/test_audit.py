@@ -22,6 +22,8 @@ from actors.jobs.dead_letters import dead_letter
 from actors.logs.filter import LogFilter
 from actors.logs.reader import LogReader
 from actors.node.settings import NodeSettings
+from actors.runtime.envelope import OPERATOR
+from actors.runtime.service_client import jobs_call
 from actors.streams.client import ID_HEADER
 from orchestration.log_events import LogEvent, LogKind
 from tests.fixtures.admin import Operator
@@ -143,6 +145,31 @@ async def test_each_change_makes_one_record_of_who_what_and_why(
     assert [event.data["action"] for event in kept] == changes.made
     assert changes.key
     assert changes.key not in json.dumps([event.model_dump(mode="json") for event in kept])
+
+
+@pytest.mark.parametrize("name", ["", "olga@desk"])
+async def test_a_job_that_an_operator_cancels_by_its_own_operation_makes_a_record_once(
+    cluster: Cluster, records: list[LogEvent], name: str
+) -> None:
+    async with aiohttp.ClientSession(cluster.url) as http:
+        async with http.post("/v1/jobs", json=chat("slow")) as answer:
+            job = (await answer.json())["id"]
+        bus = await Bus.connect(BusSettings(url=cluster.nats.url), name="test")
+        for _ in range(2):
+            await jobs_call(bus, "cancel", {"id": job}, {OPERATOR: name} if name else None)
+        await bus.close()
+        (told,) = [event for event in records if event.name == EVENT]
+        assert (told.caller, told.run, told.data["action"]) == (name or "nats", job, "jobs.cancel")
+        assert told.data["target"] == f"job {job}"
+        assert (told.data["before"]["state"] in ("queued", "running"), told.data["after"]) == (
+            True,
+            {"state": "cancelled"},
+        )
+        async with http.post("/v1/jobs", json=chat("slow")) as answer:
+            own = (await answer.json())["id"]
+        async with http.delete(f"/v1/jobs/{own}") as answer:
+            assert (await answer.json())["status"] == "cancelled"
+    assert [event for event in records if event.name == EVENT] == [told]
 
 
 async def test_a_change_whose_record_cannot_be_stored_says_so(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -12,7 +13,10 @@ import pytest
 from click.testing import CliRunner, Result
 
 from actors.backends.echo import EchoBackend, EchoSettings
+from actors.bus.jetstream import enqueue
 from actors.cli.main import root
+from actors.logs.event_form import encoded_event, subject_of
+from orchestration.log_events import LogEvent
 from tests.fixtures.cluster import Cluster, running_cluster
 
 
@@ -129,6 +133,32 @@ def test_runs_are_listed_watched_and_cancelled(cluster: Cluster) -> None:
     assert "--all" in say(cluster, "runs", "cancel", "--yes").stderr
     assert "add --reason" in say(cluster, "runs", "cancel", "--all", "--yes").stderr
     assert say(cluster, "runs", "watch", "abc.1").exit_code == 2
+
+
+def test_runs_that_have_ended_are_listed_by_their_time(cluster: Cluster) -> None:
+    now = time.time()
+    for number, (name, ago) in enumerate((("ended", 7200), ("failed", 60), ("cancelled", 30))):
+        event = LogEvent(
+            id=f"past/{number}",
+            at=now - ago,
+            name=f"run.{name}",
+            run=f"past.{number}",
+            caller="olga",
+            pattern="single",
+            data={"duration_s": 1.5, "output_tokens": 7} | ({"error": "no_node"} if name == "failed" else {}),
+        )
+        cluster.call(enqueue(cluster.bus, subject_of(event), encoded_event(event, 65_536), {}))
+    mine = ("runs", "list", "--ended", "--caller", "olga")
+    assert [row["run"] for row in as_json(cluster, *mine)] == ["past.2", "past.1", "past.0"]
+    assert [row["run"] for row in as_json(cluster, *mine, "--since", "1h")] == ["past.2", "past.1"]
+    assert [row["run"] for row in as_json(cluster, *mine, "--limit", "1")] == ["past.2"]
+    assert as_json(cluster, *mine, "--pattern", "debate") == []
+    lines = done(cluster, *mine).splitlines()
+    assert lines[0].split() == ["run", "outcome", "pattern", "model", "caller", "took", "tokens", "ended"]
+    assert lines[2].split()[:3] == ["past.1", "no_node", "single"]
+    assert "add --ended" in say(cluster, "runs", "list", "--since", "1h").stderr
+    assert "use --since" in say(cluster, *mine, "--older-than", "3").stderr
+    assert "neither a duration" in say(cluster, *mine, "--since", "soon").stderr
 
 
 def test_breakers_cache_and_processes_are_shown_and_changed(cluster: Cluster) -> None:
