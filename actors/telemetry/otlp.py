@@ -9,22 +9,17 @@ import json
 import logging
 import threading
 import time
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 from opentelemetry._logs import LogRecord, SeverityNumber
 from opentelemetry.context import Context
 from opentelemetry.sdk._logs import LoggerProvider
-from opentelemetry.sdk._logs.export import BatchLogRecordProcessor, LogRecordExporter, LogRecordExportResult
+from opentelemetry.sdk._logs.export import BatchLogRecordProcessor, LogRecordExporter
 from opentelemetry.sdk.resources import Resource
-from opentelemetry.sdk.trace import ReadableSpan
-from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
-from opentelemetry.sdk.util.instrumentation import InstrumentationScope
+from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter
 from opentelemetry.trace import (
     NonRecordingSpan,
     SpanContext,
-    Status,
-    StatusCode,
     TraceFlags,
     set_span_in_context,
 )
@@ -32,18 +27,13 @@ from opentelemetry.util.types import AttributeValue
 
 from actors.telemetry import conventions as names
 from actors.telemetry.content import Redactor
+from actors.telemetry.counted_export import CountedLogExporter, Outbox, RecordExporter
 from actors.telemetry.identity import ProcessIdentity
-from actors.telemetry.metrics import DROPPED, EXPORTED
 from actors.telemetry.settings import TelemetrySettings
-from actors.telemetry.span_record import SAMPLED, SpanRecord
+from actors.telemetry.span_record import SpanRecord
 from actors.telemetry.tail_sampler import TailSampler
 from actors.telemetry.tracing import Attributes, Tracer, tracing
 from orchestration.log_events import LogEvent, LogLevel
-
-if TYPE_CHECKING:
-    from opentelemetry.sdk._logs import ReadableLogRecord
-
-log = logging.getLogger(__name__)
 
 _SDK_LOGGERS = (
     "opentelemetry.exporter",
@@ -54,128 +44,12 @@ SHOWN_BY_SPANS = frozenset(
     ("request.ended", "run.started", "run.ended", "step.ended", "generation.ended", "generation.started")
 )
 """Events whose span says the same, unless they tell of a problem. Each log record costs 60 µs."""
-_UNSET, _FAILED = Status(StatusCode.UNSET), Status(StatusCode.ERROR)
 _SEVERITIES = {
     "debug": SeverityNumber.DEBUG,
     "info": SeverityNumber.INFO,
     "warning": SeverityNumber.WARN,
     "error": SeverityNumber.ERROR,
 }
-
-
-class Outbox:
-    """Counts what waits for one exporter, so that what does not fit is counted and not silently lost."""
-
-    def __init__(self, signal: str, limit: int) -> None:
-        self.limit = limit
-        self._signal = signal
-        self._added = 0
-        """Written by the event loop only."""
-        self._taken = 0
-        """Written by the exporting thread only."""
-        self._full = DROPPED.labels(signal, "queue_full")
-        self._refused = DROPPED.labels(signal, "export_failed")
-        self._exported = EXPORTED.labels(signal)
-        self._failing = False
-
-    def admit(self) -> bool:
-        """Whether there is room for one more, which the caller then adds."""
-        if self._added - self._taken >= self.limit:
-            self._full.inc()
-            return False
-        self._added += 1
-        return True
-
-    def sent(self, count: int, succeeded: bool) -> None:
-        """`count` items have left the queue. The first failure after a success is logged, and the first
-        success after a failure."""
-        self._taken += count
-        (self._exported if succeeded else self._refused).inc(count)
-        if succeeded == self._failing:
-            self._failing = not succeeded
-            if succeeded:
-                log.warning("the collector accepts %s again", self._signal)
-            else:
-                log.warning(
-                    "the collector does not accept %s: they are dropped and counted in "
-                    "orchestra_telemetry_dropped_total; check telemetry.otlp_endpoint",
-                    self._signal,
-                )
-
-
-def readable(span: SpanRecord, resource: Resource, scope: InstrumentationScope) -> ReadableSpan:
-    """The span in the SDK's form."""
-    trace, parent = int(span.trace, 16), None
-    if span.parent:
-        parent = SpanContext(trace, int(span.parent, 16), is_remote=True, trace_flags=SAMPLED)
-    return ReadableSpan(
-        name=span.name,
-        context=SpanContext(trace, int(span.id, 16), is_remote=False, trace_flags=SAMPLED),
-        parent=parent,
-        resource=resource,
-        attributes=span.attributes,
-        links=span.links,
-        kind=span.kind,
-        status=_FAILED if span.failed else _UNSET,
-        start_time=span.began_ns,
-        end_time=span.ended_ns,
-        instrumentation_scope=scope,
-    )
-
-
-class RecordExporter(SpanExporter):
-    """Exports span records, in the SDK's thread, and tells `outbox` what became of each batch."""
-
-    def __init__(self, exporter: SpanExporter, resource: Resource, outbox: Outbox) -> None:
-        self.exporter = exporter
-        self.resource = resource
-        self.outbox = outbox
-        self._scope = InstrumentationScope(names.SCOPE, schema_url=names.SCHEMA_URL)
-
-    def export(self, spans: Sequence[Any]) -> SpanExportResult:
-        """`spans` are `SpanRecord`s."""
-        succeeded = False
-        try:
-            result = self.exporter.export([readable(span, self.resource, self._scope) for span in spans])
-            succeeded = result is SpanExportResult.SUCCESS
-            return result
-        except Exception as error:  # noqa: BLE001 - whatever a collector answers
-            log.debug("spans could not be exported: %r", error)
-            return SpanExportResult.FAILURE
-        finally:
-            self.outbox.sent(len(spans), succeeded)
-
-    def shutdown(self) -> None:
-        self.exporter.shutdown()
-
-    def force_flush(self, timeout_millis: int = 30_000) -> bool:
-        return True
-
-
-class CountedLogExporter(LogRecordExporter):
-    """Tells `outbox` what became of each batch."""
-
-    def __init__(self, exporter: LogRecordExporter, outbox: Outbox) -> None:
-        self.exporter = exporter
-        self.outbox = outbox
-
-    def export(self, batch: Sequence[ReadableLogRecord]) -> LogRecordExportResult:
-        succeeded = False
-        try:
-            result = self.exporter.export(batch)
-            succeeded = result is LogRecordExportResult.SUCCESS
-            return result
-        except Exception as error:  # noqa: BLE001 - whatever a collector answers
-            log.debug("log records could not be exported: %r", error)
-            return LogRecordExportResult.FAILURE
-        finally:
-            self.outbox.sent(len(batch), succeeded)
-
-    def shutdown(self) -> None:
-        self.exporter.shutdown()  # type: ignore[no-untyped-call]
-
-    def force_flush(self, timeout_millis: int = 30_000) -> bool:
-        return True
 
 
 class SpanOutbox:
