@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from rich.console import Group, RenderableType
 from rich.table import Table
@@ -14,18 +15,39 @@ BAR = 10
 """Characters of a bar."""
 MANY = 8
 """Maximum number of models that are named in one cell."""
+NARROW = 130
+"""Columns of a terminal below which tables leave out what is not needed at a glance."""
+LEFT_OUT = {"kind", "p95", "backend", "hardware", "host", "version", "metrics"}
+"""Columns that narrow tables leave out."""
+CUT = {"model", "node", "models", "process"}
+"""Columns whose cells are cut where a narrow table has no room; all others are shown whole."""
 
 
-def draw_overview(overview: Overview, *, live: bool = False, rows: int | None = None) -> RenderableType:
-    """The cluster in a few tables. `live` adds the columns of what passes; `rows` is the maximum number of
-    rows of each table."""
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """What a picture shows. `live` adds the columns of what passes; `rows` is the maximum number of rows of
+    each table; `narrow` is for a terminal of few columns."""
+
+    live: bool = False
+    rows: int | None = None
+    narrow: bool = False
+
+    @classmethod
+    def of(cls, width: int, *, live: bool = False, rows: int | None = None) -> Shape:
+        """The shape for a terminal of `width` columns."""
+        return cls(live=live, rows=rows, narrow=width < NARROW)
+
+
+def draw_overview(overview: Overview, shape: Shape) -> RenderableType:
+    """The cluster in a few tables."""
+    rows = shape.rows
     parts: list[RenderableType] = [_headline(overview), *_warnings(overview)]
-    parts += _section("models", _models(overview.models, live, rows), bool(overview.models))
-    parts += _section("nodes", _nodes(overview.nodes, rows), bool(overview.nodes))
+    parts += _section("models", _models(overview.models, shape), bool(overview.models))
+    parts += _section("nodes", _nodes(overview.nodes, shape), bool(overview.nodes))
     parts += [_loads(node) for node in overview.nodes[:rows] if node.offered and node.memory.limit_bytes]
     busy = [row for row in overview.queues if row.waiting or row.in_progress]
     parts += _section("queues", _queues(busy), bool(busy))
-    parts += _section("processes", _processes(overview.processes, live, rows), bool(overview.processes))
+    parts += _section("processes", _processes(overview.processes, shape), bool(overview.processes))
     parts += [Text(), Text("NATS  ", style="bold") + Text(" · ".join(overview.nats.lines()), style="dim")]
     if not busy:
         parts.insert(-1, Text("queues  ", style="bold") + Text("empty", style="dim"))
@@ -64,21 +86,24 @@ def _warnings(overview: Overview) -> list[Text]:
     return [Text.assemble(("! ", "bold yellow"), warning) for warning in overview.warnings]
 
 
-def _models(models: Sequence[ServedModelRow], live: bool, rows: int | None) -> Table:
+def _models(models: Sequence[ServedModelRow], shape: Shape) -> Table:
+    live, narrow = shape.live, shape.narrow
     columns = ["model", "kind", "nodes", "busy", "waiting", "oldest"]
-    columns += ["requests/s", "tokens/s", "first token", "p95", "errors"] if live else []
+    traffic = ["req/s", "tok/s", "first"] if narrow else ["requests/s", "tokens/s", "first token"]
+    columns += [*traffic, "p95", "errors"] if live else []
     table = _table(columns)
-    for row in _busiest(models, rows):
+    for row in _busiest(models, shape.rows):
+        loaded = f"{row.loaded}/{row.nodes}" if narrow else f"{row.loaded} of {row.nodes} loaded"
         cells: list[str | Text] = [
             row.name,
             row.kind,
-            str(row.nodes) if row.loaded == row.nodes else f"{row.loaded} of {row.nodes} loaded",
-            _bar(row.running, row.slots),
+            str(row.nodes) if row.loaded == row.nodes else loaded,
+            _bar(row.running, row.slots, narrow),
             str(row.waiting) if row.waiting else "",
             _seconds(row.oldest_s) if row.waiting else "",
         ]
         table.add_row(*cells, *(_traffic(row.traffic) if live else ()))
-    return _with_rest(table, len(models), rows)
+    return _finished(table, len(models), shape)
 
 
 def _busiest(models: Sequence[ServedModelRow], rows: int | None) -> list[ServedModelRow]:
@@ -102,9 +127,9 @@ def _traffic(traffic: Traffic | None) -> list[str | Text]:
     ]
 
 
-def _nodes(nodes: Sequence[NodeRow], rows: int | None) -> Table:
+def _nodes(nodes: Sequence[NodeRow], shape: Shape) -> Table:
     table = _table(["node", "state", "backend", "busy", "models", "memory for models", "hardware", "up"])
-    for row in nodes[:rows]:
+    for row in nodes[: shape.rows]:
         loaded = [*row.models, *(f"({name})" for name in row.offered)]
         more = f" and {len(loaded) - MANY} more" if len(loaded) > MANY else ""
         limit = f" of {_bytes(row.memory.limit_bytes)}" if row.memory.limit_bytes else ""
@@ -113,13 +138,13 @@ def _nodes(nodes: Sequence[NodeRow], rows: int | None) -> Table:
             row.id,
             Text(row.state, style="green" if row.state == "serving" else "yellow"),
             row.backend,
-            _bar(row.running, row.slots),
+            _bar(row.running, row.slots, shape.narrow),
             ", ".join(loaded[:MANY]) + more,
             f"{_bytes(row.models_bytes)}{limit}" if row.models_bytes or limit else "",
             ", ".join(part for part in hardware if part),
             _duration(row.uptime_s),
         )
-    return _with_rest(table, len(nodes), rows)
+    return _finished(table, len(nodes), shape)
 
 
 def _loads(node: NodeRow) -> Text:
@@ -143,19 +168,19 @@ def _queues(queues: Sequence[QueueRow]) -> Table:
     return table
 
 
-def _processes(processes: Sequence[ProcessRow], live: bool, rows: int | None) -> Table:
+def _processes(processes: Sequence[ProcessRow], shape: Shape) -> Table:
     columns = ["process", "role", "host", "version", "up", "metrics"]
-    table = _table([*columns, *(["CPU", "memory", "loop p95"] if live else [])])
-    for row in processes[:rows]:
+    table = _table([*columns, *(["CPU", "memory", "loop p95"] if shape.live else [])])
+    for row in processes[: shape.rows]:
         cells = [row.id, row.role, row.host, row.version, _duration(row.uptime_s), row.url]
-        if live:
+        if shape.live:
             cells += [
                 "" if row.cpu_share is None else f"{row.cpu_share:.0%}",
                 "" if row.memory_bytes is None else _bytes(row.memory_bytes),
                 _seconds(row.loop_lag_p95_s),
             ]
         table.add_row(*cells)
-    return _with_rest(table, len(processes), rows)
+    return _finished(table, len(processes), shape)
 
 
 def _table(columns: Sequence[str]) -> Table:
@@ -165,14 +190,30 @@ def _table(columns: Sequence[str]) -> Table:
     return table
 
 
-def _with_rest(table: Table, total: int, rows: int | None) -> Table:
-    if rows is not None and total > rows:
-        table.add_row(Text(f"… and {total - rows} more", style="dim"))
-    return table
+def _finished(table: Table, total: int, shape: Shape) -> Table:
+    """The table with a last line that says how many rows it leaves out."""
+    if shape.rows is not None and total > shape.rows:
+        table.add_row(Text(f"… and {total - shape.rows} more", style="dim"))
+    return _narrowed(table) if shape.narrow else table
 
 
-def _bar(used: int, limit: int) -> Text:
-    """`▮▮▮▯▯▯▯▯▯▯ 3/10`"""
+def _narrowed(table: Table) -> Table:
+    """The table with one line for each row, without what is not needed at a glance."""
+    kept = [column for column in table.columns if column.header not in LEFT_OUT]
+    narrow = _table([str(column.header) for column in kept])
+    for row in zip(*(column.cells for column in kept), strict=True):
+        narrow.add_row(*row)
+    narrow.expand = True  # what has a ratio takes the rest of the width
+    for column in narrow.columns:
+        column.ratio = 1 if column.header in CUT else None
+        column.no_wrap, column.overflow = True, "ellipsis"
+    return narrow
+
+
+def _bar(used: int, limit: int, narrow: bool) -> Text:
+    """`▮▮▮▯▯▯▯▯▯▯ 3/10`, or `3/10` where the table is narrow."""
+    if narrow:
+        return Text(f"{used}/{limit}", style="red" if limit and used >= limit else "")
     filled = min(BAR, -(-used * BAR // limit)) if limit else 0
     style = "red" if limit and used >= limit else "green"
     return Text.assemble(("▮" * filled, style), ("▯" * (BAR - filled), "dim"), f" {used}/{limit}")

@@ -12,7 +12,7 @@ from rich.text import Text
 from actors.admin.overview import OverviewReader
 from actors.cli.forecast import LEAST_EXPECTED, forecast_line, forecast_of
 from actors.cli.main import common, nats_option, overrides_of
-from actors.cli.overview_picture import draw_overview
+from actors.cli.overview_picture import Shape, draw_overview
 from actors.cli.placement import explanations, show
 from actors.cli.reach import nats_url_of
 from actors.cli.show import widen
@@ -78,7 +78,7 @@ async def _status(settings: ClientSettings, as_json: bool) -> int:
         click.echo(json.dumps(overview.model_dump(mode="json") | {"forecast": expected}, indent=2))
         return 0
     console = widen(Console())
-    console.print(draw_overview(overview))
+    console.print(draw_overview(overview, Shape.of(console.width)))
     if forecast is not None and any(count >= LEAST_EXPECTED for count in expected.values()):
         console.print(Text("forecast  ", style="bold") + Text(forecast_line(forecast), style="dim"))
     return 0

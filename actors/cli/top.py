@@ -18,7 +18,7 @@ from rich.text import Text
 from actors.admin.overview import OverviewReader
 from actors.admin.overview_rows import Overview
 from actors.cli.main import common, nats_option, overrides_of
-from actors.cli.overview_picture import draw_overview
+from actors.cli.overview_picture import Shape, draw_overview
 from actors.cli.reach import nats_url_of
 from actors.cli.show import widen
 from actors.config.client import ClientSettings, load_client
@@ -74,7 +74,8 @@ async def _print(reader: OverviewReader, interval_s: float, *, once: bool, as_js
         if as_json:
             click.echo(overview.model_dump_json())
         else:
-            widen(Console()).print(draw_overview(overview, live=True))
+            console = widen(Console())
+            console.print(draw_overview(overview, Shape.of(console.width, live=True)))
         if once:
             return
 
@@ -92,7 +93,8 @@ async def _watch(reader: OverviewReader, interval_s: float) -> None:
             except OrchestraError as error:
                 problem = error.message
             rows = max(3, (console.height - ROWS_BESIDE) // 3)
-            picture = Text("…") if overview is None else draw_overview(overview, live=True, rows=rows)
+            shape = Shape.of(console.width, live=True, rows=rows)
+            picture = Text("…") if overview is None else draw_overview(overview, shape)
             live.update(Text(problem, style="red") if problem and overview is None else picture, refresh=True)
             if problem and overview is not None:
                 live.console.print(Text(problem, style="red"))

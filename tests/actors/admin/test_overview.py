@@ -15,9 +15,9 @@ import pytest
 from rich.console import Console
 
 from actors.admin.overview import OverviewReader
-from actors.admin.overview_rows import NodeRow, Overview, ServedModelRow, Traffic
+from actors.admin.overview_rows import NodeRow, Overview, ProcessRow, ServedModelRow, Traffic
 from actors.bus.nats_servers import ServerRows
-from actors.cli.overview_picture import draw_overview
+from actors.cli.overview_picture import Shape, draw_overview
 from actors.config.hot_settings import HotSettings
 from actors.launch.observability import observed
 from actors.settings import Settings
@@ -29,9 +29,9 @@ from tests.fixtures.nats import RunningNats
 NO_SERVERS = ServerRows([], 1, [])
 
 
-def drawn(overview: Overview, *, live: bool = False, rows: int | None = None) -> str:
-    console = Console(file=io.StringIO(), width=200)
-    console.print(draw_overview(overview, live=live, rows=rows))
+def drawn(overview: Overview, *, live: bool = False, rows: int | None = None, width: int = 200) -> str:
+    console = Console(file=io.StringIO(), width=width)
+    console.print(draw_overview(overview, Shape.of(width, live=live, rows=rows)))
     assert isinstance(console.file, io.StringIO)
     return console.file.getvalue()
 
@@ -119,6 +119,41 @@ def test_a_picture_shows_the_busiest_models_and_says_how_many_are_left_out() -> 
     assert "m41" in text
     assert "… and 58 more" in text
     assert "m00" not in text
+
+
+def test_a_picture_for_a_narrow_terminal_has_a_line_for_each_row() -> None:
+    """Names are cut, and numbers are not; what is not needed at a glance is left out."""
+    many = tuple(f"a-model-with-a-long-name-{number}" for number in range(9))
+    traffic = Traffic(
+        requests_per_s=12.5, output_tokens_per_s=1234.0, first_token_p50_s=0.091, error_share=0.02
+    )
+    model = ServedModelRow(
+        name=many[0], kind="chat", nodes=12, loaded=3, running=7, slots=96, waiting=123, traffic=traffic
+    )
+    node = NodeRow(
+        id="node-in-rack-" + "7" * 40, state="draining", backend="echo", models=many, running=0, slots=96
+    )
+    process = ProcessRow(
+        id="gateway-host-1", role="gateway", host="host", version="1", uptime_s=5, url="http://h:1"
+    )
+    overview = Overview(
+        at=0.0,
+        nats_url="nats://x",
+        nodes=(node,),
+        models=(model,),
+        queues=(),
+        processes=(process,),
+        nats=NO_SERVERS,
+    )
+    lines = drawn(overview, live=True, width=80).splitlines()
+    assert max(len(line) for line in lines) <= 80
+    (row,) = (line.split() for line in lines if line.startswith("a-model"))
+    assert row[1:] == ["3/12", "7/96", "123", "0", "ms", "12.5", "1.23e+03", "91", "ms", "2.0%"]
+    assert [line.split()[1] for line in lines if line.startswith("node-in-rack")] == ["draining"]
+    assert [line.split()[:2] for line in lines if line.startswith("gateway")] == [
+        ["gateway-host-1", "gateway"]
+    ]
+    assert not any("http://" in line or line.startswith(" ") for line in lines)
 
 
 def test_top_without_a_terminal_says_what_to_use(own_nats: RunningNats) -> None:
