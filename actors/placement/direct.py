@@ -109,7 +109,6 @@ class DirectPath:
             reader=LocalReader(stream),
             stream=stream,
             requeue=requeue,
-            streamed=work.streamed,
             caller_is_here=True,
             scope=Scope(within=current_scope.get()),
         )

@@ -34,7 +34,7 @@ def record_answered(job: Job, node: str, ended: GenerationEnd, sent_at: float) -
     }
     if ended.load_s:
         data["load_s"] = round(ended.load_s, 6)
-    if job.streamed and job.reader.first_text_s:
+    if job.reader.first_text_s:
         data["time_to_first_token_s"] = job.reader.first_text_s
     if job.moves:
         data["lost_s"] = round(max(0.0, sent_at - job.first_sent_at), 6)

@@ -55,8 +55,6 @@ class Job:
     """Another process has the generation now, from a later delivery: leave it and its message alone."""
     moves: int = 0
     """The number of nodes that died or failed while they had the generation."""
-    streamed: bool = False
-    """Whether its caller, in this process, reads the text while it is written."""
     caller_is_here: bool = False
     """Whether its caller is in this process, and is lost together with it."""
     scope: Scope = field(default_factory=Scope)

@@ -201,6 +201,7 @@ class StreamClient:
 
     async def _send(self, work: Work, envelope: Envelope, accepted: str) -> None:
         opened = self.readers[work.id]
+        opened.streamed = not isinstance(work, Run) and work.streamed
         if self.direct is not None and not isinstance(work, Run):
             if self.direct.begin(work, envelope, opened, partial(self._requeue, work, envelope)):
                 return

@@ -40,7 +40,8 @@ class StreamOwner(Protocol):
 
     @property
     def first_text_s(self) -> float:
-        """Seconds from the sending to the first text; 0 if there was none, or another process reads it."""
+        """Seconds from the sending of a streamed model call to its first text; 0 if there was none, or
+        another process reads the stream."""
 
     async def position(self, *, quiet_s: float = 0.0, attempt: int = 0) -> StreamPosition:
         """Take the stream over: the reader's position, with the name of the next writer.
@@ -115,14 +116,18 @@ class RemoteReader:
     answer cannot be decoded (the reader is of another version), and `BusUnavailable`.
     """
 
-    __slots__ = ("_winner_subject", "bus", "stream_id")
-
-    first_text_s = 0.0
+    __slots__ = ("_here", "_winner_subject", "bus", "stream_id")
 
     def __init__(self, bus: Bus, stream_id: str) -> None:
         self.bus = bus
         self.stream_id = stream_id
+        readers = bus.local_streams.get(stream_id.partition(".")[0])
+        self._here = None if readers is None else readers.get(stream_id)
         self._winner_subject = ""
+
+    @property
+    def first_text_s(self) -> float:
+        return self._here.first_text_s if isinstance(self._here, StreamReader) else 0.0
 
     async def position(self, *, quiet_s: float = 0.0, attempt: int = 0) -> StreamPosition:
         """See `StreamOwner`. The position is not open if the stream has had no reader for `READER_WAIT_S`."""

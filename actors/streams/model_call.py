@@ -38,7 +38,7 @@ class ModelCallSpan:
     def __init__(self, span: OpenSpan, work: Generation) -> None:
         self.traceparent = span.traceparent
         self._span = span
-        self._awaits_first = work.streamed and not isinstance(work, EmbeddingGeneration)
+        self._awaits_first = True
         self._answer = JoinedText() if tracing.content is not None else None
 
     def observe(self, event: StreamEvent, reader: StreamReader) -> None:

@@ -79,8 +79,10 @@ class StreamReader:
         self.accepted = False
         """Whether the queue or a node has the work, which then survives the loss of a connection."""
         self.opened_at = time.perf_counter()
+        self.streamed = False
+        """Whether it is a model call whose text is read while it is written."""
         self.first_text_s = 0.0
-        """Seconds until its first text or reasoning came; 0: none did."""
+        """Seconds until the first text or reasoning of a model call that is streamed; 0: none came."""
         self.receipt = b""
         """The queue's acknowledgement."""
         self.acceptance: asyncio.TimerHandle | None = None
@@ -183,7 +185,7 @@ class StreamReader:
                 self._text.append(event.text)
                 self._reasoning.append(event.reasoning)
                 self._tokens += event.tokens
-                if not self.first_text_s and (event.text or event.reasoning):
+                if self.streamed and not self.first_text_s and (event.text or event.reasoning):
                     self.first_text_s = round(time.perf_counter() - self.opened_at, 6)
             self.events.put_nowait(event)
         return True

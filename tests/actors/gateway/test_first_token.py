@@ -106,6 +106,22 @@ async def test_span_metric_and_event_of_a_stream_have_the_same_number(
         assert first_s >= data["time_to_first_token_s"]
 
 
+async def test_a_generation_from_the_queue_has_it_too(cluster: Cluster, events: list[LogEvent]) -> None:
+    direct = cluster.running.direct
+    settings = direct.settings
+    direct.settings = settings.model_copy(update={"direct": False})
+    try:
+        async with receiver() as told:
+            told.trace()
+            await over_http(cluster, body("late"))
+            (ended,) = await eventually(lambda: named(events, "generation.ended"))
+            tree = await told.whole_tree(ended.trace, "POST ", "queue", "chat ")
+    finally:
+        direct.settings = settings
+    (call,) = tree.named("chat ")
+    assert attributes(call)[FIRST] == ended.data["time_to_first_token_s"] >= LATE_S
+
+
 @pytest.mark.parametrize("way", WAYS)
 async def test_a_complete_answer_has_no_time_to_its_first_token(
     cluster: Cluster, events: list[LogEvent], way: str
