@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 from pydantic_core import to_json
 
 from actors.admin.audit import Changed
@@ -23,8 +23,6 @@ from orchestration.messages import ErrorBody, LabelNode, NodeInfo, NodeLabels, W
 PING_S = 1.0
 NAME = r"^[A-Za-z0-9_./-]{1,64}$"
 """The form of a label's name."""
-LINE = r"^[^\x00-\x1f\x7f]{0,256}$"
-"""The form of a label's value."""
 
 
 class NodeId(Wire):
@@ -48,12 +46,18 @@ class DrainNode(NodeChange):
     """Also drain the last node of a model, whose requests then wait."""
 
 
+def _one_line(value: str) -> str:
+    if not value.isprintable():
+        raise ValueError("a label's value is one line, without control characters")
+    return value
+
+
 class ChangeLabels(NodeChange):
     """Labels to set and to remove, until the node ends."""
 
-    labels: dict[Annotated[str, Field(pattern=NAME)], Annotated[str, Field(pattern=LINE)]] = Field(
-        default_factory=dict, max_length=64
-    )
+    labels: dict[
+        Annotated[str, Field(pattern=NAME)], Annotated[str, Field(max_length=256), AfterValidator(_one_line)]
+    ] = Field(default_factory=dict, max_length=64)
     """Labels to set, with their values: one line of at most 256 characters."""
     remove: tuple[str, ...] = Field(default=(), max_length=64)
     """Names of labels to remove."""
