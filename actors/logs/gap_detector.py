@@ -39,10 +39,16 @@ class GapDetector:
         self._note(delivery, place)
         return gap
 
-    def state(self, delivery: int, place: int) -> None:
-        """The last delivery to any shipper, as the consumer reports it."""
+    def state(self, delivery: int, place: int) -> LogGap | None:
+        """The last delivery to any shipper, as the consumer reports it; the gap before it, if there is one:
+        of a purge, which moves the consumer on, or before a delivery to another shipper."""
+        gap = None
+        if self._known and delivery >= self._delivery and place >= self._place:
+            missing = place - self._place - (delivery - self._delivery)
+            gap = LogGap(self._place + 1, missing) if missing > 0 else None
         if not self._known or (delivery >= self._delivery and place >= self._place):
             self._note(delivery, place)
+        return gap
 
     def _note(self, delivery: int, place: int) -> None:
         self._delivery, self._place, self._known = delivery, place, True

@@ -13,7 +13,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from actors.bus.bus import Bus, Message
-from actors.bus.direct_get import MAX_BATCH, DirectMessage, TooManyResults, get_batch
+from actors.bus.direct_get import MAX_BATCH, DirectMessage, StoredPage, TooManyResults, get_batch
 from actors.bus.provision import call_api
 from actors.bus.subjects import LogSubject
 from actors.logs.filter import LogFilter
@@ -28,6 +28,8 @@ MAX_LIMIT = 1_000
 MAX_WIDTH = 40_000
 """Maximum places that one request searches: the server reads them one by one, about 8 µs each, and answers
 nothing else to this connection meanwhile."""
+MIN_SHARE = 0.02
+"""The lowest share of events with a wanted subject that is expected to be wanted: it limits what is read."""
 SEARCH_S = 5.0
 """A page ends after this time of search, with a cursor from which the next page goes on."""
 LATE_S = 300.0
@@ -193,9 +195,10 @@ class LogReader:
 
 
 class _Search:
-    """Finds the newest matching events before a place, by the server's counts of what matches from there on.
+    """Finds the newest matching events before a place.
 
-    It looks from the end, in windows that grow until they hold enough.
+    It looks from the end, in windows as wide as the density of what was found makes likely. A read from the
+    window's begin tells also how many events match from there on, so that nothing is counted beforehand.
     """
 
     def __init__(self, reader: LogReader, wanted: LogFilter, first: int, last: int) -> None:
@@ -208,63 +211,59 @@ class _Search:
     async def page(self, limit: int, stop: int) -> LogPage:
         found: list[StoredEvent] = []
         gives_up_at = time.monotonic() + SEARCH_S
-        high, width = stop, 2 * limit
-        above = await self._count(high)
-        while high > self.first and len(found) < limit:
+        high, width, seen = stop, 2 * limit, 0
+        above = at_stop = await self._counts(stop)
+        while high > self.first and len(found) < limit and time.monotonic() < gives_up_at:
             low = max(self.first, high - width)
-            count = await self._count(low) - above
-            missing = limit - len(found)
-            if count > 4 * missing:
-                low, count = await self._narrowed(low, high, above, missing)
-            if count:
-                events = await self._between(low, high, count)
-                found += [each for each in reversed(events) if self.wanted.matches(each.event)]
-            above += count
-            high, width = low, min(MAX_WIDTH, width * 4)
-            if time.monotonic() > gives_up_at:
-                break
+            share = max(MIN_SHARE, len(found) / seen) if seen else 1.0
+            wanted = round((limit - len(found)) / share)
+            density = (sum(above) - sum(at_stop)) / (stop - high) if stop > high else 1.0
+            likely = min(high - low, round(1.25 * density * (high - low)) + 8, 4 * wanted)
+            tops = await asyncio.gather(*(self._read(each, low, likely) for each in self.subjects))
+            counts = [len(top.messages) + top.more for top in tops]
+            inside = sum(counts) - sum(above)
+            if inside > 4 * wanted and high - low > 1:
+                width = max(1, (high - low) * 2 * wanted // inside)
+                continue
+            events = await self._events(
+                tops, [now - then for now, then in zip(counts, above, strict=True)], high
+            )
+            seen += inside
+            found += [each for each in reversed(events) if self.wanted.matches(each.event)]
+            above, high = counts, low
+            density = (sum(above) - sum(at_stop)) / (stop - high)
+            likely_width = round(1.3 * (limit - len(found)) / density) if density else MAX_WIDTH
+            width = min(MAX_WIDTH, 8 * width, max(limit, likely_width))
         kept = unique(found)[:limit]
         if len(found) > len(kept) and kept:
             return LogPage(kept, kept[-1].sequence)
         return LogPage(kept, high if high > self.first else None)
 
-    async def _narrowed(self, low: int, high: int, above: int, missing: int) -> tuple[int, int]:
-        """A higher `low` with fewer matches up to `high`, but not fewer than `missing`."""
-        best, count = low, await self._count(low) - above
-        top = high
-        while top - best > 1 and count > 2 * missing:
-            middle = (best + top) // 2
-            inside = await self._count(middle) - above
-            if inside >= missing:
-                best, count = middle, inside
-            else:
-                top = middle
-        return best, count
+    async def _counts(self, stop: int) -> list[int]:
+        """The number of events from `stop` on that match each of the subjects."""
+        if stop > self.last:
+            return [0 for _ in self.subjects]
+        tops = await asyncio.gather(*(self._read(subject, stop, 1) for subject in self.subjects))
+        return [len(top.messages) + top.more for top in tops]
 
-    async def _count(self, place: int) -> int:
-        """The number of events from `place` on that match the subjects."""
-        if self.subjects == [""]:
-            return max(0, self.last + 1 - place)
-        total = 0
-        for subject in self.subjects:
-            page = await get_batch(self.bus, STREAM, _filtered({"seq": place, "batch": 1}, subject))
-            total += page.more + len(page.messages)
-        return total
+    async def _read(self, subject: str, at: int, count: int) -> StoredPage:
+        """The first events from a place on."""
+        batch = min(MAX_BATCH, max(1, count))
+        return await get_batch(self.bus, STREAM, _filtered({"seq": at, "batch": batch}, subject))
 
-    async def _between(self, low: int, high: int, count: int) -> list[StoredEvent]:
-        """The events from `low` up to `high`, about `count`, in order."""
+    async def _events(self, tops: list[StoredPage], counts: list[int], high: int) -> list[StoredEvent]:
+        """The events below `high`, in order: those of `tops`, the first for each subject, and the others up
+        to the subject's count."""
         found: list[DirectMessage] = []
-        for subject in self.subjects:
-            at = low
-            while at < high:
-                batch = min(MAX_BATCH, max(1, count))
-                page = await get_batch(self.bus, STREAM, _filtered({"seq": at, "batch": batch}, subject))
-                found += [message for message in page.messages if message.sequence < high]
-                if not page.more or not page.messages:
-                    break
-                at = page.messages[-1].sequence + 1
-        found.sort(key=lambda message: message.sequence)
-        return decoded(found)
+        for subject, top, count in zip(self.subjects, tops, counts, strict=True):
+            page, number = top, len(top.messages)
+            found += top.messages
+            while page.more and page.messages and number < count:
+                page = await self._read(subject, page.messages[-1].sequence + 1, count - number)
+                number += len(page.messages)
+                found += page.messages
+        below = [message for message in found if message.sequence < high]
+        return decoded(sorted(below, key=lambda message: message.sequence))
 
 
 class _Seen:

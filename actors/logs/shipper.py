@@ -266,7 +266,9 @@ class Shipper:
         if not delivered["consumer_seq"]:
             return  # nothing was ever shipped: what was discarded before belongs to no shipper
         if first or not self._held:
-            self.gaps.state(delivered["consumer_seq"], delivered["stream_seq"])
+            gap = self.gaps.state(delivered["consumer_seq"], delivered["stream_seq"])
+            if gap is not None:
+                self._tell(gap)
 
     def _tell(self, gap: LogGap) -> None:
         if not self._watches:

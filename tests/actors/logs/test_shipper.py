@@ -315,6 +315,45 @@ async def test_events_of_a_dead_shipper_that_the_stream_discarded_are_told_too(
     await shipper.stop()
 
 
+async def test_a_purge_of_the_stream_is_told_once_for_what_was_not_shipped(
+    bus: Bus, mongo: RunningMongo
+) -> None:
+    settings = settings_of(mongo.url)
+    told: list[LogEvent] = []
+
+    @asynccontextmanager
+    async def telling(name: str) -> AsyncIterator[Shipper]:
+        shipper = Shipper(bus, settings, name, EventLog())
+        shipper.source.add_sink(told.append)
+        await shipper.start()
+        yield shipper
+        await shipper.stop()
+
+    async with telling("a") as first:
+        await store(bus, *events(0, 50))
+        await all_settled(bus)
+        await eventually(lambda: _noted(first, 50))
+        await call_api(bus, "STREAM.PURGE.LOGS")  # all of it was shipped
+        await store(bus, *events(50, 10))
+        await all_settled(bus)
+        await eventually(lambda: _noted(first, 60))
+    assert told == []
+    await store(bus, *events(60, 100))
+    await call_api(bus, "STREAM.PURGE.LOGS")
+    async with telling("b") as second, telling("c"):
+        await store(bus, *events(160, 50))
+        await all_settled(bus)
+        await eventually(lambda: told, within_s=25)
+        await eventually(lambda: _noted(second, 210), within_s=25)
+    async with telling("d") as last:
+        await store(bus, *events(210, 10))
+        await all_settled(bus)
+        await eventually(lambda: _noted(last, 220))
+    (gap,) = told
+    assert (gap.data["first_sequence"], gap.data["count"]) == (61, 100)
+    assert await ids(settings) == [*expected()[:60], *expected()[160:220]]
+
+
 async def _noted(shipper: Shipper, place: int) -> bool:
     return await shipper.store.progress(shipper._stream) == place
 
@@ -333,6 +372,9 @@ def test_gaps_are_counted_by_the_deliveries_of_all_shippers() -> None:
     assert gaps.seen(16, 105) is None
     assert gaps.seen(18, 110) == LogGap(106, 3)
     assert gaps.seen(19, 111) is None
+    assert gaps.state(21, 113) is None
+    assert gaps.state(21, 120) == LogGap(114, 7)  # a purge moved the consumer on
+    assert gaps.seen(22, 121) is None
 
 
 def test_the_first_delivery_of_all_tells_no_gap() -> None:
