@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 Document = dict[str, Any]
+FULL_ERROR = ", full error: "
+"""Comes before the server's whole answer in an error. That has a time, so it is another each time."""
 DUPLICATE = 11_000
 SAME_NAME, OTHER_OPTIONS = 86, 85
 """MongoDB's codes for an index that exists with another key or with other options."""
@@ -229,7 +231,8 @@ class MongoStore:
     def _unavailable(self, error: Exception) -> StoreUnavailable:
         if isinstance(error, TimeoutError):
             return StoreUnavailable(f"MongoDB did not answer within {self.settings.timeout_s:g} s")
-        return StoreUnavailable(f"MongoDB: {type(error).__name__}: {str(error)[:300]}")
+        told = str(error).partition(FULL_ERROR)[0]
+        return StoreUnavailable(f"MongoDB: {type(error).__name__}: {told[:300]}")
 
 
 def _is_of_id(problem: Mapping[str, Any]) -> bool:
