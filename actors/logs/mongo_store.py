@@ -231,8 +231,8 @@ class MongoStore:
     def _unavailable(self, error: Exception) -> StoreUnavailable:
         if isinstance(error, TimeoutError):
             return StoreUnavailable(f"MongoDB did not answer within {self.settings.timeout_s:g} s")
-        told = str(error).partition(FULL_ERROR)[0]
-        return StoreUnavailable(f"MongoDB: {type(error).__name__}: {told[:300]}")
+        text = str(error).partition(FULL_ERROR)[0]
+        return StoreUnavailable(f"MongoDB: {type(error).__name__}: {text[:300]}")
 
 
 def _is_of_id(problem: Mapping[str, Any]) -> bool:
