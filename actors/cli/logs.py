@@ -10,6 +10,7 @@ from datetime import datetime
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
 from actors.bus.bus import Bus
 from actors.cli.main import ErrorReportingGroup, common, nats_option, overrides_of
@@ -55,15 +56,30 @@ class LogsGroup(ErrorReportingGroup):
         return ship
 
 
+def _not_empty(context: click.Context, option: click.Parameter, value: str) -> str:
+    """Refuse an option that was given as '': a shell variable without a value would show everything."""
+    given = context.get_parameter_source(option.name or "") is ParameterSource.COMMANDLINE
+    if given and not value.strip():
+        raise click.BadParameter("it is empty; leave the option out to show all")
+    return value
+
+
 @click.group(cls=LogsGroup, invoke_without_command=True)
-@click.option("--run", "run_id", default="", metavar="ID", help="Show the story of this run, job or request.")
-@click.option("--trace", default="", metavar="ID", help="Show the story of this trace.")
+@click.option(
+    "--run",
+    "run_id",
+    default="",
+    callback=_not_empty,
+    metavar="ID",
+    help="Show the story of this run, job or request.",
+)
+@click.option("--trace", default="", callback=_not_empty, metavar="ID", help="Show the story of this trace.")
 @click.option("--since", default="", metavar="TIME", help="Show events from this time on: 1h, 2d, or a date.")
 @click.option("--until", "until_", default="", metavar="TIME", help="Show events up to this time.")
 @click.option(
     "--level", type=click.Choice([each.value for each in LogLevel]), default="debug", help="Minimum level."
 )
-@click.option("--caller", default="", metavar="NAME", help="Show events of this caller.")
+@click.option("--caller", default="", callback=_not_empty, metavar="NAME", help="Show events of this caller.")
 @click.option(
     "--kind",
     "kinds",
@@ -71,8 +87,8 @@ class LogsGroup(ErrorReportingGroup):
     multiple=True,
     help="Show this kind of event; repeatable.",
 )
-@click.option("--model", default="", metavar="NAME", help="Show events of this model.")
-@click.option("--node", default="", metavar="ID", help="Show events of this node.")
+@click.option("--model", default="", callback=_not_empty, metavar="NAME", help="Show events of this model.")
+@click.option("--node", default="", callback=_not_empty, metavar="ID", help="Show events of this node.")
 @click.option(
     "--limit", type=click.IntRange(1, MAX_LIMIT), default=LISTED, show_default=True, help="Maximum events."
 )

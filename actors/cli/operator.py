@@ -17,6 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 from actors.admin.audit import Changed, RecordNotStored, record_direct
+from actors.admin.requests import ChangeRequest
 from actors.bus.bus import Bus
 from actors.cli.main import common, nats_option, overrides_of
 from actors.cli.reach import nats_url_of
@@ -121,10 +122,10 @@ def age(seconds: float | None) -> str:
     return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
 
 
-async def record_command(bus: Bus, action: str, made: Changed) -> None:
+async def record_command(bus: Bus, action: str, made: Changed, reason: str = "") -> None:
     """Record a change that this command made without a gateway; say so where that cannot be done."""
     try:
-        await record_direct(bus, action, operator_name(), made)
+        await record_direct(bus, action, operator_name(), made, ChangeRequest(reason=reason))
     except RecordNotStored as error:
         click.echo(f"orchestra: {error.message}", err=True)
 

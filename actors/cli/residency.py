@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from pathlib import Path
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import click
@@ -11,12 +10,8 @@ import click
 from actors.admin.audit import Changed
 from actors.bus.bus import Bus
 from actors.bus.subjects import NodeAddress
-from actors.cli.main import common, nats_option, overrides_of
-from actors.cli.operator import record_command
-from actors.cli.reach import nats_url_of
+from actors.cli.operator import changing, print_json, record_command, run_operator
 from actors.cluster.registry import live_nodes
-from actors.config.client import ClientSettings, load_client
-from actors.launch.process import connected, run
 from actors.runtime.envelope import Envelope
 from actors.runtime.service import ERROR
 from orchestration.errors import NoNode, NoResponders, OrchestraError, UnknownModel, from_body
@@ -38,8 +33,7 @@ def _options(command: Callable[..., Any]) -> Callable[..., Any]:
             metavar="SECONDS",
             help="Timeout for each node.",
         ),
-        nats_option,
-        common,
+        changing,
     ):
         command = option(command)
     return command
@@ -47,55 +41,46 @@ def _options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 @click.command("load")
 @_options
-def load_(name: str, node_id: str | None, timeout_s: float, **common_options: Any) -> None:
+def load_(**options: Any) -> None:
     """Load the model NAME into the memory of the nodes that offer it.
 
-    Idle models are unloaded to make room. Exit code 4: all models in memory are in use.
+    Idle models are unloaded to make room. Exit code 4: all models in memory are in use. It never asks.
     """
-    _everywhere(name, node_id, timeout_s, LoadModel(model=name), **common_options)
+    _everywhere(LoadModel(model=options["name"]), options)
 
 
 @click.command("unload")
 @_options
-def unload(name: str, node_id: str | None, timeout_s: float, **common_options: Any) -> None:
+def unload(**options: Any) -> None:
     """Unload the model NAME, after its generations in progress. It stays on offer: the next request loads it
-    again."""
-    _everywhere(name, node_id, timeout_s, UnloadModel(model=name), **common_options)
+    again. It never asks."""
+    _everywhere(UnloadModel(model=options["name"]), options)
 
 
-def _everywhere(
-    name: str,
-    node_id: str | None,
-    timeout_s: float,
-    request: Wire,
-    *,
-    config_file: Path | None,
-    data: Path | None,
-    nats_url: str | None,
-) -> None:
-    settings = load_client(overrides_of(data=data, nats__url=nats_url), config_file)
-    raise SystemExit(run(_ask_all(settings, name, node_id, request, timeout_s)))
+def _everywhere(request: LoadModel | UnloadModel, options: Mapping[str, Any]) -> None:
+    run_operator(options, lambda client: _ask_all(client.bus, request, options))
 
 
-async def _ask_all(
-    settings: ClientSettings, name: str, node_id: str | None, request: Wire, timeout_s: float
-) -> int:
+async def _ask_all(bus: Bus, request: LoadModel | UnloadModel, options: Mapping[str, Any]) -> None:
     """Ask the nodes one after another, with a line for each. Raises the first error at the end."""
     failed: OrchestraError | None = None
-    async with connected(settings, nats_url_of(settings), "orchestra-models") as bus:
-        for node in await _which(bus, name, node_id):
-            try:
-                result = await _ask(bus, node, request, timeout_s)
+    results: list[LoadResult] = []
+    for node in await _which(bus, request.model, options["node_id"]):
+        try:
+            result = await _ask(bus, node, request, options["timeout_s"])
+            results.append(result)
+            if not options["as_json"]:
                 click.echo(_line(result))
-                if result.changed:
-                    await record_command(bus, *_change(result))
-            except OrchestraError as error:
-                if failed is not None:
-                    click.echo(f"orchestra: {failed.message}", err=True)
-                failed = failed or error
+            if result.changed:
+                await record_command(bus, *_change(result), options["reason"])
+        except OrchestraError as error:
+            if failed is not None:
+                click.echo(f"orchestra: {failed.message}", err=True)
+            failed = failed or error
+    if options["as_json"]:
+        print_json([result.model_dump(mode="json") for result in results])
     if failed is not None:
         raise failed
-    return 0
 
 
 async def _which(bus: Bus, name: str, node_id: str | None) -> list[str]:

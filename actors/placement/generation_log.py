@@ -58,9 +58,11 @@ def record_failed(job: Job, node: str, error: OrchestraError) -> None:
 
 
 def record_moved(job: Job, node: str, error: OrchestraError) -> None:
-    """Record that a generation leaves `node`: it failed or died (moved), or had no room (refused)."""
-    if not event_log.enabled:
+    """Record that a generation leaves `node`: it failed or died (moved), or had no room (refused).
+    Once for each node and reason: probes of a dead node repeat."""
+    if not event_log.enabled or (node, error.code) in job.recorded_moves:
         return
+    job.recorded_moves.add((node, error.code))
     busy = isinstance(error, NodeBusy)
     name = "generation.refused" if busy else "generation.moved"
     message = f"{job.model} {'is refused by' if busy else 'moves away from'} {node}: {error.code}"

@@ -59,6 +59,8 @@ class Job:
     """Whether its caller is in this process, and is lost together with it."""
     scope: Scope = field(default_factory=Scope)
     """When the generation is over for its caller, for its spans."""
+    recorded_moves: set[tuple[str, str]] = field(default_factory=set)
+    """Nodes that it left, with the reason, as the log has them."""
     tried: set[str] = field(default_factory=set)
     """Nodes that have or had the generation since it last waited."""
 

@@ -51,6 +51,8 @@ def test_a_model_is_loaded_by_name_and_another_leaves_for_it(node: str) -> None:
         each for each in json.loads(say(node, "status", "--json").stdout)["nodes"] if each["id"] == NODE
     ]
     assert (found["models"], found["offered"]) == ([B], [A])
+    again = json.loads(say(node, "models", "load", B, "--json", "--yes", "--reason", "why not").stdout)
+    assert [(each["node"], each["loaded"], each["changed"]) for each in again] == [(NODE, True, False)]
     unloaded = say(node, "models", "unload", B)
     assert unloaded.stdout.startswith(f"{B} is unloaded in ")
     assert say(node, "models", "unload", B).stdout == f"{B} is unloaded already on node {NODE}\n"
