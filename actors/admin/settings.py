@@ -66,7 +66,7 @@ class UnsetSettings(SettingsRequest):
     """Dotted names of settings or sections."""
 
 
-class UndoSettings(DryRunRequest):
+class UndoSettings(SettingsRequest):
     """A change that shall be undone."""
 
     id: int = Field(ge=1)

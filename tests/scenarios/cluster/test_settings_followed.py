@@ -92,7 +92,8 @@ async def test_commands_change_what_three_processes_do(
     code, _, said = command(own_nats, "config", "set", "gateway.http=0.0.0.0:80", "--yes")
     assert (code, "restart" in said) == (2, True)
 
-    code, text, _ = command(own_nats, "config", "undo", "2", "--yes", "--json")
+    code, text, said = command(own_nats, "config", "undo", "2", "--yes", "--json")
+    assert code == 0, said
     assert json.loads(text)["change"]["undoes"] == 2
     assert await statuses(urls, key.strip()) == [200] * 3
     code, _, said = command(own_nats, "config", "undo", "2", "--yes")
