@@ -105,9 +105,7 @@ class MongoStore:
         cannot be encoded, without saying which."""
         bulk_error, encode_errors, any_error = self._errors
         try:
-            await asyncio.wait_for(
-                _settled(self._events.insert_many(list(documents), ordered=False)), self.settings.timeout_s
-            )
+            await self._within_timeout(self._events.insert_many(list(documents), ordered=False))
         except bulk_error as error:
             return self._outcome(error.details, len(documents))
         except encode_errors as error:
@@ -205,9 +203,15 @@ class MongoStore:
 
     async def _call(self, call: Any) -> Any:
         try:
-            return await asyncio.wait_for(_settled(call), self.settings.timeout_s)
+            return await self._within_timeout(call)
         except (self._errors[2], TimeoutError) as error:
             raise self._unavailable(error) from error
+
+    async def _within_timeout(self, call: Any) -> Any:
+        """The result of a call. On Python 3.11 `asyncio.wait_for` loses a cancellation that comes together
+        with the result, and who is cancelled goes on for ever."""
+        async with asyncio.timeout(self.settings.timeout_s):
+            return await _settled(call)
 
     def _outcome(self, details: Mapping[str, Any], count: int) -> Written:
         """What a bulk error says. Only a duplicate `_id` counts as written."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
@@ -185,3 +186,23 @@ async def inserted(store: MongoStore, document: dict[str, Any]) -> Written | Non
         return await store.insert([document])
     except StoreUnavailable:
         return None
+
+
+@pytest.mark.parametrize("turns", range(4))
+async def test_a_cancellation_that_comes_together_with_the_answer_is_not_lost(
+    store: MongoStore, turns: int
+) -> None:
+    answer: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    async def call_again_and_again() -> None:
+        await store._call(answer)
+        await asyncio.Event().wait()
+
+    calling = asyncio.create_task(call_again_and_again())
+    await asyncio.sleep(0)
+    answer.set_result(None)
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    calling.cancel()
+    done, _ = await asyncio.wait({calling}, timeout=5)
+    assert done
