@@ -11,6 +11,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import AsyncExitStack
 from functools import partial
 
 from actors.bus.bus import Bus, Subscription
@@ -91,6 +92,8 @@ class Queues:
             return False
         done = True
         for model in list((self._filled & self._listening.keys()) - paused):
+            if self._stopped:
+                return True
             try:
                 await self._open(model)
             except OrchestraError as error:
@@ -108,9 +111,13 @@ class Queues:
             )
 
     async def _listen(self, model: str) -> None:
-        self._listening[model] = await self.bus.subscribe(
+        subscription = await self.bus.subscribe(
             GenerationQueue.announcements(model), lambda message: self._fill(model)
         )
+        if self._stopped:
+            await subscription.unsubscribe()
+            return
+        self._listening[model] = subscription
         self._check_soon()  # something may have come before
 
     def _fill(self, model: str) -> None:
@@ -144,12 +151,17 @@ class Queues:
         create = partial(ensure_consumer, self.bus, GenerationQueue.STREAM)
         await asyncio.gather(*(create(queue.consumer, queue.subject) for queue in queues))
         pullers = [Puller(self.bus, queue.STREAM, queue.consumer, self._on_delivery) for queue in queues]
-        for puller in pullers:
-            await puller.start()
+        async with AsyncExitStack() as started:
+            for puller in pullers:
+                started.push_async_callback(puller.stop)
+                await puller.start()
+            if self._stopped:
+                return
+            started.pop_all()
         self._pullers[model] = pullers
         self._used_at[model] = time.monotonic()
-        await self._listening.pop(model).unsubscribe()
         self._filled.discard(model)
+        await self._listening.pop(model).unsubscribe()
 
     async def _close(self, model: str) -> None:
         """Listen again instead of pulling. The consumers stay at the server for a day."""

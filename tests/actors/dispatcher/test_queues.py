@@ -1,12 +1,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from uuid import uuid4
 
 import pytest
 
-from actors.bus.bus import Bus
+from actors.bus.bus import Bus, Message, Subscription
 from actors.bus.declarations import shipped_declaration
 from actors.bus.jetstream import Delivery, enqueue
 from actors.bus.provision import apply, call_api
@@ -92,6 +92,30 @@ async def test_nothing_is_served_after_the_stop(bus: Bus, pulled: Pulled) -> Non
     await pulled.queues.stop()
     assert await pulled.queues.serve({"late"})
     assert not pulled.queues.models
+
+
+@pytest.mark.parametrize("part", [".pull.", "queued."])
+async def test_a_stop_while_queues_are_opened_leaves_nothing_behind(
+    bus: Bus, pulled: Pulled, monkeypatch: pytest.MonkeyPatch, part: str
+) -> None:
+    model, subscribe = f"m-{uuid4().hex[:8]}", Bus.subscribe
+    await put(bus, model, b"one")
+
+    async def stop_after(bus: Bus, subject: str, handler: Callable[[Message], None]) -> Subscription:
+        subscription = await subscribe(bus, subject, handler)
+        if part in subject:
+            await pulled.queues.stop()
+        return subscription
+
+    before = list(bus.on_reconnect)
+    monkeypatch.setattr(Bus, "subscribe", stop_after)
+    assert await pulled.queues.serve({model})
+    assert not pulled.queues.models
+    assert set(bus.on_reconnect) <= set(before)
+    monkeypatch.undo()
+    after = Pulled(bus)
+    assert await after.pull(model) == b"one"
+    await after.queues.stop()
 
 
 async def test_nothing_is_remembered_of_models_that_are_gone(bus: Bus, pulled: Pulled) -> None:
