@@ -15,7 +15,8 @@ END_WAITING = "generations.end"
 
 
 class EndWaiting(Wire):
-    """Ends the generations of `model` that wait for a node and were stored up to the number `last`."""
+    """Ends the generations that wait for a node, were requested of `model`, and were stored up to the number
+    `last`. A fallback model may be about to answer them."""
 
     model: str
     last: int
@@ -47,7 +48,7 @@ class WaitingControl:
         found = [
             job
             for job in self._jobs
-            if job.waits and job.model == wanted.model and job.delivery.sequence <= wanted.last
+            if job.waits and job.requested_model == wanted.model and job.delivery.sequence <= wanted.last
         ]
         for job in found:
             self._end(job, CancelledByOperator(wanted.error))

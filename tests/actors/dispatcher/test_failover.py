@@ -11,10 +11,12 @@ import pytest
 from actors.backends.echo import EchoBackend, EchoSettings
 from actors.bus.bus import Bus, BusSettings
 from actors.cluster.registry import Registry
+from actors.dispatcher.waiting_control import END_WAITING, EndWaiting
 from actors.node.process import run_node
 from actors.node.settings import NodeSettings
+from actors.runtime.commands import ask_all
 from actors.runtime.system import ActorSystem
-from orchestration.errors import BackendFailed
+from orchestration.errors import BackendFailed, CancelledByOperator
 from tests.actors.dispatcher.conftest import DIRECT, QUEUED, TOGETHER
 from tests.fixtures.eventually import eventually
 from tests.fixtures.local_cluster import SETTINGS, LocalCluster, local_cluster
@@ -143,6 +145,26 @@ async def test_when_all_nodes_of_a_model_fail_the_next_declared_model_answers(cl
     assert text == WORDS
     assert (ended.finish.model, ended.finish.node) == (other.model, "good")
     await cluster.settled(dispatcher)
+
+
+async def test_a_purge_ends_what_waits_for_a_fallback_of_the_purged_model(cluster: LocalCluster) -> None:
+    other = LocalCluster(cluster.bus, cluster.node_bus, cluster.streams, cluster.stack)
+    node = await other.node(slots=1, first_token_s=60)
+    declared = {cluster.model: (other.model,)}
+    dispatcher = await cluster.dispatcher(SETTINGS.model_copy(update={"fallbacks": declared}))
+    await eventually(lambda: dispatcher.registry.serving(other.model))
+    asked = [asyncio.ensure_future(cluster.ask(cluster.generation(WORDS))) for _ in range(3)]
+    await eventually(
+        lambda: node.describe().running == 1 and sum(dispatcher.snapshot().waiting.get(other.model, ())) == 2
+    )
+    wanted = EndWaiting(model=cluster.model, last=2**62, error="too many")
+    ended = await ask_all(cluster.bus, END_WAITING, wanted.model_dump())
+    assert [each.data for each in ended.answers] == [2]
+    done, running = await asyncio.wait(asked, return_when=asyncio.FIRST_EXCEPTION)
+    assert {type(each.exception()) for each in done} == {CancelledByOperator}
+    assert len(running) == 1
+    for each in running:
+        each.cancel()
 
 
 async def test_generations_of_a_node_that_lost_its_connection_continue(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import signal
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import pytest
 from actors.bus import provision
 from actors.bus.declarations import Declaration, shipped_declaration
 from actors.bus.subjects import GenerationQueue
-from actors.cluster.registry import LEASE_S
+from actors.cluster.registry import LEASE_S, Registry
 from orchestration.errors import NodeLost
 from orchestration.messages import Priority
 from tests.actors.dispatcher.conftest import DIRECT, QUEUED
@@ -155,16 +156,21 @@ async def test_generations_of_a_killed_dispatcher_are_answered_by_another(
     await cluster.settled(dispatcher, within_s=20)
 
 
+def start_after(registry: Registry, name: str, before: float) -> float:
+    """When the node started, once the registry has its start after `before`; 0 until then."""
+    node = registry.nodes.get(name)
+    return node.started_at if node is not None and node.started_at > before else 0.0
+
+
 async def test_a_node_that_was_killed_can_be_started_again_at_once(
     cluster: LocalCluster, nats_server: RunningNats, tmp_path: Path, processes: list[Process]
 ) -> None:
     registry = await cluster.registry()
-    name = f"again-{cluster.model[-8:]}"
+    name, before = f"again-{cluster.model[-8:]}", 0.0
     for number in range(2):
         processes.append(node_process(cluster, nats_server.url, name, tmp_path))
         await asyncio.to_thread(processes[number].wait_for, f"node {name} serves")
-        await eventually(lambda: name in registry.nodes)
-        before = registry.nodes[name].started_at
+        before = await eventually(partial(start_after, registry, name, before))
         processes[number].send(signal.SIGKILL)
         await asyncio.to_thread(processes[number].wait)
     assert "has an entry but no connection; replacing it" in processes[1].said
