@@ -1,11 +1,12 @@
 """The connection to NATS: the only module that imports nats-py, with everything used of its private parts.
 
-nats-py connects, parses and reconnects. Three things are done differently here:
+nats-py connects, parses and reconnects. Four things are done differently here:
 
 - A message goes from nats-py's parser straight to its handler, without a queue and a task.
 - Commands are appended to nats-py's list of pending commands and written once per turn of the event loop.
   A coroutine, a queue and a future around each command took half of the CPU time of a request.
 - A complaint of the server leads to a reconnect. nats-py closes the connection for good.
+- A flush can be cancelled. nats-py reads nothing more after that.
 
 `PRIVATE_NAMES` lists what this needs of nats-py beyond its public interface. `NatsConnection` checks that the
 installed version has it, and the tests of this module check what each name does.
@@ -150,6 +151,22 @@ class _Client(Client):
     async def _send_ping(self, future: asyncio.Future[bool] | None = None) -> None:
         self.write_pending()  # or the ping overtakes pending commands, and `flush` waits for nothing
         await super()._send_ping(future)
+
+    async def flush(self, timeout: int = 10) -> None:
+        """Wait until the server has processed everything sent so far. Raises an error of nats-py.
+
+        Where nats-py's own is cancelled, the answer to its ping ends the loop that reads. On Python 3.11 its
+        `asyncio.wait_for` loses a cancellation that comes together with the answer.
+        """
+        if self.is_closed:
+            raise nats.errors.ConnectionClosedError
+        answered: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        try:
+            async with asyncio.timeout(timeout):
+                await self._send_ping(answered)
+                await asyncio.shield(answered)
+        except TimeoutError:
+            raise nats.errors.FlushTimeoutError from None
 
     async def _attempt_reconnect(self) -> None:
         self.abort()  # a socket whose peer does not read never closes in good order

@@ -137,6 +137,38 @@ async def test_send_ping_writes_pending_commands_first_so_that_a_flush_is_a_barr
     assert seen == [b"data"]
 
 
+async def test_a_connection_still_reads_after_a_flush_was_cancelled(bus: Bus) -> None:
+    seen = await received(bus, "client.after")
+    flushing = asyncio.create_task(bus.flush())
+    await asyncio.sleep(0)  # the ping is sent
+    flushing.cancel()
+    assert (await asyncio.gather(flushing, return_exceptions=True))[0] is not None
+    await bus.flush()
+    bus.post("client.after", b"data")
+    await eventually(lambda: seen == [b"data"])
+
+
+async def test_a_cancellation_that_comes_together_with_the_answer_to_a_flush_is_not_lost(
+    bus: Bus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def flush_and_wait() -> None:
+        await bus.flush()
+        await asyncio.Event().wait()
+
+    answer = Client._process_pong
+
+    async def answer_and_cancel(client: Client) -> None:
+        await answer(client)
+        monkeypatch.undo()
+        flushing.cancel()
+
+    monkeypatch.setattr(Client, "_process_pong", answer_and_cancel)
+    flushing = asyncio.create_task(flush_and_wait())
+    done, _ = await asyncio.wait({flushing}, timeout=10)
+    flushing.cancel()
+    assert done
+
+
 async def test_transport_keeps_what_was_written_to_a_connection_that_was_just_lost(
     bus: Bus, writer: Bus
 ) -> None:
