@@ -7,22 +7,15 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from opentelemetry.sdk._logs.export import LogRecordExporter, LogRecordExportResult
-from opentelemetry.sdk.resources import Resource
-from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
-from opentelemetry.sdk.util.instrumentation import InstrumentationScope
-from opentelemetry.trace import SpanContext, Status, StatusCode
 
-from actors.telemetry import conventions as names
 from actors.telemetry.metrics import DROPPED, EXPORTED
-from actors.telemetry.span_record import SAMPLED, SpanRecord
+from actors.telemetry.span_encoding import SpanBatch, SpanEncoder
 
 if TYPE_CHECKING:
     from opentelemetry.sdk._logs import ReadableLogRecord
 
 log = logging.getLogger(__name__)
-
-_UNSET, _FAILED = Status(StatusCode.UNSET), Status(StatusCode.ERROR)
 
 
 class Outbox:
@@ -65,40 +58,19 @@ class Outbox:
                 )
 
 
-def readable(span: SpanRecord, resource: Resource, scope: InstrumentationScope) -> ReadableSpan:
-    """The span in the SDK's form."""
-    trace, parent = int(span.trace, 16), None
-    if span.parent:
-        parent = SpanContext(trace, int(span.parent, 16), is_remote=True, trace_flags=SAMPLED)
-    return ReadableSpan(
-        name=span.name,
-        context=SpanContext(trace, int(span.id, 16), is_remote=False, trace_flags=SAMPLED),
-        parent=parent,
-        resource=resource,
-        attributes=span.attributes,
-        links=span.links,
-        kind=span.kind,
-        status=_FAILED if span.failed else _UNSET,
-        start_time=span.began_ns,
-        end_time=span.ended_ns,
-        instrumentation_scope=scope,
-    )
-
-
 class RecordExporter(SpanExporter):
     """Exports span records, in the SDK's thread, and tells `outbox` what became of each batch."""
 
-    def __init__(self, exporter: SpanExporter, resource: Resource, outbox: Outbox) -> None:
+    def __init__(self, exporter: SpanExporter, encoder: SpanEncoder, outbox: Outbox) -> None:
         self.exporter = exporter
-        self.resource = resource
+        self.encoder = encoder
         self.outbox = outbox
-        self._scope = InstrumentationScope(names.SCOPE, schema_url=names.SCHEMA_URL)
 
     def export(self, spans: Sequence[Any]) -> SpanExportResult:
         """`spans` are `SpanRecord`s."""
         succeeded = False
         try:
-            result = self.exporter.export([readable(span, self.resource, self._scope) for span in spans])
+            result = self.exporter.export(SpanBatch(spans, self.encoder))
             succeeded = result is SpanExportResult.SUCCESS
             return result
         except Exception as error:  # noqa: BLE001 - whatever a collector answers

@@ -17,6 +17,7 @@ from opentelemetry.sdk._logs import LoggerProvider
 from opentelemetry.sdk._logs.export import BatchLogRecordProcessor, LogRecordExporter
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter
+from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.trace import (
     NonRecordingSpan,
     SpanContext,
@@ -30,6 +31,7 @@ from actors.telemetry.content import Redactor
 from actors.telemetry.counted_export import CountedLogExporter, Outbox, RecordExporter
 from actors.telemetry.identity import ProcessIdentity
 from actors.telemetry.settings import TelemetrySettings
+from actors.telemetry.span_encoding import SpanEncoder, use_encoded
 from actors.telemetry.span_record import SpanRecord
 from actors.telemetry.tail_sampler import TailSampler
 from actors.telemetry.tracing import Attributes, Tracer, tracing
@@ -134,7 +136,8 @@ class Telemetry:
         resource = Resource.create(_resource(settings, identity, node))
         spans, records = _exporters(settings)
         outbox = Outbox("traces", settings.export_queue)
-        self._batches = BatchSpanProcessor(RecordExporter(spans, resource, outbox), **_batching(settings))
+        encoder = SpanEncoder(resource, InstrumentationScope(names.SCOPE, schema_url=names.SCHEMA_URL))
+        self._batches = BatchSpanProcessor(RecordExporter(spans, encoder, outbox), **_batching(settings))
         self._spans = SpanOutbox(self._batches, outbox)
         self.tail = TailSampler(settings, self._spans.send)
         self.tracer = Tracer(self._end)
@@ -219,17 +222,20 @@ def _exporters(settings: TelemetrySettings) -> tuple[SpanExporter, LogRecordExpo
     """The exporters of the protocol. Imported here: they take 50 ms, which other commands need not spend."""
     base, timeout_s = settings.otlp_endpoint.rstrip("/"), settings.export_timeout_s
     if settings.otlp_protocol == "grpc":
-        from opentelemetry.exporter.otlp.proto.grpc import _log_exporter, trace_exporter
+        from opentelemetry.exporter.otlp.proto.grpc import _log_exporter
+        from opentelemetry.exporter.otlp.proto.grpc import trace_exporter as over_grpc
 
+        use_encoded(over_grpc)
         insecure = not base.startswith("https://")
         return (
-            trace_exporter.OTLPSpanExporter(endpoint=base, insecure=insecure, timeout=timeout_s),
+            over_grpc.OTLPSpanExporter(endpoint=base, insecure=insecure, timeout=timeout_s),
             _log_exporter.OTLPLogExporter(endpoint=base, insecure=insecure, timeout=timeout_s),
         )
+    from opentelemetry.exporter.otlp.proto.http import trace_exporter as over_http
     from opentelemetry.exporter.otlp.proto.http._log_exporter import OTLPLogExporter
-    from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 
+    use_encoded(over_http)
     return (
-        OTLPSpanExporter(endpoint=f"{base}/v1/traces", timeout=timeout_s),
+        over_http.OTLPSpanExporter(endpoint=f"{base}/v1/traces", timeout=timeout_s),
         OTLPLogExporter(endpoint=f"{base}/v1/logs", timeout=timeout_s),
     )

@@ -1,4 +1,4 @@
-"""A span while it is recorded. `counted_export.py` makes the SDK's form of it, in the thread that exports.
+"""A span while it is recorded. `span_encoding.py` encodes it, in the thread that exports.
 
 The SDK's own span costs 25 µs to start, fill and end, this one 4, and a plain chat has four spans. What
 leaves the process is the SDK's all the same: batches, OTLP, retries.
