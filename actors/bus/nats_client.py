@@ -1,11 +1,12 @@
 """The connection to NATS: the only module that imports nats-py, with everything used of its private parts.
 
-nats-py connects, parses and reconnects. Four things are done differently here:
+nats-py connects, parses and reconnects. Five things are done differently here:
 
 - A message goes from nats-py's parser straight to its handler, without a queue and a task.
 - Commands are appended to nats-py's list of pending commands and written once per turn of the event loop.
   A coroutine, a queue and a future around each command took half of the CPU time of a request.
 - A complaint of the server leads to a reconnect. nats-py closes the connection for good.
+- Subjects are what the server takes for one: nats-py reconnects at control characters that count as space.
 - A flush can be cancelled. nats-py reads nothing more after that.
 
 `PRIVATE_NAMES` lists what this needs of nats-py beyond its public interface. `NatsConnection` checks that the
@@ -17,6 +18,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import logging
+import re
 from collections.abc import Awaitable, Callable
 from functools import cache
 from importlib import metadata
@@ -26,7 +28,7 @@ from actors.bus.handlers import Callback
 from actors.bus.message import Headers, Message, decode_headers, encode_headers
 from actors.bus.settings import BusSettings
 from actors.installation.optional_imports import without_module
-from actors.telemetry.telemetry import BUS_DENIED, BUS_SLOW_CONSUMER
+from actors.telemetry.telemetry import BUS_DENIED, BUS_SLOW_CONSUMER, BUS_UNREADABLE
 from orchestration.errors import BusUnavailable, PayloadTooLarge
 
 # nats-py needs aiohttp for WebSockets only; importing it takes 0.1 s of every command.
@@ -36,6 +38,7 @@ with without_module("aiohttp"):
     from nats.aio.client import Client
     from nats.aio.msg import Msg
     from nats.aio.subscription import Subscription as NatsPySubscription
+    from nats.protocol import parser
 
 log = logging.getLogger(__name__)
 
@@ -60,6 +63,11 @@ PRIVATE_NAMES: dict[type, tuple[str, ...]] = {
     NatsPySubscription: ("_future",),
     transport.TcpTransport: ("_io_writer",),
 }
+# As the server separates: at space and tab, and not at other control characters, which subjects may have.
+_WORD, _SPACE = rb"([^ \t\r\n]+)", rb"[ \t]+"
+_NAMES = _WORD + _SPACE + _WORD + _SPACE + rb"(" + _WORD + _SPACE + rb")?"
+parser.MSG_RE = re.compile(rb"\AMSG" + _SPACE + _NAMES + rb"(\d+)\r\n")
+parser.HMSG_RE = re.compile(rb"\AHMSG" + _SPACE + _NAMES + rb"(\d+)" + _SPACE + rb"(\d+)\r\n")
 _CAN_SEND = (Client.CONNECTED, Client.DRAINING_SUBS)
 
 MAX_SUBJECT_CHARACTERS = 2048
@@ -135,8 +143,13 @@ class _Client(Client):
         subscription = self._subs.get(sid)
         direct: Any = None if subscription is None else subscription._future
         if type(direct) is _DirectDelivery:
-            decoded = decode_headers(headers) if headers else None
-            direct.deliver(Message(subject.decode(), reply.decode(), data, decoded))
+            try:
+                names = subject.decode(), reply.decode()
+            except UnicodeDecodeError:  # nobody could answer it
+                BUS_UNREADABLE.inc()
+                log.debug("a message on %r for a reply on %r was dropped: not UTF-8", subject, reply)
+                return
+            direct.deliver(Message(*names, data, decode_headers(headers) if headers else None))
         else:
             await super()._process_msg(sid, subject, reply, data, headers)
 

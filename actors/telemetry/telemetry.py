@@ -6,6 +6,9 @@ from prometheus_client import Counter, Gauge, Histogram
 
 BUS_RECONNECTS = Counter("orchestra_bus_reconnects", "Reconnects to NATS")
 BUS_DENIED = Counter("orchestra_bus_denied_publishes", "Publishes and subscriptions that NATS denied")
+BUS_UNREADABLE = Counter(
+    "orchestra_bus_unreadable", "Messages dropped because their subject or reply subject is not UTF-8"
+)
 BUS_SLOW_CONSUMER = Counter("orchestra_bus_slow_consumer", "Messages dropped because a handler was too slow")
 ACTOR_MESSAGES = Counter(
     "orchestra_actor_messages", "Messages handled by actors", ["actor", "message", "outcome"]

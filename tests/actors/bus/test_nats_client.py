@@ -137,6 +137,35 @@ async def test_send_ping_writes_pending_commands_first_so_that_a_flush_is_a_barr
     assert seen == [b"data"]
 
 
+@pytest.mark.parametrize(
+    "command",
+    [
+        b"PUB client.foreign.x \xff\xfe 2\r\nhi\r\n",
+        b"PUB client.foreign.\xff\xfe 2\r\nhi\r\n",
+        b"PUB client.foreign.x a\x0bb 2\r\nhi\r\n",
+        b"PUB client.foreign.a\x0cb 2\r\nhi\r\n",
+        b"PUB client.foreign.x a\x00b 2\r\nhi\r\n",
+        b"HPUB client.foreign.x 13 15\r\nNATS/1.0\xff\r\n\r\nhi\r\n",
+        b"HPUB client.foreign.x a\x0bb 12 14\r\nNATS/1.0\r\n\r\nhi\r\n",
+        b"HPUB client.foreign.x 2 4\r\n\r\nhi\r\n",
+    ],
+)
+async def test_no_message_of_a_foreign_client_ends_the_connection_of_who_gets_it(
+    bus: Bus, nats_server: RunningNats, command: bytes
+) -> None:
+    seen = await received(bus, "client.foreign.*")
+    before = bus.connection_id
+    host, port = nats_server.url.removeprefix("nats://").split(":")
+    _, foreign = await asyncio.open_connection(host, int(port))
+    try:
+        foreign.write(b'CONNECT {"headers":true,"no_responders":true}\r\n' + command)
+        foreign.write(b"PUB client.foreign.last 4\r\nlast\r\n")
+        await eventually(lambda: b"last" in seen)
+    finally:
+        foreign.close()
+    assert bus.connection_id == before
+
+
 async def test_a_connection_still_reads_after_a_flush_was_cancelled(bus: Bus) -> None:
     seen = await received(bus, "client.after")
     flushing = asyncio.create_task(bus.flush())
