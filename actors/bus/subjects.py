@@ -28,6 +28,14 @@ PROCESSES_SUBJECT = "process.describe"
 """Request that every process answers: who it is, its roles and nodes, and where its metrics are."""
 
 
+_ESCAPES = {
+    byte: f"_{byte:02x}"
+    for byte in range(256)
+    if not (chr(byte).isascii() and (chr(byte).isalnum() or chr(byte) == "-"))
+}
+"""What stands for a byte in a token; the other bytes stay."""
+
+
 def encode_token(name: str) -> str:
     """Any name as one subject token: letters, digits and `-` stay, all else becomes `_` + hex bytes.
 
@@ -35,13 +43,9 @@ def encode_token(name: str) -> str:
     """
     if not name:
         return "_"
-    plain = name.isascii() and name.replace("-", "").isalnum()
-    if plain:
+    if name.isascii() and name.replace("-", "").isalnum():
         return name
-    return "".join(
-        chr(byte) if chr(byte).isascii() and (chr(byte).isalnum() or byte == 0x2D) else f"_{byte:02x}"
-        for byte in name.encode()
-    )
+    return name.encode().decode("latin-1").translate(_ESCAPES)
 
 
 def decode_token(token: str) -> str:

@@ -71,10 +71,13 @@ class RequestOutcome:
     def usage(self, repeats: int) -> Usage:
         """The tokens as the response states them: a prompt of `repeats` choices counts once. Of a response
         that was cut, the tokens of the text that was passed on."""
-        total = Usage()
-        for index, usage in self.usages.items():
-            total += usage if index % repeats == 0 else usage.model_copy(update={"prompt_tokens": 0})
-        return total if self.usages else Usage(completion_tokens=self.tokens)
+        if not self.usages:
+            return Usage(completion_tokens=self.tokens)
+        counted = [
+            usage if index % repeats == 0 else usage.model_copy(update={"prompt_tokens": 0})
+            for index, usage in self.usages.items()
+        ]
+        return sum(counted[1:], start=counted[0])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

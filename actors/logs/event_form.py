@@ -6,6 +6,7 @@ from functools import lru_cache
 from typing import Any
 from zlib import crc32
 
+from pydantic import TypeAdapter
 from pydantic_core import PydanticSerializationError
 
 from actors.bus.subjects import LogSubject
@@ -16,6 +17,7 @@ OVERHEAD_BYTES = 400
 CUT = "… [cut: {kept} of {all} characters]"
 MAX_FIELDS = 64
 """Maximum number of facts in `data`."""
+_EVENTS = TypeAdapter(LogEvent)
 
 
 def estimated_bytes(event: LogEvent) -> int:
@@ -60,18 +62,23 @@ def encoded_event(event: LogEvent, max_bytes: int) -> bytes:
 
 
 def _json(event: LogEvent) -> bytes:
-    return event.model_dump_json(exclude_defaults=True, fallback=str).encode()
+    return _EVENTS.dump_json(event, exclude_defaults=True, fallback=str)
 
 
 def subject_of(event: LogEvent) -> str:
     """The subject in the stream `LOGS`."""
-    mark = f"{crc32(event.id.encode(errors='replace')):x}"
-    return f"{_subject(event.level, event.name, event.caller, event.run, event.trace)}.{mark}"
+    kind = event.name.partition(".")[0]
+    mark = crc32(event.id.encode(errors="replace"))
+    return f"{_head(event.level, kind, event.caller)}.{_story(event.run, event.trace)}.{mark:x}"
 
 
 @lru_cache(maxsize=1024)
-def _subject(level: str, name: str, caller: str, run: str, trace: str) -> str:
-    """The subject without its mark: events of one run come together."""
-    kind = name.partition(".")[0]
-    fields = LogSubject(level=level, kind=kind, caller=caller, run=run, trace=trace)
-    return fields.subject.removesuffix(".-")
+def _head(level: str, kind: str, caller: str) -> str:
+    """The subject up to the caller, which many events have in common."""
+    return LogSubject(level=level, kind=kind, caller=caller).subject.removesuffix(".-.-.-.-")
+
+
+@lru_cache(maxsize=1024)
+def _story(run: str, trace: str) -> str:
+    """The subject from the shard to the trace: events of one run come together."""
+    return LogSubject(run=run, trace=trace).subject.removeprefix("logs.-.-.-.").removesuffix(".-")

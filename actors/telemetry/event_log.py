@@ -57,7 +57,7 @@ class EventLog:
         several processes may tell. Without either the id is new.
         """
         if self._sinks:
-            self.pass_on(self.make(name, ordinal=ordinal, event_id=event_id, level=level, **fields))
+            self.pass_on(self._made(name, ordinal, event_id, level, fields))
 
     def pass_on(self, event: LogEvent) -> None:
         """Give an event to the sinks."""
@@ -74,21 +74,20 @@ class EventLog:
         **fields: Any,
     ) -> LogEvent:
         """The event that `record` would pass on."""
+        return self._made(name, ordinal, event_id, level, fields)
+
+    def _made(
+        self, name: str, ordinal: int | None, event_id: str, level: LogLevel, fields: dict[str, Any]
+    ) -> LogEvent:
+        """`fields` becomes the event's own."""
         identity = self.identity
         if not event_id and ordinal is None:
             event_id = f"{identity.id}/{round(identity.started_at * 1000):x}/{next(self._numbers)}"
         elif not event_id:
             event_id = f"{fields.get('run', '')}/{fields.get('step', '')}/{name}/{ordinal}"
-        return LogEvent(
-            id=event_id,
-            at=time.time(),
-            name=name,
-            level=level,
-            process=identity.id,
-            role=identity.role,
-            host=identity.host,
-            **fields,
-        )
+        fields["id"], fields["at"], fields["name"], fields["level"] = event_id, time.time(), name, level
+        fields["process"], fields["role"], fields["host"] = identity.id, identity.role, identity.host
+        return LogEvent.model_validate(fields)
 
 
 event_log = EventLog()

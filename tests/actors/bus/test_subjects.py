@@ -43,6 +43,14 @@ def test_a_plain_name_is_its_own_token(name: str) -> None:
     assert encode_token(name) == name
 
 
+@pytest.mark.parametrize(
+    ("name", "token"),
+    [("a.b", "a_2eb"), ("_", "_5f"), ("", "_"), ("ü", "_c3_bc"), ("1 ²", "1_20_c2_b2"), ("a\x7f", "a_7f")],
+)
+def test_other_characters_become_their_bytes(name: str, token: str) -> None:
+    assert encode_token(name) == token
+
+
 @pytest.mark.parametrize("token", ["_zz", "_4", "_ff", "a_"])
 def test_what_no_name_became_is_refused(token: str) -> None:
     if token == "a_":

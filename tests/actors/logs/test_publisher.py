@@ -12,12 +12,13 @@ import pytest
 from actors.bus.bus import Bus, BusSettings
 from actors.bus.declarations import shipped_declaration
 from actors.bus.provision import apply_when_ready, call_api
+from actors.bus.subjects import LogSubject
 from actors.logs.event_form import encoded_event, subject_of
 from actors.logs.publisher import LogPublisher
 from actors.logs.settings import LogsSettings
 from actors.telemetry.event_log import EventLog
 from actors.telemetry.identity import ProcessIdentity
-from orchestration.log_events import LogEvent
+from orchestration.log_events import LogEvent, LogLevel
 from tests.fixtures.eventually import eventually
 from tests.fixtures.nats import RunningNats
 from tests.fixtures.proxy import Proxy, proxy_to
@@ -60,6 +61,27 @@ async def test_an_event_reaches_the_stream_under_a_subject_of_its_fields(log_bus
     info = await call_api(log_bus, "STREAM.INFO.LOGS", {"subjects_filter": ">"})
     (subject,) = info["state"]["subjects"]
     assert subject.startswith(f"logs.info.run.Ann_20B_2e.15.c_2e1.{'ab' * 16}.")
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {},
+        {"caller": "Ann B.", "run": "c.1", "trace": "ab" * 16},
+        {"run": "r" * 100},
+        {"trace": "no trace"},
+        {"caller": "-", "run": "-", "trace": "-"},
+        {"caller": "ü.*>"},
+    ],
+)
+def test_readers_find_an_event_by_each_of_its_fields(fields: dict[str, str]) -> None:
+    event = LogEvent(id="x/1", at=1.0, name="run.ended", level=LogLevel.ERROR, **fields)
+    tokens = subject_of(event).split(".")
+    wanted = LogSubject(level="error", kind="run", **fields)
+    assert tokens[:-1] == wanted.subject.split(".")[:-1]
+    for name, value in {"level": "error", "kind": "run", **fields}.items():
+        pattern = LogSubject(**{name: value}).filter.split(".")
+        assert all(part in ("*", token) for part, token in zip(pattern, tokens, strict=True)), name
 
 
 async def test_events_wait_while_nats_is_away_and_none_is_lost_or_doubled(
