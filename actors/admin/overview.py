@@ -94,9 +94,7 @@ def order_lines(orders: Orders) -> list[str]:
         ("pattern {} is disabled", orders.disabled_patterns),
     )
     return [
-        f"{text.format(name)} by {order.by}{f': {order.reason}' if order.reason else ''}"
-        for text, named in kinds
-        for name, order in sorted(named.items())
+        f"{text.format(name)} {order.text}" for text, named in kinds for name, order in sorted(named.items())
     ]
 
 

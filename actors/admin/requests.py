@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 
 from pydantic import Field
 
+from actors.config.cluster_settings import MAX_REASON
 from orchestration.errors import InvalidRequest
 from orchestration.messages import Wire
 
@@ -51,7 +52,7 @@ class PageRequest(Wire):
 class ChangeRequest(Wire):
     """A change by an operator."""
 
-    reason: str = Field(default="", max_length=500)
+    reason: str = Field(default="", max_length=MAX_REASON)
     """Why; it is recorded with the change. At most 500 characters."""
 
 

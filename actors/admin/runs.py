@@ -15,6 +15,7 @@ from actors.admin.requests import MAX_PAGE, ChangeRequest, NotThere, PageRequest
 from actors.agents.active_runs import CANCEL, LIST, CancelRuns, ListRuns, RunFilter, run_key
 from actors.bus.bus import Bus
 from actors.bus.subjects import StreamAddress
+from actors.config.cluster_settings import MAX_REASON
 from actors.gateway.operation import CallContext, Reply
 from actors.jobs.completion import record_result
 from actors.jobs.records import JobResult, JobStatus, is_job_id
@@ -50,7 +51,7 @@ class CancelRun(ChangeRequest):
 class CancelMatching(RunFilter, ChangeRequest):
     """Cancels all runs at work that match. At least one field of the filter, or `everything`, is needed."""
 
-    reason: str = Field(min_length=1, max_length=500)
+    reason: str = Field(min_length=1, max_length=MAX_REASON)
     """Why; the callers of the runs are told."""
     everything: bool = False
     """Cancel all runs; needed when the filter is empty."""

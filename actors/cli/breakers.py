@@ -6,15 +6,18 @@ from typing import Any
 
 import click
 
+from actors.cli.filters import filter_option
 from actors.cli.main import ErrorReportingGroup
 from actors.cli.operator import (
     OperatorClient,
     changing,
     confirm,
+    listing,
+    order_text,
     print_json,
     print_table,
-    reaching,
     run_operator,
+    show_answer,
     warn_missing,
 )
 from orchestration.errors import InvalidRequest
@@ -27,8 +30,7 @@ def breakers() -> None:
 
 @breakers.command(name="list")
 @click.option("--all", "closed", is_flag=True, help="Also list those that are closed everywhere.")
-@click.option("--json", "as_json", is_flag=True, help="Print the breakers as JSON.")
-@reaching
+@listing("the breakers")
 def list_breakers(closed: bool, as_json: bool, **options: Any) -> None:
     """List the breakers that are not closed, with their state in each process."""
 
@@ -43,7 +45,7 @@ def list_breakers(closed: bool, as_json: bool, **options: Any) -> None:
                 (
                     row["model"],
                     row["node"],
-                    f"by {row['held_open']['by']}: {row['held_open']['reason']}" if row["held_open"] else "",
+                    order_text(row["held_open"]),
                     state["state"],
                     f"{state['process']} {state['part']}",
                 )
@@ -65,17 +67,14 @@ def hold(model: str, node_id: str, reason: str, yes: bool, as_json: bool, **opti
     async def work(client: OperatorClient) -> None:
         confirm(f"Send no generations of {model} to node {node_id}", yes=yes)
         answer = await client.call("breakers.hold", model=model, node=node_id, reason=reason)
-        if as_json:
-            print_json(answer)
-        else:
-            click.echo(f"the breaker of {answer['name']} is held open")
+        show_answer(answer, f"the breaker of {answer['name']} is held open", as_json=as_json)
 
     run_operator(options, work)
 
 
 @breakers.command()
-@click.option("--model", default="", help="Model; without it all models of the node.")
-@click.option("--node", "node_id", default="", metavar="ID", help="Node; without it all nodes of the model.")
+@filter_option("--model", help="Model; without it all models of the node.")
+@filter_option("--node", "node_id", metavar="ID", help="Node; without it all nodes of the model.")
 @changing
 def reset(model: str, node_id: str, reason: str, yes: bool, as_json: bool, **options: Any) -> None:
     """Close breakers in all processes, also those that are held open."""
@@ -86,10 +85,7 @@ def reset(model: str, node_id: str, reason: str, yes: bool, as_json: bool, **opt
         confirm(f"Close the breakers of {' on '.join(filter(None, (model, node_id)))}", yes=yes)
         answer = await client.call("breakers.reset", model=model, node=node_id, reason=reason)
         warn_missing(answer)
-        if as_json:
-            print_json(answer)
-            return
         closed = {name for names in answer["closed"].values() for name in names} | set(answer["released"])
-        click.echo(f"closed: {', '.join(sorted(closed)) or 'none was open'}")
+        show_answer(answer, f"closed: {', '.join(sorted(closed)) or 'none was open'}", as_json=as_json)
 
     run_operator(options, work)

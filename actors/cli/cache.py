@@ -6,15 +6,17 @@ from typing import Any
 
 import click
 
+from actors.cli.filters import filter_option
 from actors.cli.main import ErrorReportingGroup
 from actors.cli.operator import (
     OperatorClient,
     changing,
     confirm,
+    listing,
     print_json,
     print_table,
-    reaching,
     run_operator,
+    show_answer,
     warn_missing,
 )
 
@@ -25,8 +27,7 @@ def cache() -> None:
 
 
 @cache.command()
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-@reaching
+@listing("the figures")
 def show(as_json: bool, **options: Any) -> None:
     """Show what the gateways and the shared bucket hold, and how often it was used."""
 
@@ -53,21 +54,17 @@ def show(as_json: bool, **options: Any) -> None:
 
 
 @cache.command()
-@click.option("--model", default="", help="Only responses of this model.")
-@click.option("--namespace", default="", metavar="CALLER", help="Only those of this caller or namespace.")
+@filter_option("--model", help="Only responses of this model.")
+@filter_option("--namespace", metavar="CALLER", help="Only those of this caller or namespace.")
 @changing
 def clear(model: str, namespace: str, reason: str, yes: bool, as_json: bool, **options: Any) -> None:
     """Use no cached response from before now, at all gateways."""
 
     async def work(client: OperatorClient) -> None:
-        which = " and ".join(
-            f"{name} {value}" for name, value in (("model", model), ("caller", namespace)) if value
-        )
-        confirm(f"Clear the cached responses of {which or 'all models and callers'}", yes=yes)
+        named = [f"{name} {value}" for name, value in (("model", model), ("caller", namespace)) if value]
+        which = " and ".join(named) or "all models and callers"
+        confirm(f"Clear the cached responses of {which}", yes=yes)
         answer = await client.call("cache.clear", model=model, namespace=namespace, reason=reason)
-        if as_json:
-            print_json(answer)
-        else:
-            click.echo(f"cleared: cached responses of {which or 'all models and callers'}")
+        show_answer(answer, f"cleared: cached responses of {which}", as_json=as_json)
 
     run_operator(options, work)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +15,15 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from actors.cli.filters import by_name
 from actors.cli.main import ErrorReportingGroup, common, nats_option, overrides_of
 from actors.cli.operator import (
     OperatorClient,
     changing,
     confirm,
+    listing,
     print_json,
     print_table,
-    reaching,
     run_operator,
 )
 from actors.cli.reach import nats_url_of
@@ -98,7 +100,7 @@ def set_settings(assignments: tuple[str, ...], **options: Any) -> None:
 
     A VALUE may be JSON, such as '["small"]'; null removes an entry of a table.
     """
-    values = dict(_assignment(text) for text in assignments)
+    values = by_name(map(_assignment, assignments))
     run_operator(options, lambda client: _change(client, "settings.set", options, values=values))
 
 
@@ -113,8 +115,7 @@ def unset(names: tuple[str, ...], **options: Any) -> None:
 
 @config.command()
 @click.option("--limit", type=click.IntRange(1, 100), default=20, show_default=True, help="Maximum changes.")
-@click.option("--json", "as_json", is_flag=True, help="Print the changes as JSON.")
-@reaching
+@listing("the changes")
 def history(limit: int, as_json: bool, **options: Any) -> None:
     """List the last changes of settings: who, when, what and why."""
 
@@ -123,17 +124,19 @@ def history(limit: int, as_json: bool, **options: Any) -> None:
         if as_json:
             print_json(changes)
             return
-        table = Table("change", "when", "by", "setting", "before", "after", "why", box=None, pad_edge=False)
-        for change in changes:
-            when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(change["at"]))
-            why = change["reason"] or (f"undoes {change['undoes']}" if change["undoes"] else "")
-            for number, value in enumerate(change["values"]):
-                first = (str(change["id"]), when, change["by"]) if not number else ("", "", "")
-                texts = (value["name"], _stored(value["before"]), _stored(value["after"]))
-                table.add_row(*map(Text, (*first, *texts, "" if number else why)))
-        widen(Console()).print(table)
+        heads = ("change", "when", "by", "setting", "before", "after", "why")
+        print_table(heads, (line for change in changes for line in _lines(change)))
 
     run_operator(options, work)
+
+
+def _lines(change: dict[str, Any]) -> Iterator[tuple[Any, ...]]:
+    """A line for each value that a change set; the first has the change."""
+    when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(change["at"]))
+    why = change["reason"] or (f"undoes {change['undoes']}" if change["undoes"] else "")
+    for number, value in enumerate(change["values"]):
+        first = ("", "", "") if number else (change["id"], when, change["by"])
+        yield *first, value["name"], _stored(value["before"]), _stored(value["after"]), "" if number else why
 
 
 @config.command()
@@ -159,8 +162,7 @@ async def _change(client: OperatorClient, verb: str, options: dict[str, Any], **
 
 
 @config.command()
-@click.option("--json", "as_json", is_flag=True, help="Print the processes as JSON.")
-@reaching
+@listing("the processes")
 def followers(as_json: bool, **options: Any) -> None:
     """Show which revision of the cluster's settings each process uses, and why one does not."""
 
@@ -199,7 +201,7 @@ def _cluster_settings(settings: Any, *, needed: bool) -> ClusterSettings:
     from actors.launch.process import connected, run
 
     async def read(url: str) -> ClusterSettings:
-        async with asyncio.timeout(REACH_S):
+        async with asyncio.timeout(None if needed else REACH_S):
             async with connected(settings, url, "orchestra-config") as bus:
                 return ClusterSettings.read((await Bucket(bus, BUCKET).latest(KEY, sure=True)).value)
 

@@ -3,57 +3,50 @@
 from __future__ import annotations
 
 import asyncio
-from pathlib import Path
+from typing import Any
 
 import click
 
 from actors.admin.audit import Changed
 from actors.bus.bus import Bus
 from actors.bus.subjects import NodeAddress
-from actors.cli.main import common, nats_option, overrides_of
 from actors.cli.operator import record_command
-from actors.cli.reach import nats_url_of
+from actors.cli.reach import on_cluster, reaching
 from actors.cluster.registry import Registry
-from actors.config.client import ClientSettings, load_client
-from actors.launch.process import connected, run
 from orchestration.errors import NoNode, NoResponders
 
 
 @click.command()
-@common
-@nats_option
+@reaching
 @click.argument("node_id", metavar="ID")
-def drain(config_file: Path | None, data: Path | None, nats_url: str | None, node_id: str) -> None:
+def drain(node_id: str, **options: Any) -> None:
     """Stop the node ID: it takes no new work, and finishes its generations or moves them to other nodes.
 
     Returns when it has left; `node.drain_timeout_s` of that node bounds the wait.
     """
-    settings = load_client(overrides_of(data=data, nats__url=nats_url), config_file)
-    raise SystemExit(run(_drain(settings, node_id)))
-
-
-async def _drain(settings: ClientSettings, node_id: str) -> int:
-    async with connected(settings, nats_url_of(settings), "orchestra-drain") as bus:
-        registry = Registry(bus)
-        gone = asyncio.Event()
-        registry.on_gone.append(lambda node: gone.set() if node == node_id else None)
-        await registry.start()
-        try:
-            click.echo(f"node {node_id} leaves: {await _ask(bus, node_id)} generations to finish", err=True)
-            made = Changed(
-                target=node_id,
-                before={"state": "serving"},
-                after={"state": "draining"},
-                body={},
-                about={"node": node_id},
-            )
-            await record_command(bus, "nodes.drain", made)
-            if any(node.id == node_id for node in (*registry.nodes.values(), *registry.draining.values())):
-                await gone.wait()
-        finally:
-            await registry.stop()
+    on_cluster(options, "orchestra-drain", lambda bus: _drain(bus, node_id))
     click.echo(f"node {node_id} has left")
-    return 0
+
+
+async def _drain(bus: Bus, node_id: str) -> None:
+    registry = Registry(bus)
+    gone = asyncio.Event()
+    registry.on_gone.append(lambda node: gone.set() if node == node_id else None)
+    await registry.start()
+    try:
+        click.echo(f"node {node_id} leaves: {await _ask(bus, node_id)} generations to finish", err=True)
+        made = Changed(
+            target=node_id,
+            before={"state": "serving"},
+            after={"state": "draining"},
+            body={},
+            about={"node": node_id},
+        )
+        await record_command(bus, "nodes.drain", made)
+        if any(node.id == node_id for node in (*registry.nodes.values(), *registry.draining.values())):
+            await gone.wait()
+    finally:
+        await registry.stop()
 
 
 async def _ask(bus: Bus, node_id: str) -> int:

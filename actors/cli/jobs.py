@@ -2,26 +2,21 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
 import click
 from rich.console import Console
-from rich.table import Table
 
 from actors.admin.audit import Changed
 from actors.bus.bus import Bus
-from actors.cli.main import FAILED, ErrorReportingGroup, common, nats_option, overrides_of
-from actors.cli.operator import operator_name, record_command
+from actors.cli.main import FAILED, ErrorReportingGroup
+from actors.cli.operator import operator_name, print_json, print_table, record_command
 from actors.cli.pattern_options import orchestra_of, pattern_options
-from actors.cli.reach import nats_url_of
-from actors.cli.show import widen
-from actors.config.client import load_client
+from actors.cli.reach import on_cluster, reaching
 from actors.jobs.dead_letters import DeadLetterStore
 from actors.jobs.wait_for_job import wait_for_job
-from actors.launch.process import connected, run
 from actors.runtime.envelope import OPERATOR
 from actors.runtime.service_client import jobs_call
 from orchestration.errors import InvalidRequest
@@ -31,24 +26,8 @@ Work = Callable[[Bus], Coroutine[Any, Any, int]]
 LISTED = 20
 
 
-def _reaching(command: Any) -> Any:
-    return common(nats_option(command))
-
-
 def _run(options: dict[str, Any], work: Work) -> None:
-    settings = load_client(
-        overrides_of(data=options["data"], nats__url=options["nats_url"]), options["config_file"]
-    )
-
-    async def reach() -> int:
-        async with connected(settings, nats_url_of(settings), "orchestra-jobs") as bus:
-            return await work(bus)
-
-    raise SystemExit(run(reach()))
-
-
-def _show(value: Any) -> None:
-    click.echo(json.dumps(value, ensure_ascii=False, indent=2))
+    raise SystemExit(on_cluster(options, "orchestra-jobs", work))
 
 
 @click.group(cls=ErrorReportingGroup)
@@ -67,7 +46,7 @@ def jobs() -> None:
 @click.option("--webhook", metavar="URL", help="URL that is called when the job has ended; calls are signed.")
 @click.option("--wait", "waits", is_flag=True, help="Wait for the end, and print the answer.")
 @click.option("--json", "as_json", is_flag=True, help="Print the job as JSON, not only its id or answer.")
-@_reaching
+@reaching
 def submit(question: str, waits: bool, as_json: bool, key: str, **options: Any) -> None:
     """Submit QUESTION (`-` reads stdin), and print the job's id."""
     text = sys.stdin.read() if question == "-" else question
@@ -80,7 +59,7 @@ def submit(question: str, waits: bool, as_json: bool, key: str, **options: Any) 
         if waits:
             return await _wait(bus, job["id"], as_json=as_json)
         if as_json:
-            _show(job)
+            print_json(job)
         else:
             click.echo(job["id"])
         return 0
@@ -102,12 +81,12 @@ def _body(text: str, options: dict[str, Any]) -> dict[str, Any]:
 
 @jobs.command()
 @click.argument("job_id", metavar="ID")
-@_reaching
+@reaching
 def get(job_id: str, **options: Any) -> None:
     """Print a job as JSON, with its answer if it has ended."""
 
     async def work(bus: Bus) -> int:
-        _show(await jobs_call(bus, "get", {"id": job_id}))
+        print_json(await jobs_call(bus, "get", {"id": job_id}))
         return 0
 
     _run(options, work)
@@ -116,7 +95,7 @@ def get(job_id: str, **options: Any) -> None:
 @jobs.command()
 @click.argument("job_id", metavar="ID")
 @click.option("--json", "as_json", is_flag=True, help="Print the job as JSON, not only its answer.")
-@_reaching
+@reaching
 def wait(job_id: str, as_json: bool, **options: Any) -> None:
     """Wait for the end of a job: progress on stderr, the answer on stdout."""
     _run(options, lambda bus: _wait(bus, job_id, as_json=as_json))
@@ -131,7 +110,7 @@ async def _wait(bus: Bus, job_id: str, *, as_json: bool) -> int:
     job = await wait_for_job(bus, job_id, on_progress)
     succeeded = job["status"] == "succeeded"
     if as_json:
-        _show(job)
+        print_json(job)
     elif succeeded:
         message = job["result"]["choices"][0]["message"]
         click.echo(message["content"] or message["refusal"] or "")
@@ -143,7 +122,7 @@ async def _wait(bus: Bus, job_id: str, *, as_json: bool) -> int:
 
 @jobs.command()
 @click.argument("job_id", metavar="ID")
-@_reaching
+@reaching
 def cancel(job_id: str, **options: Any) -> None:
     """Cancel a job, and print its status. A job that has ended does not change."""
 
@@ -159,14 +138,14 @@ def cancel(job_id: str, **options: Any) -> None:
 @click.option("--limit", type=click.IntRange(1, 1000), default=LISTED, show_default=True)
 @click.option("--before", type=click.IntRange(min=0), default=0, help="`next` of the previous page.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-@_reaching
+@reaching
 def list_(limit: int, before: int, as_json: bool, **options: Any) -> None:
     """List jobs, the last changed first."""
 
     async def work(bus: Bus) -> int:
         page = await jobs_call(bus, "list", {"limit": limit, "before": before})
         if as_json:
-            _show(page)
+            print_json(page)
             return 0
         rows = [
             (job["id"], job["status"], job["model"], job["priority"], str(job["attempts"]))
@@ -187,14 +166,14 @@ def dead() -> None:
 @click.option("--limit", type=click.IntRange(1, 1000), default=LISTED, show_default=True)
 @click.option("--before", type=click.IntRange(min=0), default=0, help="`next` of the previous page.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-@_reaching
+@reaching
 def dead_list(limit: int, before: int, as_json: bool, **options: Any) -> None:
     """List dead letters, the latest first."""
 
     async def work(bus: Bus) -> int:
         letters, more = await DeadLetterStore(bus).list(limit=limit, before=before)
         if as_json:
-            _show({"data": [letter.to_json(body=False) for letter in letters], "next": more})
+            print_json({"data": [letter.to_json(body=False) for letter in letters], "next": more})
             return 0
         rows = [
             (str(letter.number), letter.kind, letter.id, str(letter.attempts), letter.reason)
@@ -208,12 +187,12 @@ def dead_list(limit: int, before: int, as_json: bool, **options: Any) -> None:
 
 @dead.command("show")
 @click.argument("number", type=click.IntRange(min=1))
-@_reaching
+@reaching
 def dead_show(number: int, **options: Any) -> None:
     """Print one dead letter as JSON: reason, last error, trace, and the work itself."""
 
     async def work(bus: Bus) -> int:
-        _show((await DeadLetterStore(bus).show(number)).to_json(body=True))
+        print_json((await DeadLetterStore(bus).show(number)).to_json(body=True))
         return 0
 
     _run(options, work)
@@ -221,7 +200,7 @@ def dead_show(number: int, **options: Any) -> None:
 
 @dead.command("retry")
 @click.argument("numbers", type=click.IntRange(min=1), nargs=-1, required=True)
-@_reaching
+@reaching
 def dead_retry(numbers: tuple[int, ...], **options: Any) -> None:
     """Queue dead letters again, with all their attempts; prints their ids."""
 
@@ -237,7 +216,7 @@ def dead_retry(numbers: tuple[int, ...], **options: Any) -> None:
 
 @dead.command("drop")
 @click.argument("numbers", type=click.IntRange(min=1), nargs=-1, required=True)
-@_reaching
+@reaching
 def dead_drop(numbers: tuple[int, ...], **options: Any) -> None:
     """Delete dead letters for good."""
 
@@ -256,10 +235,9 @@ def _letter(number: int, after: dict[str, str] | None) -> Changed:
 
 
 def _table(columns: tuple[str, ...], rows: Sequence[tuple[str, ...]], more: int) -> None:
-    console = widen(Console())
-    table = Table(*columns, box=None, pad_edge=False)
-    for row in rows:
-        table.add_row(*row)
-    console.print(table if rows else "none", markup=False)
+    if rows:
+        print_table(columns, rows)
+    else:
+        click.echo("none")
     if more:
-        console.print(f"more: --before {more}", markup=False)
+        click.echo(f"more: --before {more}")

@@ -5,13 +5,18 @@ from __future__ import annotations
 from typing import Any
 
 import click
-from rich.console import Console
-from rich.table import Table
 
 from actors.cli.config import print_change
 from actors.cli.main import ErrorReportingGroup
-from actors.cli.operator import OperatorClient, changing, confirm, print_json, reaching, run_operator
-from actors.cli.show import widen
+from actors.cli.operator import (
+    OperatorClient,
+    changing,
+    confirm,
+    listing,
+    print_json,
+    run_operator,
+    show_rows,
+)
 
 LIMITS = ("requests_in_flight", "queue_depth", "tokens_per_minute", "unfinished_jobs")
 
@@ -25,27 +30,23 @@ def keys() -> None:
 
 
 @keys.command(name="list")
-@click.option("--json", "as_json", is_flag=True, help="Print the callers as JSON.")
-@reaching
+@listing("the callers")
 def list_keys(as_json: bool, **options: Any) -> None:
     """List the callers with the begin of their keys' hashes, their scopes and limits."""
 
     async def work(client: OperatorClient) -> None:
         callers = (await client.call("keys.list"))["data"]
-        if as_json:
-            print_json(callers)
-            return
-        if not callers:
+        if not callers and not as_json:
             click.echo("no callers: HTTP needs no key. Add one with `orchestra keys add NAME`")
             return
-        table = Table("caller", "key", "scopes", "namespace", *LIMITS, box=None, pad_edge=False)
-        for each in callers:
-            limits = ("" if each[name] is None else str(each[name]) for name in LIMITS)
-            own = each["namespace"] or ""
-            table.add_row(each["name"], each["key"], " ".join(each["scopes"]), own, *limits)
-        widen(Console()).print(table)
+        show_rows(callers, ("caller", "key", "scopes", "namespace", *LIMITS), _cells, as_json=as_json)
 
     run_operator(options, work)
+
+
+def _cells(caller: dict[str, Any]) -> tuple[Any, ...]:
+    scopes = " ".join(caller["scopes"])
+    return caller["name"], caller["key"], scopes, caller["namespace"], *(caller[name] for name in LIMITS)
 
 
 @keys.command()

@@ -10,13 +10,12 @@ from datetime import datetime
 from typing import Any
 
 import click
-from click.core import ParameterSource
 
 from actors.bus.bus import Bus
-from actors.cli.main import ErrorReportingGroup, common, nats_option, overrides_of
-from actors.cli.reach import nats_url_of
-from actors.config.client import load_client
-from actors.launch.process import connected, run, stop_on_signals, until
+from actors.cli.filters import filter_option
+from actors.cli.main import ErrorReportingGroup
+from actors.cli.reach import on_cluster, reaching
+from actors.launch.process import stop_on_signals, until
 from actors.logs.display import event_json, event_line
 from actors.logs.filter import LogFilter
 from actors.logs.reader import MAX_LIMIT, LogReader, StoredEvent
@@ -56,30 +55,15 @@ class LogsGroup(ErrorReportingGroup):
         return ship
 
 
-def _not_empty(context: click.Context, option: click.Parameter, value: str) -> str:
-    """Refuse an option that was given as '': a shell variable without a value would show everything."""
-    given = context.get_parameter_source(option.name or "") is ParameterSource.COMMANDLINE
-    if given and not value.strip():
-        raise click.BadParameter("it is empty; leave the option out to show all")
-    return value
-
-
 @click.group(cls=LogsGroup, invoke_without_command=True)
-@click.option(
-    "--run",
-    "run_id",
-    default="",
-    callback=_not_empty,
-    metavar="ID",
-    help="Show the story of this run, job or request.",
-)
-@click.option("--trace", default="", callback=_not_empty, metavar="ID", help="Show the story of this trace.")
-@click.option("--since", default="", metavar="TIME", help="Show events from this time on: 1h, 2d, or a date.")
-@click.option("--until", "until_", default="", metavar="TIME", help="Show events up to this time.")
+@filter_option("--run", "run_id", metavar="ID", help="Show the story of this run, job or request.")
+@filter_option("--trace", metavar="ID", help="Show the story of this trace.")
+@filter_option("--since", metavar="TIME", help="Show events from this time on: 1h, 2d, or a date.")
+@filter_option("--until", "until_", metavar="TIME", help="Show events up to this time.")
 @click.option(
     "--level", type=click.Choice([each.value for each in LogLevel]), default="debug", help="Minimum level."
 )
-@click.option("--caller", default="", callback=_not_empty, metavar="NAME", help="Show events of this caller.")
+@filter_option("--caller", metavar="NAME", help="Show events of this caller.")
 @click.option(
     "--kind",
     "kinds",
@@ -87,34 +71,28 @@ def _not_empty(context: click.Context, option: click.Parameter, value: str) -> s
     multiple=True,
     help="Show this kind of event; repeatable.",
 )
-@click.option("--model", default="", callback=_not_empty, metavar="NAME", help="Show events of this model.")
-@click.option("--node", default="", callback=_not_empty, metavar="ID", help="Show events of this node.")
+@filter_option("--model", metavar="NAME", help="Show events of this model.")
+@filter_option("--node", metavar="ID", help="Show events of this node.")
 @click.option(
     "--limit", type=click.IntRange(1, MAX_LIMIT), default=LISTED, show_default=True, help="Maximum events."
 )
 @click.option("--follow", "-f", is_flag=True, help="Go on with new events until Ctrl-C.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object a line.")
-@common
-@nats_option
+@reaching
 @click.pass_context
 def logs(context: click.Context, /, **options: Any) -> None:
     """Show the events of the cluster: requests, runs, steps, nodes, errors, and what operators changed."""
     if context.invoked_subcommand is not None:
         return
-    settings = load_client(
-        overrides_of(data=options["data"], nats__url=options["nats_url"]), options["config_file"]
-    )
     wanted = _filter(options)
-
-    async def reach() -> None:
-        async with connected(settings, nats_url_of(settings), "orchestra-logs") as bus:
-            await _show(bus, wanted, options)
-
-    run(reach())
+    on_cluster(options, "orchestra-logs", lambda bus: _show(bus, wanted, options))
 
 
 def _filter(options: dict[str, Any]) -> LogFilter:
-    since, until_ = options["since"], options["until_"]
+    since = moment_of(options["since"], "since") if options["since"] else 0.0
+    until_ = moment_of(options["until_"], "until") if options["until_"] else 0.0
+    if 0.0 < until_ < since:
+        raise InvalidRequest(f"--until {options['until_']} is before --since {options['since']}")
     return LogFilter(
         level=LogLevel(options["level"]),
         kinds=tuple(LogKind(kind) for kind in options["kinds"]),
@@ -123,8 +101,8 @@ def _filter(options: dict[str, Any]) -> LogFilter:
         caller=options["caller"],
         model=options["model"],
         node=options["node"],
-        since=moment_of(since, "since") if since else 0.0,
-        until=moment_of(until_, "until") if until_ else 0.0,
+        since=since,
+        until=until_,
     )
 
 

@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from pathlib import Path
 from typing import Any
 
 import click
-from rich.console import Console
-from rich.table import Table
 
 from actors.cli.main import ErrorReportingGroup, common, nats_option, overrides_of
 from actors.cli.model_rows import model_rows
 from actors.cli.node_pull import pin, pull_to_node, unpin
-from actors.cli.operator import changing, confirm, run_operator
+from actors.cli.operator import changing, confirm, print_json, print_table, run_operator
 from actors.cli.progress import StageBars
 from actors.cli.reach import nats_url_of
 from actors.cli.residency import load_, unload
-from actors.cli.show import widen
 from actors.cluster.registry import live_nodes
 from actors.config.client import ClientSettings, load_client
 from actors.installation.optional_imports import needs_extra
@@ -114,13 +110,10 @@ def list_(data: Path | None, config_file: Path | None, nats_url: str | None, as_
     nodes = _nodes(settings, required=bool(nats_url))
     rows = model_rows(installed(settings.models_folder), catalogue(), nodes)
     if as_json:
-        click.echo(json.dumps([row.as_json() for row in rows], ensure_ascii=False, indent=2))
+        print_json([row.as_json() for row in rows])
         return
     heads = ("name", "kind", "context", "served by", "size", "weights", "licence", "source")
-    table = Table(*heads, box=None, pad_edge=False)
-    for row in rows:
-        table.add_row(*row.cells())
-    widen(Console()).print(table)
+    print_table(heads, (row.cells() for row in rows))
 
 
 def _nodes(settings: ClientSettings, *, required: bool) -> list[NodeInfo] | None:

@@ -7,7 +7,8 @@ from typing import Any
 
 import click
 
-from actors.cli.operator import OperatorClient, changing, confirm, print_json, run_operator
+from actors.cli.filters import filter_option
+from actors.cli.operator import OperatorClient, changing, confirm, print_json, run_operator, show_answer
 from actors.cli.progress import StageBars
 from actors.models.download import PullProgress
 from orchestration.errors import BackendFailed, NodeLost
@@ -18,7 +19,7 @@ LOAD_S = 600.0
 
 @click.command()
 @click.argument("name")
-@click.option("--node", "node_id", default="", metavar="ID", help="Node. [default: all that offer the model]")
+@filter_option("--node", "node_id", metavar="ID", help="Node. [default: all that offer the model]")
 @changing
 def pin(name: str, node_id: str, reason: str, yes: bool, as_json: bool, **options: Any) -> None:
     """Load the model NAME and keep it in memory, whatever else is asked for, as long as its node lives."""
@@ -27,7 +28,7 @@ def pin(name: str, node_id: str, reason: str, yes: bool, as_json: bool, **option
 
 @click.command()
 @click.argument("name")
-@click.option("--node", "node_id", default="", metavar="ID", help="Node. [default: all that offer the model]")
+@filter_option("--node", "node_id", metavar="ID", help="Node. [default: all that offer the model]")
 @changing
 def unpin(name: str, node_id: str, reason: str, yes: bool, as_json: bool, **options: Any) -> None:
     """Let the pinned model NAME be evicted again."""
@@ -69,7 +70,4 @@ async def pull_to_node(client: OperatorClient, model: str, node: str, reason: st
             pull = found[0] if found else pull
     if pull["state"] == "failed":
         raise BackendFailed(f"node {node} could not pull {model}: {pull['error']['message']}")
-    if as_json:
-        print_json(pull)
-    else:
-        click.echo(f"node {node} offers {model}")
+    show_answer(pull, f"node {node} offers {model}", as_json=as_json)

@@ -6,16 +6,19 @@ from typing import Any
 
 import click
 
+from actors.cli.filters import by_name
 from actors.cli.main import ErrorReportingGroup
 from actors.cli.operator import (
     OperatorClient,
     changing,
     confirm,
+    listing,
     print_json,
-    print_table,
-    reaching,
     run_operator,
+    show_answer,
+    show_rows,
 )
+from actors.cli.reach import reaching
 from orchestration.errors import InvalidRequest
 
 
@@ -25,33 +28,31 @@ def nodes() -> None:
 
 
 @nodes.command(name="list")
-@click.option("--json", "as_json", is_flag=True, help="Print the nodes as JSON.")
-@reaching
+@listing("the nodes")
 def list_nodes(as_json: bool, **options: Any) -> None:
     """List the live nodes with their models, load and labels."""
 
     async def work(client: OperatorClient) -> None:
-        rows = await client.every("nodes.list")
-        if as_json:
-            print_json(rows)
-            return
-        print_table(
-            ("node", "state", "backend", "running", "in memory", "offered", "labels"),
-            (
-                (
-                    row["id"],
-                    row["state"],
-                    row["backend"],
-                    f"{row['running']}/{row['slots']}",
-                    " ".join(row["loaded"]),
-                    " ".join(sorted(set(row["models"]) - set(row["loaded"]))),
-                    " ".join(f"{name}={value}" for name, value in sorted(row["labels"].items())),
-                )
-                for row in rows
-            ),
-        )
+        heads = ("node", "state", "backend", "running", "in memory", "offered", "labels")
+        show_rows(await client.every("nodes.list"), heads, _cells, as_json=as_json)
 
     run_operator(options, work)
+
+
+def _cells(row: dict[str, Any]) -> tuple[Any, ...]:
+    return (
+        row["id"],
+        row["state"],
+        row["backend"],
+        f"{row['running']}/{row['slots']}",
+        " ".join(row["loaded"]),
+        " ".join(sorted(set(row["models"]) - set(row["loaded"]))),
+        _text(row["labels"]),
+    )
+
+
+def _text(labels: dict[str, str]) -> str:
+    return " ".join(f"{name}={value}" for name, value in sorted(labels.items()))
 
 
 @nodes.command()
@@ -76,10 +77,8 @@ def drain(node_id: str, force: bool, reason: str, yes: bool, as_json: bool, **op
     async def work(client: OperatorClient) -> None:
         confirm(f"Drain node {node_id}", yes=yes)
         answer = await client.call("nodes.drain", id=node_id, force=force, reason=reason)
-        if as_json:
-            print_json(answer)
-        else:
-            click.echo(f"node {node_id} leaves: {answer['unfinished']} generations to finish")
+        line = f"node {node_id} leaves: {answer['unfinished']} generations to finish"
+        show_answer(answer, line, as_json=as_json)
 
     run_operator(options, work)
 
@@ -97,28 +96,25 @@ def label(
     async def work(client: OperatorClient) -> None:
         confirm(f"Change labels of node {node_id}", yes=yes)
         answer = await client.call("nodes.label", id=node_id, labels=wanted, remove=removed, reason=reason)
-        if as_json:
-            print_json(answer)
-        else:
-            shown = " ".join(f"{name}={value}" for name, value in sorted(answer["labels"].items()))
-            click.echo(f"{node_id}: {shown or 'no labels'}")
+        show_answer(answer, f"{node_id}: {_text(answer['labels']) or 'no labels'}", as_json=as_json)
 
     run_operator(options, work)
 
 
 def _parsed(labels: tuple[str, ...]) -> tuple[dict[str, str], list[str]]:
     """The labels to set, and those to remove. Raises `InvalidRequest`."""
-    wanted: dict[str, str] = {}
-    removed: list[str] = []
+    pairs: list[tuple[str, str | None]] = []
     for text in labels:
         name, equals, value = text.partition("=")
         if equals and name:
-            wanted[name] = value
+            pairs.append((name, value))
         elif text.endswith("-") and len(text) > 1:
-            removed.append(text[:-1])
+            pairs.append((text[:-1], None))
         else:
-            raise InvalidRequest(f"{text!r}: write NAME=VALUE to set a label, NAME- to remove it")
-    return wanted, removed
+            raise InvalidRequest(f"{text[:80]!r}: write NAME=VALUE to set a label, NAME- to remove it")
+    values = by_name(pairs)
+    removed = [name for name, value in values.items() if value is None]
+    return {name: value for name, value in values.items() if value is not None}, removed
 
 
 @nodes.command()
@@ -130,9 +126,6 @@ def remove(node_id: str, reason: str, yes: bool, as_json: bool, **options: Any) 
     async def work(client: OperatorClient) -> None:
         confirm(f"Forget node {node_id}", yes=yes)
         answer = await client.call("nodes.remove", id=node_id, reason=reason)
-        if as_json:
-            print_json(answer)
-        else:
-            click.echo(f"node {node_id} is forgotten")
+        show_answer(answer, f"node {node_id} is forgotten", as_json=as_json)
 
     run_operator(options, work)

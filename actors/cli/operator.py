@@ -19,13 +19,12 @@ from rich.text import Text
 from actors.admin.audit import Changed, RecordNotStored, record_direct
 from actors.admin.requests import ChangeRequest
 from actors.bus.bus import Bus
-from actors.cli.main import common, nats_option, overrides_of
-from actors.cli.reach import nats_url_of
+from actors.cli.reach import on_cluster, reaching
 from actors.cli.show import widen
-from actors.config.client import load_client
-from actors.launch.process import connected, run
+from actors.cluster.orders import Order
+from actors.config.cluster_settings import MAX_REASON
 from actors.runtime.service_client import admin_call
-from orchestration.errors import InvalidRequest
+from orchestration.errors import InvalidRequest, OrchestraError
 
 MAX_NAME = 64
 MAX_ROWS = 10_000
@@ -63,30 +62,36 @@ class OperatorClient:
 Work = Callable[[OperatorClient], Awaitable[None]]
 
 
-def reaching(command: Callable[..., Any]) -> Callable[..., Any]:
-    """The options of a command that reaches the cluster; `run_operator` reads them."""
-    return common(nats_option(command))
+def listing(what: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """The options of a command that shows `what`, as a table or as JSON."""
+
+    def options(command: Callable[..., Any]) -> Callable[..., Any]:
+        command = click.option("--json", "as_json", is_flag=True, help=f"Print {what} as JSON.")(command)
+        return reaching(command)
+
+    return options
 
 
 def changing(command: Callable[..., Any]) -> Callable[..., Any]:
     """The options of a command that changes something."""
     command = click.option("--json", "as_json", is_flag=True, help="Print the answer as JSON.")(command)
     command = click.option("--yes", is_flag=True, help="Change it without a question.")(command)
-    command = click.option("--reason", default="", metavar="TEXT", help="Why; it is recorded.")(command)
+    command = click.option(
+        "--reason", default="", callback=_short, metavar="TEXT", help="Why; it is recorded."
+    )(command)
     return reaching(command)
+
+
+def _short(context: click.Context, option: click.Parameter, value: str) -> str:
+    """Refuse a reason that the record of the change could not keep, before anything is changed."""
+    if len(value) > MAX_REASON:
+        raise click.BadParameter(f"it has {len(value)} characters; the limit is {MAX_REASON}")
+    return value
 
 
 def run_operator(options: Mapping[str, Any], work: Work) -> None:
     """Do `work` on a connection to the cluster that the options name."""
-    settings = load_client(
-        overrides_of(data=options["data"], nats__url=options["nats_url"]), options["config_file"]
-    )
-
-    async def reach() -> None:
-        async with connected(settings, nats_url_of(settings), "orchestra-operator") as bus:
-            await work(OperatorClient(bus))
-
-    run(reach())
+    on_cluster(options, "orchestra-operator", lambda bus: work(OperatorClient(bus)))
 
 
 def confirm(question: str, *, yes: bool) -> None:
@@ -98,10 +103,42 @@ def confirm(question: str, *, yes: bool) -> None:
     click.confirm(f"{question}?", abort=True, err=True)
 
 
+def raise_last(failures: Sequence[OrchestraError]) -> None:
+    """End a command that has tried each of many: print the failures, raise the last one, which is printed
+    too."""
+    for error in failures[:-1]:
+        click.echo(f"orchestra: {error.message}", err=True)
+    if failures:
+        raise failures[-1]
+
+
 def warn_missing(answer: Mapping[str, Any]) -> None:
     """Say which processes did not answer."""
     if answer.get("missing"):
         click.echo(f"orchestra: no answer in time from: {', '.join(answer['missing'])}", err=True)
+
+
+def show_rows(
+    rows: Sequence[Any], heads: Sequence[str], cells: Callable[[Any], Sequence[Any]], *, as_json: bool
+) -> None:
+    """Print the entries of a list, as JSON or as a table with a line of `cells` for each."""
+    if as_json:
+        print_json(rows)
+    else:
+        print_table(heads, map(cells, rows))
+
+
+def show_answer(answer: Any, line: str, *, as_json: bool) -> None:
+    """Print what a change did, as JSON or in one line."""
+    if as_json:
+        print_json(answer)
+    else:
+        click.echo(line)
+
+
+def order_text(order: Mapping[str, Any] | None) -> str:
+    """Who gave a standing order and why, such as `by olga: repair`; '' for None."""
+    return "" if order is None else Order.model_validate(order).text
 
 
 def print_table(heads: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from actors.cli.main import ErrorReportingGroup, common, overrides_of
-from actors.cli.operator import OperatorClient, changing, confirm, print_json, run_operator
+from actors.cli.operator import OperatorClient, changing, confirm, run_operator, show_answer
 from actors.cli.pattern_options import settings_of, settings_option
 from actors.patterns.dry_run import dry_run
 from actors.patterns.plugins import load_catalogue, plugins_at, with_plugins
@@ -64,10 +64,8 @@ def _switch(verb: str, options: dict[str, Any], name: str, reason: str, *, yes: 
     async def work(client: OperatorClient) -> None:
         confirm(f"{verb.capitalize()} pattern {name}", yes=yes)
         answer = await client.call(f"patterns.{verb}", pattern=name, reason=reason)
-        if as_json:
-            print_json(answer)
-        else:
-            click.echo(f"pattern {name} is {'disabled' if answer['disabled'] else 'enabled'}")
+        line = f"pattern {name} is {'disabled' if answer['disabled'] else 'enabled'}"
+        show_answer(answer, line, as_json=as_json)
 
     run_operator(options, work)
 

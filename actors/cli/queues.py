@@ -12,10 +12,11 @@ from actors.cli.operator import (
     age,
     changing,
     confirm,
-    print_json,
-    print_table,
-    reaching,
+    listing,
+    order_text,
     run_operator,
+    show_answer,
+    show_rows,
 )
 
 PURGE_S = 60.0
@@ -27,37 +28,20 @@ def queues() -> None:
 
 
 @queues.command(name="list")
-@click.option("--json", "as_json", is_flag=True, help="Print the queues as JSON.")
-@reaching
+@listing("the queues")
 def list_queues(as_json: bool, **options: Any) -> None:
     """List the queues with their depth, their age, and who has paused them."""
 
     async def work(client: OperatorClient) -> None:
-        rows = await client.every("queues.list")
-        if as_json:
-            print_json(rows)
-            return
-        print_table(
-            ("queue", "waiting", "running", "oldest", "paused"),
-            (
-                (
-                    row["name"],
-                    row["waiting"],
-                    row["running"],
-                    age(row["oldest_age_s"]),
-                    _paused(row["paused"]),
-                )
-                for row in rows
-            ),
-        )
+        heads = ("queue", "waiting", "running", "oldest", "paused")
+        show_rows(await client.every("queues.list"), heads, _cells, as_json=as_json)
 
     run_operator(options, work)
 
 
-def _paused(order: dict[str, Any] | None) -> str:
-    if order is None:
-        return ""
-    return f"by {order['by']}{': ' if order['reason'] else ''}{order['reason']}"
+def _cells(row: dict[str, Any]) -> tuple[Any, ...]:
+    oldest, paused = age(row["oldest_age_s"]), order_text(row["paused"])
+    return row["name"], row["waiting"], row["running"], oldest, paused
 
 
 @queues.command()
@@ -69,7 +53,7 @@ def pause(queue: str, reason: str, yes: bool, as_json: bool, **options: Any) -> 
     async def work(client: OperatorClient) -> None:
         confirm(f"Pause queue {queue}", yes=yes)
         answer = await client.call("queues.pause", queue=queue, reason=reason)
-        _print(answer, f"queue {queue} is paused; {answer['waiting']} wait", as_json=as_json)
+        show_answer(answer, f"queue {queue} is paused; {answer['waiting']} wait", as_json=as_json)
 
     run_operator(options, work)
 
@@ -83,7 +67,7 @@ def resume(queue: str, reason: str, yes: bool, as_json: bool, **options: Any) ->
     async def work(client: OperatorClient) -> None:
         confirm(f"Resume queue {queue}", yes=yes)
         answer = await client.call("queues.resume", queue=queue, reason=reason)
-        _print(answer, f"queue {queue} goes on; {answer['waiting']} wait", as_json=as_json)
+        show_answer(answer, f"queue {queue} goes on; {answer['waiting']} wait", as_json=as_json)
 
     run_operator(options, work)
 
@@ -102,17 +86,7 @@ def purge(queue: str, reason: str, yes: bool, as_json: bool, **options: Any) -> 
         answer = await client.call_within(
             PURGE_S, "queues.purge", queue=queue, confirm=counted["confirm"], reason=reason
         )
-        _print(
-            answer,
-            f"{answer['purged']} of queue {queue} have ended; {answer['waiting']} wait",
-            as_json=as_json,
-        )
+        line = f"{answer['purged']} of queue {queue} have ended; {answer['waiting']} wait"
+        show_answer(answer, line, as_json=as_json)
 
     run_operator(options, work)
-
-
-def _print(answer: dict[str, Any], line: str, *, as_json: bool) -> None:
-    if as_json:
-        print_json(answer)
-    else:
-        click.echo(line)

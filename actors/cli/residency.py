@@ -10,7 +10,8 @@ import click
 from actors.admin.audit import Changed
 from actors.bus.bus import Bus
 from actors.bus.subjects import NodeAddress
-from actors.cli.operator import changing, print_json, record_command, run_operator
+from actors.cli.filters import filter_option
+from actors.cli.operator import changing, print_json, raise_last, record_command, run_operator
 from actors.cluster.registry import live_nodes
 from actors.runtime.envelope import Envelope
 from actors.runtime.service import ERROR
@@ -21,7 +22,7 @@ from orchestration.messages import ErrorBody, LoadModel, LoadResult, UnloadModel
 def _options(command: Callable[..., Any]) -> Callable[..., Any]:
     for option in (
         click.argument("name"),
-        click.option(
+        filter_option(
             "--node", "node_id", metavar="ID", help="Node. [default: all nodes that offer the model]"
         ),
         click.option(
@@ -62,8 +63,8 @@ def _everywhere(request: LoadModel | UnloadModel, options: Mapping[str, Any]) ->
 
 
 async def _ask_all(bus: Bus, request: LoadModel | UnloadModel, options: Mapping[str, Any]) -> None:
-    """Ask the nodes one after another, with a line for each. Raises the first error at the end."""
-    failed: OrchestraError | None = None
+    """Ask the nodes one after another, with a line for each. Raises the last error at the end."""
+    failures: list[OrchestraError] = []
     results: list[LoadResult] = []
     for node in await _which(bus, request.model, options["node_id"]):
         try:
@@ -74,17 +75,14 @@ async def _ask_all(bus: Bus, request: LoadModel | UnloadModel, options: Mapping[
             if result.changed:
                 await record_command(bus, *_change(result), options["reason"])
         except OrchestraError as error:
-            if failed is not None:
-                click.echo(f"orchestra: {failed.message}", err=True)
-            failed = failed or error
+            failures.append(error)
     if options["as_json"]:
         print_json([result.model_dump(mode="json") for result in results])
-    if failed is not None:
-        raise failed
+    raise_last(failures)
 
 
-async def _which(bus: Bus, name: str, node_id: str | None) -> list[str]:
-    if node_id is not None:
+async def _which(bus: Bus, name: str, node_id: str) -> list[str]:
+    if node_id:
         return [node_id]
     nodes = await live_nodes(bus)
     node_ids = [node.id for node in nodes if node.serves(name)]

@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from actors.cli.filters import filter_option
 from actors.cli.logs import moment_of
 from actors.cli.main import ErrorReportingGroup
 from actors.cli.operator import (
@@ -16,17 +17,23 @@ from actors.cli.operator import (
     age,
     changing,
     confirm,
+    listing,
     print_json,
     print_table,
-    reaching,
+    raise_last,
     run_operator,
+    show_rows,
     warn_missing,
 )
+from actors.cli.reach import reaching
 from actors.streams.run_events import NoSuchRun, RunEventReader
-from orchestration.errors import InvalidRequest
+from orchestration.errors import InvalidRequest, OrchestraError
 
 ENDED_PAGE = 1000
 """Events of the log that are asked for at once."""
+LISTED = 100
+HEADS = ("run", "kind", "pattern", "model", "caller", "for", "steps", "process")
+ENDED_HEADS = ("run", "outcome", "pattern", "model", "caller", "took", "tokens", "ended")
 
 
 @click.group(cls=ErrorReportingGroup)
@@ -37,9 +44,9 @@ def runs() -> None:
 def _filtering(command: Callable[..., Any]) -> Callable[..., Any]:
     """The options that say which runs are meant."""
     for option in (
-        click.option("--pattern", default="", help="Only runs of this pattern."),
-        click.option("--model", default="", help="Only runs that were asked to use this model."),
-        click.option("--caller", default="", help="Only runs of this caller."),
+        filter_option("--pattern", help="Only runs of this pattern."),
+        filter_option("--model", help="Only runs that were asked to use this model."),
+        filter_option("--caller", help="Only runs of this caller."),
         click.option(
             "--older-than",
             "older_than_s",
@@ -59,18 +66,15 @@ def _filter_of(options: dict[str, Any]) -> dict[str, Any]:
 
 @runs.command(name="list")
 @click.option("--ended", is_flag=True, help="List those that have ended, from the log, the last one first.")
-@click.option("--since", default="", metavar="TIME", help="With --ended: from then on: 1h, 2d, or a date.")
+@filter_option("--since", metavar="TIME", help="With --ended: from then on: 1h, 2d, or a date.")
 @click.option(
     "--limit",
     type=click.IntRange(1, MAX_ROWS),
-    default=100,
-    show_default=True,
-    help="With --ended: maximum number.",
+    help=f"Maximum number. [default: all at work; the last {LISTED} that have ended]",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print the runs as JSON.")
 @_filtering
-@reaching
-def list_runs(ended: bool, since: str, limit: int, as_json: bool, **options: Any) -> None:
+@listing("the runs")
+def list_runs(ended: bool, since: str, limit: int | None, as_json: bool, **options: Any) -> None:
     """List the runs and jobs at work, those that began first come first; or those that have ended."""
     wanted = _filter_of(options)
     if since and not ended:
@@ -80,18 +84,12 @@ def list_runs(ended: bool, since: str, limit: int, as_json: bool, **options: Any
 
     async def at_work(client: OperatorClient) -> None:
         rows = await client.every("runs.list", **wanted)
-        if as_json:
-            print_json(rows)
-        else:
-            _table(rows)
+        show_rows(rows[:limit], HEADS, _cells, as_json=as_json)
 
     async def past(client: OperatorClient) -> None:
         from_ = moment_of(since, "since") if since else 0.0
-        rows = await _ended_runs(client, limit, wanted | {"since": from_})
-        if as_json:
-            print_json(rows)
-        else:
-            _ended_table(rows)
+        rows = await _ended_runs(client, limit or LISTED, wanted | {"since": from_})
+        show_rows(rows, ENDED_HEADS, _ended_cells, as_json=as_json)
 
     run_operator(options, past if ended else at_work)
 
@@ -109,37 +107,23 @@ async def _ended_runs(client: OperatorClient, limit: int, wanted: dict[str, Any]
     return rows[:limit]
 
 
-def _ended_table(rows: list[dict[str, Any]]) -> None:
-    now = time.time()
-    print_table(
-        ("run", "outcome", "pattern", "model", "caller", "took", "tokens", "ended"),
-        (
-            (
-                row["run"],
-                row["data"].get("error") or row["name"].removeprefix("run."),
-                *(row[name] for name in ("pattern", "model", "caller")),
-                age(row["data"].get("duration_s")),
-                row["data"].get("output_tokens"),
-                f"{age(max(0.0, now - row['at']))} ago",
-            )
-            for row in rows
-        ),
+def _ended_cells(row: dict[str, Any]) -> tuple[Any, ...]:
+    return (
+        row["run"],
+        row["data"].get("error") or row["name"].removeprefix("run."),
+        *(row[name] for name in ("pattern", "model", "caller")),
+        age(row["data"].get("duration_s")),
+        row["data"].get("output_tokens"),
+        f"{age(max(0.0, time.time() - row['at']))} ago",
     )
 
 
-def _table(rows: list[dict[str, Any]]) -> None:
-    now = time.time()
-    print_table(
-        ("run", "kind", "pattern", "model", "caller", "for", "steps", "process"),
-        (
-            (
-                *(row[name] for name in ("id", "kind", "pattern", "model", "caller")),
-                age(max(0.0, now - row["started_at"])),
-                row["steps"],
-                row["process"],
-            )
-            for row in rows
-        ),
+def _cells(row: dict[str, Any]) -> tuple[Any, ...]:
+    return (
+        *(row[name] for name in ("id", "kind", "pattern", "model", "caller")),
+        age(max(0.0, time.time() - row["started_at"])),
+        row["steps"],
+        row["process"],
     )
 
 
@@ -190,7 +174,7 @@ def cancel(
     **options: Any,
 ) -> None:
     """Cancel the runs, jobs or requests with these IDs, or all runs that match a filter. Their callers get an
-    error with the reason."""
+    error with the reason. An ID that is not known does not keep the others from being cancelled."""
     wanted = _filter_of(options)
     if run_ids and (any(wanted.values()) or everything or dry_run):
         raise InvalidRequest("name runs by their ids or by a filter, not both")
@@ -201,12 +185,20 @@ def cancel(
 
     async def by_id(client: OperatorClient) -> None:
         confirm(f"Cancel {', '.join(run_ids)}", yes=yes)
-        for run_id in run_ids:
-            answer = await client.call("runs.cancel", id=run_id, reason=reason)
-            if as_json:
-                print_json(answer)
-            else:
+        answers: list[dict[str, Any]] = []
+        failures: list[OrchestraError] = []
+        for run_id in dict.fromkeys(run_ids):
+            try:
+                answer = await client.call("runs.cancel", id=run_id, reason=reason)
+            except OrchestraError as error:
+                failures.append(error)
+                continue
+            answers.append(answer)
+            if not as_json:
                 click.echo(f"{run_id} {'is cancelled' if answer['cancelled'] else 'had ended'}")
+        if as_json:
+            print_json(answers)
+        raise_last(failures)
 
     async def by_filter(client: OperatorClient) -> None:
         fields = {**wanted, "everything": everything, "reason": reason or ("dry run" if dry_run else "")}
@@ -218,7 +210,7 @@ def cancel(
         if as_json:
             print_json(found)
         else:
-            _table(found["runs"])
+            print_table(HEADS, map(_cells, found["runs"]))
             click.echo(f"{found['count']} runs {'would be' if dry_run else 'are'} cancelled", err=True)
 
     run_operator(options, by_id if run_ids else by_filter)

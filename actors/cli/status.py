@@ -2,29 +2,26 @@
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
+from typing import Any
 
 import click
 from rich.console import Console
 from rich.text import Text
 
 from actors.admin.overview import OverviewReader
+from actors.bus.bus import Bus
 from actors.cli.forecast import LEAST_EXPECTED, forecast_line, forecast_of
-from actors.cli.main import common, nats_option, overrides_of
+from actors.cli.operator import print_json
 from actors.cli.overview_picture import Shape, draw_overview
 from actors.cli.placement import explanations, show
-from actors.cli.reach import nats_url_of
+from actors.cli.reach import on_cluster, reaching
 from actors.cli.show import widen
 from actors.cluster.registry import live_nodes
-from actors.config.client import ClientSettings, load_client
-from actors.launch.process import connected, run
 from orchestration.placement import Needs
 
 
 @click.command()
-@common
-@nats_option
+@reaching
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @click.option(
     "--explain",
@@ -39,21 +36,14 @@ from orchestration.placement import Needs
     metavar="K=V",
     help="With --explain: label that the node must have; repeatable.",
 )
-def status(
-    config_file: Path | None,
-    data: Path | None,
-    nats_url: str | None,
-    as_json: bool,
-    model: str | None,
-    labels: tuple[str, ...],
-) -> None:
+def status(as_json: bool, model: str | None, labels: tuple[str, ...], **options: Any) -> None:
     """Show what is running: nodes with their models and load, agents, gateways, NATS servers, and the
     queues."""
-    settings = load_client(overrides_of(data=data, nats__url=nats_url), config_file)
     if model is None:
-        raise SystemExit(run(_status(settings, as_json)))
+        on_cluster(options, "orchestra-status", lambda bus: _status(bus, as_json))
+        return
     needs = Needs(model=model, labels=frozenset(_label(text) for text in labels))
-    raise SystemExit(run(_explain(settings, needs, as_json)))
+    on_cluster(options, "orchestra-status", lambda bus: _explain(bus, needs, as_json))
 
 
 def _label(text: str) -> tuple[str, str]:
@@ -63,22 +53,18 @@ def _label(text: str) -> tuple[str, str]:
     return name, value
 
 
-async def _explain(settings: ClientSettings, needs: Needs, as_json: bool) -> int:
-    async with connected(settings, nats_url_of(settings), "orchestra-status") as bus:
-        show(await explanations(bus, needs, await live_nodes(bus)), as_json)
-    return 0
+async def _explain(bus: Bus, needs: Needs, as_json: bool) -> None:
+    show(await explanations(bus, needs, await live_nodes(bus)), as_json)
 
 
-async def _status(settings: ClientSettings, as_json: bool) -> int:
-    async with connected(settings, nats_url_of(settings), "orchestra-status") as bus:
-        overview = await OverviewReader(bus).read(with_metrics=False)
-        forecast = await forecast_of(bus)
+async def _status(bus: Bus, as_json: bool) -> None:
+    overview = await OverviewReader(bus).read(with_metrics=False)
+    forecast = await forecast_of(bus)
     expected = forecast.expected if forecast else {}
     if as_json:
-        click.echo(json.dumps(overview.model_dump(mode="json") | {"forecast": expected}, indent=2))
-        return 0
+        print_json(overview.model_dump(mode="json") | {"forecast": expected})
+        return
     console = widen(Console())
     console.print(draw_overview(overview, Shape.of(console.width)))
     if forecast is not None and any(count >= LEAST_EXPECTED for count in expected.values()):
         console.print(Text("forecast  ", style="bold") + Text(forecast_line(forecast), style="dim"))
-    return 0

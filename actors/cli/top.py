@@ -8,7 +8,7 @@ import termios
 import tty
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
+from typing import Any
 
 import click
 from rich.console import Console
@@ -17,12 +17,10 @@ from rich.text import Text
 
 from actors.admin.overview import OverviewReader
 from actors.admin.overview_rows import Overview
-from actors.cli.main import common, nats_option, overrides_of
+from actors.bus.bus import Bus
 from actors.cli.overview_picture import Shape, draw_overview
-from actors.cli.reach import nats_url_of
+from actors.cli.reach import on_cluster, reaching
 from actors.cli.show import widen
-from actors.config.client import ClientSettings, load_client
-from actors.launch.process import connected, run
 from orchestration.errors import InvalidRequest, OrchestraError
 
 ROWS_BESIDE = 14
@@ -31,8 +29,7 @@ QUIT = "q"
 
 
 @click.command()
-@common
-@nats_option
+@reaching
 @click.option(
     "--interval",
     type=click.FloatRange(min=0.5, max=60),
@@ -45,25 +42,20 @@ QUIT = "q"
 @click.option(
     "--json", "as_json", is_flag=True, help="Print one JSON object per interval, or one with --once."
 )
-def top(
-    config_file: Path | None, data: Path | None, nats_url: str | None, interval: float, **how: bool
-) -> None:
+def top(interval: float, once: bool, as_json: bool, **options: Any) -> None:
     """Watch the cluster: nodes, models, queues, rates, time to first token and errors. `q` or Ctrl-C ends
     it."""
-    settings = load_client(overrides_of(data=data, nats__url=nats_url), config_file)
-    if not (how["once"] or how["as_json"] or sys.stdout.isatty()):
+    if not (once or as_json or sys.stdout.isatty()):
         raise InvalidRequest("orchestra top needs a terminal: use --once or --json")
-    raise SystemExit(run(_top(settings, interval, **how)))
 
-
-async def _top(settings: ClientSettings, interval_s: float, *, once: bool, as_json: bool) -> int:
-    async with connected(settings, nats_url_of(settings), "orchestra-top") as bus:
+    async def work(bus: Bus) -> None:
         reader = OverviewReader(bus)
         if once or as_json:
-            await _print(reader, interval_s, once=once, as_json=as_json)
+            await _print(reader, interval, once=once, as_json=as_json)
         else:
-            await _watch(reader, interval_s)
-    return 0
+            await _watch(reader, interval)
+
+    on_cluster(options, "orchestra-top", work)
 
 
 async def _print(reader: OverviewReader, interval_s: float, *, once: bool, as_json: bool) -> None:

@@ -7,7 +7,8 @@ from typing import Any
 
 import click
 
-from actors.cli.operator import OperatorClient, age, print_json, print_table, reaching, run_operator
+from actors.cli.filters import filter_option
+from actors.cli.operator import OperatorClient, age, listing, print_json, print_table, run_operator
 
 COLUMNS = ("requests", "failed", "from_cache", "input_tokens", "cached_tokens", "output_tokens")
 
@@ -22,10 +23,9 @@ COLUMNS = ("requests", "failed", "from_cache", "input_tokens", "cached_tokens", 
     metavar="SECONDS",
     help="Only requests that have ended within this time.",
 )
-@click.option("--caller", default="", help="Only this caller.")
-@click.option("--model", default="", help="Only this model.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-@reaching
+@filter_option("--caller", help="Only this caller.")
+@filter_option("--model", help="Only this model.")
+@listing("the figures")
 def usage(within_s: float, caller: str, model: str, as_json: bool, **options: Any) -> None:
     """Show requests and tokens by caller and model, from the central log."""
 

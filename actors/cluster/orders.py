@@ -38,6 +38,11 @@ class Order(Wire):
     at: float
     reason: str = ""
 
+    @property
+    def text(self) -> str:
+        """Who and why, such as `by olga: repair`."""
+        return f"by {self.by}: {self.reason}" if self.reason else f"by {self.by}"
+
 
 class CacheClear(Wire):
     """Responses stored before `at` (Unix seconds) are not used, of all models and namespaces where empty."""

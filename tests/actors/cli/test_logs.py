@@ -12,4 +12,4 @@ from actors.cli.main import root
 def test_an_empty_filter_is_refused_instead_of_showing_everything(option: str) -> None:
     result = CliRunner().invoke(root, ["logs", option, ""])
     assert result.exit_code == 2
-    assert "it is empty; leave the option out to show all" in result.stderr
+    assert "it is empty; leave the option out to mean all" in result.stderr

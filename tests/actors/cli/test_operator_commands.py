@@ -199,3 +199,80 @@ def test_a_pattern_is_disabled_which_the_status_mentions_and_enabled(cluster: Cl
 def test_usage_is_shown_as_a_table_or_as_json(cluster: Cluster) -> None:
     assert done(cluster, "usage").split()[:3] == ["caller", "model", "requests"]
     assert as_json(cluster, "usage", "--caller", "nobody")["data"] == []
+
+
+EMPTY_FILTERS = (
+    ("cache", "clear", "--model", "", "--yes"),
+    ("cache", "clear", "--namespace", " ", "--yes"),
+    ("breakers", "reset", "--node", "n1", "--model", "", "--yes"),
+    ("runs", "cancel", "--model", "slow", "--caller", "", "--reason", "a test", "--yes"),
+    ("runs", "list", "--pattern", ""),
+    ("runs", "list", "--ended", "--since", ""),
+    ("usage", "--caller", ""),
+    ("models", "pin", "echo", "--node", "", "--yes"),
+    ("models", "unload", "echo", "--node", ""),
+    ("logs", "--caller", ""),
+)
+
+
+@pytest.mark.parametrize("words", EMPTY_FILTERS, ids=" ".join)
+def test_an_empty_filter_does_not_mean_all(cluster: Cluster, words: tuple[str, ...]) -> None:
+    """A script says `cache clear --model "$MODEL"`, and its variable is not set."""
+    refused = say(cluster, *words)
+    assert refused.exit_code == 2
+    assert "it is empty; leave the option out to mean all" in refused.stderr
+
+
+@pytest.mark.parametrize(
+    "words", [*CHANGES, ("models", "unload", "echo"), ("keys", "add", "olga")], ids=" ".join
+)
+def test_a_reason_that_cannot_be_recorded_is_refused_before_the_change(
+    cluster: Cluster, words: tuple[str, ...]
+) -> None:
+    refused = say(cluster, *words, "--reason", "x" * 501, "--yes")
+    assert refused.exit_code == 2
+    assert "it has 501 characters; the limit is 500" in refused.stderr
+    assert all("echo" in row["loaded"] for row in as_json(cluster, "nodes", "list") if row["id"] == "n1")
+
+
+def test_an_unknown_run_does_not_keep_the_others_from_being_cancelled(cluster: Cluster) -> None:
+    body = {
+        "model": "orchestra/single",
+        "messages": [{"role": "user", "content": "word " * 200}],
+        "orchestra": {"model": "slow"},
+    }
+    with ThreadPoolExecutor() as pool:
+        asked = pool.submit(httpx.post, f"{cluster.base_url}/chat/completions", json=body, timeout=60)
+        cluster.wait(lambda: bool(as_json(cluster, "runs", "list", "--limit", "1")))
+        (run,) = as_json(cluster, "runs", "list")
+        cancelled = say(cluster, "runs", "cancel", "abc.1", run["id"], "abc.2", "--yes", "--json")
+        assert cancelled.exit_code == 2
+        assert [each["id"] for each in json.loads(cancelled.stdout)] == [run["id"]]
+        assert all(f"no run, job or request '{each}'" in cancelled.stderr for each in ("abc.1", "abc.2"))
+        assert asked.result().status_code == 499
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("nodes", "label", "n1", "zone=eu", "zone-"),
+        ("nodes", "label", "n1", "zone=eu", "zone=us"),
+        ("config", "set", "zone=1", "zone=2"),
+    ],
+    ids=" ".join,
+)
+def test_a_name_is_not_given_two_values(cluster: Cluster, words: tuple[str, ...]) -> None:
+    refused = say(cluster, *words, "--yes")
+    assert (refused.exit_code, "zone is given twice" in refused.stderr) == (2, True)
+
+
+def test_a_time_before_the_begin_is_refused(cluster: Cluster) -> None:
+    refused = say(cluster, "logs", "--since", "1h", "--until", "2h")
+    assert (refused.exit_code, "--until 2h is before --since 1h" in refused.stderr) == (2, True)
+
+
+@pytest.mark.parametrize("words", [("config",), ("nodes", "list"), ("status",)], ids=" ".join)
+def test_a_nats_server_that_is_not_there_is_named(words: tuple[str, ...]) -> None:
+    failed = CliRunner().invoke(root, [*words, "--nats", "nats://127.0.0.1:1"], catch_exceptions=False)
+    assert failed.exit_code == 3
+    assert failed.stderr.startswith("orchestra: no NATS server answers at nats://127.0.0.1:1")
