@@ -1,10 +1,13 @@
-"""What pydantic says of invalid data, in the words of our error messages; and addresses in settings."""
+"""What pydantic says of invalid data, in the words of our error messages; texts of a form, and addresses."""
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
+from typing import Any
 
-from pydantic import ValidationError
+from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler, ValidationError
+from pydantic_core import CoreSchema, core_schema
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +37,28 @@ def first_problem(error: ValidationError, *, under: str = "") -> Problem:
     if isinstance(first["input"], str):
         message = message.replace(" items ", " characters ").replace("Value should", "Text should")
     return Problem((under, *path) if under else path, message, first["type"])
+
+
+@dataclass(frozen=True, slots=True)
+class TextForm:
+    """Annotates a text that must match `pattern`: `Annotated[str, TextForm(r"^[a-z]+$", "small letters")]`.
+    An error says it in `words`; schemas show the pattern."""
+
+    pattern: str
+    words: str
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.no_info_after_validator_function(self._check, handler(source))
+
+    def __get_pydantic_json_schema__(
+        self, schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> dict[str, Any]:
+        return handler(schema) | {"pattern": self.pattern}
+
+    def _check(self, text: str) -> str:
+        if re.fullmatch(self.pattern, text) is None:
+            raise ValueError(f"{text[:80]!r} is not {self.words}")
+        return text
 
 
 def split_address(address: str) -> tuple[str, int]:

@@ -80,16 +80,14 @@ class Audit:
                     await self.store(_event(action, request, call, facts, LogLevel.ERROR))
                 raise
             if made.changed:
-                facts = {"target": made.target, "before": made.before, "after": made.after}
-                await self.store(_event(action, request, call, facts, LogLevel.INFO, made.about))
+                await self.store(_made_event(action, request, call, made))
             return Reply(body=to_json(made.body), status=made.status)
 
         return handle
 
     async def record(self, action: str, made: Changed, call: CallContext) -> None:
         """Record a change of an operator that is none of the table. Raises `RecordNotStored`."""
-        facts = {"target": made.target, "before": made.before, "after": made.after}
-        await self.store(_event(action, ChangeRequest(), call, facts, LogLevel.INFO, made.about))
+        await self.store(_made_event(action, ChangeRequest(), call, made))
 
     async def store(self, event: LogEvent) -> None:
         """Store a record. Raises `RecordNotStored` after `TRIES`."""
@@ -113,9 +111,13 @@ async def record_direct(
 ) -> None:
     """Record a change that a command has made without a gateway. Raises `RecordNotStored`."""
     call = CallContext(caller=who, header=lambda name: "")
-    facts = {"target": made.target, "before": made.before, "after": made.after}
-    event = _event(action, request or ChangeRequest(), call, facts, LogLevel.INFO, made.about)
+    event = _made_event(action, request or ChangeRequest(), call, made)
     await Audit(bus).store(event.model_copy(update={"id": f"command/{token_hex(8)}"}))
+
+
+def _made_event(action: str, request: ChangeRequest, call: CallContext, made: Changed) -> LogEvent:
+    facts = {"target": made.target, "before": made.before, "after": made.after}
+    return _event(action, request, call, facts, LogLevel.INFO, made.about)
 
 
 def _event(

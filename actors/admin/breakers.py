@@ -16,7 +16,7 @@ from actors.cluster.orders import Order, Orders
 from actors.cluster.registry import Registry
 from actors.gateway.operation import CallContext, Reply
 from actors.placement.breaker_control import breaker_name
-from orchestration.errors import InvalidRequest
+from orchestration.errors import InvalidRequest, UnknownModel
 
 PLACES = ("dispatcher", "gateway", "agents")
 """Roles that place generations."""
@@ -110,9 +110,12 @@ class BreakersAdmin:
         )
 
     async def hold(self, request: HoldBreaker, call: CallContext) -> Changed:
-        """Hold a breaker open until it is reset. Raises `NotThere` for a model that no such node serves."""
+        """Hold a breaker open until it is reset. Raises `UnknownModel`, and `NotThere` for a node that does
+        not serve the model."""
         name = breaker_name(request.model, request.node)
         serving = [node.id for node in self.registry.serving(request.model)]
+        if not serving:
+            raise UnknownModel.of(request.model, list(self.registry.cards))
         if request.node not in serving:
             raise NotThere.of("node", request.node, serving, "node", f"with model {request.model!r}")
         order = Order(by=call.caller or ON_NATS, at=time.time(), reason=request.reason)

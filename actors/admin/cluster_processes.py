@@ -45,11 +45,13 @@ class ClusterProcesses:
     def _left(self, message: Message) -> None:
         self._seen.pop(message.data.decode(errors="replace"), None)
 
-    async def refresh(self) -> None:
-        """Ask all processes now. Raises `BusUnavailable`."""
+    async def refresh(self) -> set[str]:
+        """Ask all processes now; returns the ids of those that have answered. Raises `BusUnavailable`."""
+        answered = await list_processes(self.bus)
         now = time.time()
-        self._seen |= {info.id: (now, info) for info in await list_processes(self.bus)}
+        self._seen |= {info.id: (now, info) for info in answered}
         self._seen = {key: (at, info) for key, (at, info) in self._seen.items() if at > now - FORGET_S}
+        return {info.id for info in answered}
 
     async def ask(self, verb: str, request: Any, role: str) -> CommandAnswers:
         """Send a command to all processes; those that have `role` are expected to answer."""
@@ -57,14 +59,13 @@ class ClusterProcesses:
         return await ask_all(self.bus, verb, request, expected=expected)
 
     async def list_processes(self, request: PageRequest, call: CallContext) -> Reply:
-        await self.refresh()
+        up = await self.refresh()
         rows = [self._seen[key] for key in sorted(self._seen)]
-        newest = max((at for at, _ in rows), default=0.0)
-        return Reply(
-            body=to_json(
-                page_of(rows, request, lambda row: row[1].id, lambda row: _shown(row[1], row[0], newest))
-            )
-        )
+
+        def shown(row: tuple[float, ProcessInfo]) -> dict[str, Any]:
+            return _shown(row[1], row[0], up=row[1].id in up)
+
+        return Reply(body=to_json(page_of(rows, request, lambda row: row[1].id, shown)))
 
     async def _poll(self) -> None:
         while True:
@@ -73,10 +74,10 @@ class ClusterProcesses:
             await asyncio.sleep(POLL_S)
 
 
-def _shown(info: ProcessInfo, seen_at: float, newest: float) -> dict[str, Any]:
+def _shown(info: ProcessInfo, seen_at: float, *, up: bool) -> dict[str, Any]:
     now = time.time()
     return (
-        {"state": "up" if seen_at == newest else "silent"}
+        {"state": "up" if up else "silent"}
         | info.model_dump(mode="json")
         | {
             "uptime_s": round(max(0.0, now - info.started_at), 1),

@@ -153,7 +153,7 @@ class ModelsAdmin:
     def _nodes_of(self, request: ModelChange) -> list[NodeInfo]:
         """The nodes of the request that offer its model. Raises `UnknownModel` and `NotThere`."""
         if request.node:
-            node = self.nodes.node(request.node)
+            node = self.nodes.node(request.node, "node")
             if not node.serves(request.model):
                 raise UnknownModel.of(request.model, [card.name for card in node.models])
             return [node]
@@ -167,7 +167,7 @@ class ModelsAdmin:
         catalogue, and the node's error when it has no room."""
         if request.model not in catalogue():
             raise UnknownModel.of(request.model, list(catalogue()))
-        node = self.nodes.node(request.node)
+        node = self.nodes.node(request.node, "node")
         earlier = {pull.id for pull in await self._pulls_of(node.id)}
         subject = NodeAddress(node.id).pull
         answer = await ask_node(self.bus, node.id, subject, PullModel(model=request.model))
@@ -184,7 +184,7 @@ class ModelsAdmin:
 
     async def pulls(self, request: ListModelPulls, call: CallContext) -> Reply:
         """The latest pulls of each node. `missing` are nodes that did not answer in time."""
-        nodes = [self.nodes.node(request.node).id] if request.node else sorted(self.nodes.nodes())
+        nodes = [self.nodes.node(request.node, "node").id] if request.node else sorted(self.nodes.nodes())
         results = await asyncio.gather(*(_result(node, self._pulls_of(node)) for node in nodes))
         found = [pull for _, pulls in results if not isinstance(pulls, OrchestraError) for pull in pulls]
         found.sort(key=lambda pull: pull.started_at, reverse=True)

@@ -19,10 +19,12 @@ from actors.runtime.envelope import Envelope
 from actors.runtime.service import ERROR
 from orchestration.errors import DeadlineExceeded, NoResponders, from_body
 from orchestration.messages import ErrorBody, LabelNode, NodeInfo, NodeLabels, Wire
+from orchestration.validation import TextForm
 
 PING_S = 1.0
-NAME = r"^[A-Za-z0-9_./-]{1,64}$"
-"""The form of a label's name."""
+LabelName = Annotated[
+    str, TextForm(r"^[A-Za-z0-9_./-]{1,64}$", "a name of 1 to 64 letters, digits and the signs _ . / -")
+]
 
 
 class NodeId(Wire):
@@ -55,9 +57,9 @@ def _one_line(value: str) -> str:
 class ChangeLabels(NodeChange):
     """Labels to set and to remove, until the node ends."""
 
-    labels: dict[
-        Annotated[str, Field(pattern=NAME)], Annotated[str, Field(max_length=256), AfterValidator(_one_line)]
-    ] = Field(default_factory=dict, max_length=64)
+    labels: dict[LabelName, Annotated[str, Field(max_length=256), AfterValidator(_one_line)]] = Field(
+        default_factory=dict, max_length=64
+    )
     """Labels to set, with their values: one line of at most 256 characters."""
     remove: tuple[str, ...] = Field(default=(), max_length=64)
     """Names of labels to remove."""
@@ -75,11 +77,11 @@ class NodesAdmin:
         every = (*self.registry.nodes.values(), *self.registry.draining.values())
         return {node.id: node for node in every}
 
-    def node(self, node_id: str) -> NodeInfo:
-        """Raises `NotThere` with the nodes that are there."""
+    def node(self, node_id: str, param: str = "id") -> NodeInfo:
+        """Raises `NotThere` with the nodes that are there; `param` is the parameter that names the node."""
         nodes = self.nodes()
         if node_id not in nodes:
-            raise NotThere.of("live node", node_id, nodes, "id")
+            raise NotThere.of("live node", node_id, nodes, param)
         return nodes[node_id]
 
     async def list_nodes(self, request: PageRequest, call: CallContext) -> Reply:
@@ -120,7 +122,7 @@ class NodesAdmin:
         """Set and remove labels. The node forgets the change when it ends."""
         node = self.node(request.id)
         wanted = LabelNode(labels=request.labels, remove=request.remove)
-        answer = await ask_node(self.bus, node.id, NodeAddress(node.id).label, wanted)
+        answer = await ask_node(self.bus, node.id, NodeAddress(node.id).label, wanted, param="id")
         labels = NodeLabels.model_validate_json(answer)
         return Changed(
             target=node.id,
@@ -162,14 +164,17 @@ class NodesAdmin:
         )
 
 
-async def ask_node(bus: Bus, node: str, subject: str, request: Wire, timeout_s: float = 10.0) -> bytes:
-    """The answer of a node. Raises its error, `DeadlineExceeded`, and `NotThere` if it has left."""
+async def ask_node(
+    bus: Bus, node: str, subject: str, request: Wire, timeout_s: float = 10.0, *, param: str = "node"
+) -> bytes:
+    """The answer of a node. Raises its error, `DeadlineExceeded`, and `NotThere` if it is not alive; `param`
+    is the parameter that names the node."""
     headers = Envelope.within(timeout_s).headers()
     try:
         body = request.model_dump_json().encode()
         answer = await bus.request(subject, body, headers=headers, timeout=timeout_s)
     except NoResponders:
-        raise NotThere(f"node {node!r} has left the cluster", param="node") from None
+        raise NotThere(f"node {node!r} has left the cluster", param=param) from None
     if answer.header(ERROR):
         error = ErrorBody.model_validate_json(answer.data)
         if error.code == ModelStorage.code:

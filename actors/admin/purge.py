@@ -25,14 +25,14 @@ from actors.bus.subjects import GenerationQueue, StreamAddress
 from actors.cluster.orders import GENERATIONS, RUNS
 from actors.dispatcher.waiting_control import END_WAITING, EndWaiting
 from actors.gateway.operation import CallContext
-from actors.jobs.completion import record_result
-from actors.jobs.records import JobResult, JobStatus, QueuedJob, decode_queue_message
+from actors.jobs.completion import record_cancelled
+from actors.jobs.records import QueuedJob, decode_queue_message
 from actors.jobs.store import JobStore
 from actors.runtime.commands import ask_all
 from actors.streams.channel import OUT_OF_BAND
 from actors.streams.client import ID_HEADER
 from orchestration.errors import CancelledByOperator
-from orchestration.messages import ErrorBody, Finish, GenerationEnd, RunEnd, StreamEnd, encode_event
+from orchestration.messages import Finish, GenerationEnd, RunEnd, StreamEnd, encode_event
 
 VALID_S = 300
 """How long a confirmation is valid."""
@@ -184,23 +184,15 @@ class _Purge:
         if self.confirmed.queue != RUNS:
             end = GenerationEnd(finish=Finish(reason="error"), error=error)
         elif (job_id := _job_id(message.data)) is not None:
-            await self._end_job(job_id, error)
+            await self._end_job(job_id)
         work_id = message.header(ID_HEADER)
         if work_id:
             await self.bus.publish(StreamAddress(work_id).subject, encode_event(OUT_OF_BAND, end))
 
-    async def _end_job(self, job_id: str, error: ErrorBody) -> None:
+    async def _end_job(self, job_id: str) -> None:
         record = await self.store.record(job_id)
-        if record is None or record.status.final:
-            return
-        result = JobResult(
-            id=job_id,
-            retry_number=record.retry_number,
-            status=JobStatus.CANCELLED,
-            ended=RunEnd(finish=Finish(reason="cancelled"), error=error, trace_id=record.trace_id),
-            finished_at=time.time(),
-        )
-        await record_result(self.bus, self.store, result)
+        if record is not None and not record.status.final:
+            await record_cancelled(self.bus, self.store, record, self.error)
 
 
 def _job_id(data: bytes) -> str | None:

@@ -17,8 +17,8 @@ from actors.bus.bus import Bus
 from actors.bus.subjects import StreamAddress
 from actors.config.cluster_settings import MAX_REASON
 from actors.gateway.operation import CallContext, Reply
-from actors.jobs.completion import record_result
-from actors.jobs.records import JobResult, JobStatus, is_job_id
+from actors.jobs.completion import record_cancelled
+from actors.jobs.records import is_job_id
 from actors.jobs.store import JobStore
 from actors.runtime.commands import CommandAnswers
 from actors.streams.channel import OUT_OF_BAND
@@ -106,35 +106,32 @@ class RunsAdmin:
     async def _cancel_elsewhere(self, request: CancelRun, by: str) -> str:
         """Cancel what no coordinator has; returns its state before, '' if it is unknown."""
         error = CancelledByOperator.of(f"run {request.id}", by, request.reason)
-        end = RunEnd(finish=Finish(reason="cancelled"), error=error.body())
         if is_job_id(request.id):
-            return await self._cancel_job(request.id, end)
+            return await self._cancel_job(request.id, error)
         if RUN_ID.fullmatch(request.id) is None:
             return ""
         position = await RemoteReader(self.bus, request.id).peek(0.0)
         if position is None or not position.open:
             return ""
-        address = StreamAddress(request.id)
-        await self.bus.publish(address.subject, encode_event(OUT_OF_BAND, end))
-        await self.bus.publish(address.cancel)
+        end = RunEnd(finish=Finish(reason="cancelled"), error=error.body())
+        await self.bus.publish(StreamAddress(request.id).subject, encode_event(OUT_OF_BAND, end))
+        await self._stop_work(request.id)
         return "waiting or on a node"
 
-    async def _cancel_job(self, job_id: str, end: RunEnd) -> str:
+    async def _stop_work(self, work_id: str) -> None:
+        """Stop the work wherever it is; its spans end now."""
+        await self.bus.publish(StreamAddress(work_id).cancel, b"%d" % time.time_ns())
+
+    async def _cancel_job(self, job_id: str, error: CancelledByOperator) -> str:
         record = await self.store.record(job_id)
         if record is None:
             return ""
         if record.status.final:
             return "ended"
-        result = JobResult(
-            id=job_id,
-            retry_number=record.retry_number,
-            status=JobStatus.CANCELLED,
-            ended=end.model_copy(update={"trace_id": record.trace_id}),
-            finished_at=time.time(),
-        )
-        stored = await record_result(self.bus, self.store, result)
-        await self.bus.publish(StreamAddress(job_id).cancel)
-        return record.status.value if stored.status is JobStatus.CANCELLED else "ended"
+        if not await record_cancelled(self.bus, self.store, record, error):
+            return "ended"
+        await self._stop_work(job_id)
+        return record.status.value
 
     async def cancel_matching(self, request: CancelMatching, call: CallContext) -> Changed:
         """Cancel all runs at work that match, or list them with `dry_run`."""

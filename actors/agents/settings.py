@@ -13,6 +13,7 @@ from orchestration.errors import InvalidRequest
 from orchestration.hot import Hot
 from orchestration.patterns import BUILT_IN, StepLimits
 from orchestration.roles import RoleOverride, built_in_roles
+from orchestration.validation import TextForm
 
 
 class AgentsSettings(BaseModel):
@@ -20,7 +21,9 @@ class AgentsSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    cluster: str = Field(default="local", pattern=r"^[A-Za-z0-9_-]{1,64}$")
+    cluster: Annotated[
+        str, TextForm(r"^[A-Za-z0-9_-]{1,64}$", "a name of 1 to 64 letters, digits and the signs _ -")
+    ] = "local"
     """Owner in the agents' subjects, `agents.prompt.orchestra.<cluster>.<name>`. It only names the agents:
     the queues are shared by all that use one NATS account."""
     concurrency: Hot[int] = Field(default=16, ge=1, le=1024)
@@ -47,7 +50,12 @@ class AgentsSettings(BaseModel):
     of a node is used, if there is one."""
     tools: ToolSettings = ToolSettings()
     """Limits of the tools that agents use."""
-    mcp: dict[Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,32}$")], McpServerSettings] = {}
+    mcp: dict[
+        Annotated[
+            str, TextForm(r"^[A-Za-z0-9_-]{1,32}$", "a name of 1 to 32 letters, digits and the signs _ -")
+        ],
+        McpServerSettings,
+    ] = {}
     """MCP servers by name, whose tools the agents here use."""
     sandbox: SandboxSettings = SandboxSettings()
     """The sandbox in which the code agent runs programs."""

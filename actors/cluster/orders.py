@@ -63,6 +63,19 @@ class Orders(Wire):
     disabled_patterns: dict[str, Order] = Field(default_factory=dict)
     cleared: tuple[CacheClear, ...] = ()
 
+    @classmethod
+    def read(cls, value: bytes | None) -> Orders:
+        """Parse the entry's value; None means no orders. Raises `InvalidRequest` for an invalid one."""
+        if value is None:
+            return cls()
+        try:
+            return cls.model_validate_json(value)
+        except ValidationError as error:
+            raise InvalidRequest(
+                f"the key {KEY!r} of the bucket {BUCKET!r} holds no orders ({error.error_count()} errors): "
+                "delete the key, and give the orders again"
+            ) from error
+
 
 Edit = Callable[[Orders], Orders]
 
@@ -121,7 +134,7 @@ class OrderBook:
 
         def write(entry: Entry) -> bytes | None:
             nonlocal before, after
-            before = after = Orders() if entry.value is None else Orders.model_validate_json(entry.value)
+            before = after = Orders.read(entry.value)
             edited = edit(before)
             if edited == before:
                 return None
@@ -136,15 +149,19 @@ class OrderBook:
         return before, after
 
     def _written(self, value: bytes | None, subject: str) -> None:
-        if value is None:
-            return
         try:
-            self._take(Orders.model_validate_json(value))
-        except ValidationError as error:
-            log.warning("the orders of operators cannot be read: %s", error)
+            self._take(Orders.read(value))
+        except InvalidRequest as error:
+            log.warning("the orders of operators are not followed here: %s", error.message)
 
-    def _take(self, orders: Orders) -> None:
-        if orders.number <= self.current.number:
+    def _take(self, orders: Orders, *, sure: bool = False) -> None:
+        """Follow newer orders, and with `sure` also others: the entry was deleted, or restored from a
+        backup."""
+        if orders.number <= self.current.number and not sure:
+            if orders != self.current:
+                self._check_now.set()
+            return
+        if orders == self.current:
             return
         self.current = orders
         self.runs_paused = RUNS in orders.paused
@@ -162,8 +179,11 @@ class OrderBook:
             except TimeoutError:
                 pass
             self._check_now.clear()
+            before = self.current
             try:
-                self._written((await self._bucket.latest(KEY, sure=True)).value, KEY)
+                orders = Orders.read((await self._bucket.latest(KEY, sure=True)).value)
+                if self.current is before:  # else newer ones have come since they were read
+                    self._take(orders, sure=True)
             except OrchestraError as error:
                 log.debug("cannot read the orders of operators: %s", error)
 
@@ -171,8 +191,7 @@ class OrderBook:
 async def read_orders(bus: Bus) -> Orders:
     """The present standing orders; none where they cannot be read, as in a cluster of an older version."""
     try:
-        value = (await Bucket(bus, BUCKET).latest(KEY)).value
-        return Orders() if value is None else Orders.model_validate_json(value)
-    except (OrchestraError, ValidationError) as error:
+        return Orders.read((await Bucket(bus, BUCKET).latest(KEY)).value)
+    except OrchestraError as error:
         log.debug("cannot read the orders of operators: %s", error)
         return Orders()

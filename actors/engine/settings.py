@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+from orchestration.validation import TextForm
 
 
 class EngineSettings(BaseModel):
@@ -92,6 +94,6 @@ class TorchSettings(EngineSettings):
     `kv_cache_bytes`, which limits the context.
     """
 
-    device: str = Field(default="cpu", pattern=r"^(cpu|cuda(:\d+)?)$")
+    device: Annotated[str, TextForm(r"^(cpu|cuda(:\d+)?)$", "cpu, cuda, or cuda:NUMBER")] = "cpu"
     dtype: Literal["auto", "float32", "float16", "bfloat16"] = "auto"
     """The computation type. `auto`: float16 on a GPU, float32 on a CPU."""

@@ -11,17 +11,19 @@ from pydantic import (
     ConfigDict,
     Field,
     SecretStr,
-    StringConstraints,
     field_validator,
 )
 
 from actors.config.key_hash import check_key, hash_of
 from orchestration.limits import QuotaLimit
+from orchestration.validation import TextForm
 
 INFERENCE: Literal["inference"] = "inference"
 ADMIN: Literal["admin"] = "admin"
 Scope = Literal["inference", "admin"]
-CallerName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.@-]{1,64}$")]
+CallerName = Annotated[
+    str, TextForm(r"^[A-Za-z0-9_.@-]{1,64}$", "a name of 1 to 64 letters, digits and the signs _ . @ -")
+]
 
 
 class CallerLimits(BaseModel):

@@ -11,11 +11,14 @@ from pydantic_core import to_json
 
 from orchestration.errors import InvalidRequest
 from orchestration.messages import ChatMessage, Tool, ToolCall, ToolOffer
+from orchestration.validation import TextForm
 
 MAX_TOOLS = 128
 MAX_TOOLS_BYTES = 131_072
 """Maximum size of all tools of a request as JSON."""
-_NAME = r"^[A-Za-z0-9_-]{1,64}$"
+ToolName = Annotated[
+    str, TextForm(r"^[A-Za-z0-9_-]{1,64}$", "a name of 1 to 64 letters, digits and the signs _ -")
+]
 
 
 def _parameters_of(parameters: Any) -> Any:
@@ -27,7 +30,7 @@ def _parameters_of(parameters: Any) -> Any:
 class FunctionBody(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore")
 
-    name: str = Field(pattern=_NAME)
+    name: ToolName
     description: str | None = None
     parameters: Annotated[dict[str, Any] | None, BeforeValidator(_parameters_of)] = None
     strict: bool | None = None

@@ -6,6 +6,7 @@ Every step may be repeated. When a process dies in between, the next one that fi
 from __future__ import annotations
 
 import logging
+import time
 
 from pydantic_core import to_json
 
@@ -13,11 +14,11 @@ from actors.bus.bus import Bus
 from actors.bus.jetstream import MESSAGE_ID_HEADER, enqueue
 from actors.jobs.job_json import job_summary
 from actors.jobs.metrics import JOB_TOKENS, JOBS_ENDED
-from actors.jobs.records import RETRY_HEADER, JobRecord, JobResult, event_subject
+from actors.jobs.records import RETRY_HEADER, JobRecord, JobResult, JobStatus, event_subject
 from actors.jobs.store import JobStore
 from actors.streams.client import ID_HEADER
 from orchestration.errors import OrchestraError, QueueFull
-from orchestration.messages import Wire
+from orchestration.messages import Finish, RunEnd, Wire
 
 log = logging.getLogger(__name__)
 
@@ -40,6 +41,19 @@ async def record_result(bus: Bus, store: JobStore, result: JobResult) -> JobResu
     stored = await store.create_result(result)
     await publish_completion(bus, store, stored)
     return stored
+
+
+async def record_cancelled(bus: Bus, store: JobStore, record: JobRecord, error: OrchestraError) -> bool:
+    """Complete a job that has not ended as cancelled, with `error`. Returns whether that is how it ended.
+    Raises as `record_result`."""
+    result = JobResult(
+        id=record.id,
+        retry_number=record.retry_number,
+        status=JobStatus.CANCELLED,
+        ended=RunEnd(finish=Finish(reason="cancelled"), error=error.body(), trace_id=record.trace_id),
+        finished_at=time.time(),
+    )
+    return (await record_result(bus, store, result)).status is JobStatus.CANCELLED
 
 
 async def publish_completion(bus: Bus, store: JobStore, result: JobResult) -> None:

@@ -15,14 +15,13 @@ from opentelemetry.trace import SpanKind
 from actors.bus.bus import Bus, Message
 from actors.bus.jetstream import MESSAGE_ID_HEADER, enqueue
 from actors.bus.subjects import RunQueue, StreamAddress
-from actors.jobs.completion import record_result
+from actors.jobs.completion import record_cancelled
 from actors.jobs.errors import KeyReused, NoSuchJob, TooManyJobs
 from actors.jobs.job_json import job_json, job_summary
 from actors.jobs.metrics import JOBS_SUBMITTED
 from actors.jobs.records import (
     RETRY_HEADER,
     JobRecord,
-    JobResult,
     JobStatus,
     QueuedJob,
     is_job_id,
@@ -34,7 +33,7 @@ from actors.streams.client import ID_HEADER
 from actors.telemetry import conventions as names
 from actors.telemetry.tracing import recorded_trace_id, start_span
 from orchestration.errors import Cancelled, OrchestraError, Unavailable
-from orchestration.messages import Finish, Run, RunEnd, Work
+from orchestration.messages import Run, Work
 
 MAX_WRITES = 64
 """Maximum jobs of this process that are written at a time; more wait here, in order. All at once, the last
@@ -160,15 +159,7 @@ class JobService:
         record = await self._record(job_id, viewer)
         if not record.status.final:
             error = Cancelled("the job was cancelled")
-            cancelled = JobResult(
-                id=job_id,
-                retry_number=record.retry_number,
-                status=JobStatus.CANCELLED,
-                ended=RunEnd(finish=Finish(reason="cancelled"), error=error.body(), trace_id=record.trace_id),
-                finished_at=time.time(),
-            )
-            stored = await record_result(self.bus, self.store, cancelled)
-            if stored.status is JobStatus.CANCELLED:
+            if await record_cancelled(self.bus, self.store, record, error):
                 await self.bus.publish(StreamAddress(job_id).cancel, b"%d" % time.time_ns())
         return await self.get(job_id)
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from orchestration.hot import Hot
+from orchestration.validation import TextForm
 
 
 class MongoSettings(BaseModel):
@@ -17,7 +18,9 @@ class MongoSettings(BaseModel):
     url: str = ""
     """Address `mongodb://USER:PASSWORD@HOST:PORT/`. Empty: no events are shipped. `orchestra up` runs a
     shipper when it is set."""
-    database: str = Field(default="orchestra", pattern=r"^[A-Za-z0-9_-]{1,63}$")
+    database: Annotated[
+        str, TextForm(r"^[A-Za-z0-9_-]{1,63}$", "a name of 1 to 63 letters, digits and the signs _ -")
+    ] = "orchestra"
     """Name of the database; the shipper creates its collections and indexes."""
     driver: Literal["motor", "pymongo"] = "motor"
     """The client library. motor is at its end of life; pymongo's asynchronous client replaces it."""

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
+from orchestration.validation import TextForm
+
+ServerName = Annotated[str, TextForm(r"^[A-Za-z0-9_-]+$", "a name of letters, digits and the signs _ -")]
 CLUSTER_PORT = 6222
 """The usual port for the routes between nats-servers."""
 
@@ -25,15 +29,17 @@ class NatsServerSettings(BaseModel):
     """Port of the server's monitoring pages; 0: none."""
     max_store_bytes: int = Field(default=4 * 2**30, ge=2**20)
     """Maximum bytes of JetStream on disk. The limits of all streams and buckets must fit into it."""
-    sync: str = Field(default="2m", pattern=r"^(always|[0-9]+(ms|s|m|h))$")
+    sync: Annotated[
+        str, TextForm(r"^(always|[0-9]+(ms|s|m|h))$", "`always`, or a number with ms, s, m or h")
+    ] = "2m"
     """How often JetStream forces writes onto the disk; "always" survives power loss."""
-    name: str = Field(default="orchestra", pattern=r"^[A-Za-z0-9_-]+$")
+    name: ServerName = "orchestra"
     """Name of this server, unique in a cluster. With the default a server of a cluster is named after its
     host and four digits, kept in the data folder."""
     join: tuple[str, ...] = ()
     """Other machines of the cluster, as `HOST` or `HOST:PORT` with their `cluster_port`; empty: a single
     server."""
-    cluster_name: str = Field(default="orchestra", pattern=r"^[A-Za-z0-9_-]+$")
+    cluster_name: ServerName = "orchestra"
     """Name of the cluster of NATS servers; the same on every machine."""
     cluster_port: int = Field(default=CLUSTER_PORT, ge=1, le=65_535)
     """The port that other servers of the cluster connect to; only open when `join` has entries."""

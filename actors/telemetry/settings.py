@@ -63,7 +63,7 @@ class TelemetrySettings(BaseModel):
     dropped."""
     service_name: str = "orchestra"
     """Value of `service.name` in traces."""
-    log_level: Hot[str] = Field(default="WARNING", pattern="^(DEBUG|INFO|WARNING|ERROR)$")
+    log_level: Hot[Literal["DEBUG", "INFO", "WARNING", "ERROR"]] = "WARNING"
     """Minimum level of log lines."""
     log_format: Literal["text", "json"] = "text"
     """Form of log lines: text for people, or one JSON object a line."""

@@ -70,4 +70,6 @@ async def test_a_breaker_of_a_model_that_the_node_does_not_serve_is_not_held(ope
     status, message = await operator.refused("breakers.hold", model="echo", node="paced")
     assert status == 404
     assert message == "no node 'paced' with model 'echo'; there are: n1, n2"
+    status, message = await operator.refused("breakers.hold", model="nope", node="n1")
+    assert (status, message) == (404, "no model 'nope'; known models: echo, one, slow")
     assert (await operator.refused("breakers.reset"))[0] == 400

@@ -139,6 +139,36 @@ async def test_a_misspelt_parameter_is_refused(
     assert body["error"]["message"] == f"unknown parameter {unknown!r}; this operation has: {has}"
 
 
+@pytest.mark.parametrize(
+    ("path", "fields", "param"),
+    [
+        ("/admin/models/load", {"model": "echo", "node": "n9"}, "node"),
+        ("/admin/models/unload", {"model": "echo", "node": "n9"}, "node"),
+        ("/admin/models/pin", {"model": "echo", "node": "n9"}, "node"),
+        ("/admin/models/pull", {"model": "smollm2-135m", "node": "n9"}, "node"),
+        ("/admin/breakers/hold", {"model": "echo", "node": "n9"}, "node"),
+        ("/admin/breakers/hold", {"model": "nope", "node": "n1"}, "model"),
+        ("/admin/nodes/drain", {"id": "n9"}, "id"),
+        ("/admin/nodes/label", {"id": "n9"}, "id"),
+        ("/admin/nodes/remove", {"id": "n9"}, "id"),
+    ],
+)
+async def test_an_error_names_the_parameter_that_is_wrong(
+    cluster: Cluster, path: str, fields: dict[str, str], param: str
+) -> None:
+    status, body = await over_http(cluster, "POST", path, fields)
+    assert (status, body["error"]["param"]) == (404, param)
+
+
+@pytest.mark.parametrize("name", ["", "a b", "a/b", "x" * 65])
+async def test_an_error_says_in_words_what_a_name_is(cluster: Cluster, name: str) -> None:
+    status, body = await over_http(cluster, "POST", "/admin/keys/add", {"name": name})
+    assert (status, body["error"]["param"]) == (400, "name")
+    assert body["error"]["message"] == (
+        f"name: {name!r} is not a name of 1 to 64 letters, digits and the signs _ . @ -"
+    )
+
+
 async def test_a_body_above_the_limit_of_its_operation_is_not_blamed_on_the_settings(
     cluster: Cluster,
 ) -> None:

@@ -9,9 +9,10 @@ import pytest
 
 from actors.bus.bus import Bus, BusSettings
 from actors.bus.declarations import shipped_declaration
+from actors.bus.key_value import Bucket
 from actors.bus.provision import apply
 from actors.cluster import orders as module
-from actors.cluster.orders import MAX_ORDERS, CacheClear, Edit, Order, OrderBook, Orders
+from actors.cluster.orders import BUCKET, KEY, MAX_ORDERS, CacheClear, Edit, Order, OrderBook, Orders
 from orchestration.errors import InvalidRequest
 from tests.fixtures.eventually import eventually
 from tests.fixtures.nats import RunningNats
@@ -105,6 +106,31 @@ async def test_a_change_that_was_not_heard_of_is_found_by_reading(
     await operator.change(paused("generations/m"))
     await eventually(lambda: follower.paused_models == {"m"})
     await close(operator, follower)
+
+
+async def test_orders_that_were_deleted_or_restored_are_followed(server: RunningNats) -> None:
+    operator, follower = await book_at(server.url), await book_at(server.url)
+    bucket = Bucket(operator.bus, BUCKET)
+    for number in range(3):
+        await operator.change(paused(f"generations/{number}"))
+    await eventually(lambda: follower.current == operator.current)
+    await bucket.delete(KEY)
+    await eventually(lambda: follower.current == operator.current == Orders())
+    _, after = await operator.change(paused("runs"))
+    await eventually(lambda: follower.runs_paused)
+    assert after.number == 1
+    assert operator.runs_paused
+    await close(operator, follower)
+
+
+async def test_an_entry_that_holds_no_orders_is_named_with_the_way_out(server: RunningNats) -> None:
+    book = await book_at(server.url)
+    await book.change(paused("runs"))
+    await Bucket(book.bus, BUCKET).put(KEY, b"[]")
+    with pytest.raises(InvalidRequest, match=r"holds no orders .*: delete the key"):
+        await book.change(paused("generations/m"))
+    assert book.runs_paused
+    await close(book)
 
 
 def test_a_clear_covers_its_model_and_namespace() -> None:
