@@ -142,8 +142,11 @@ def order_text(order: Mapping[str, Any] | None) -> str:
 
 
 def print_table(heads: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
-    """Print a table on stdout."""
-    table = Table(*heads, box=None, pad_edge=False)
+    """Print a table on stdout. A cell without room goes on in the next line: a name that is cut off cannot be
+    copied. The first cells, which are names, are the last to lose their room."""
+    table = Table(box=None, pad_edge=False)
+    for number, head in enumerate(heads):
+        table.add_column(head, overflow="fold", no_wrap=number == 0)
     for row in rows:
         table.add_row(*(Text("" if cell is None else str(cell)) for cell in row))
     widen(Console()).print(table)

@@ -7,7 +7,7 @@ import sys
 import termios
 import tty
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import click
@@ -55,7 +55,8 @@ def top(interval: float, once: bool, as_json: bool, **options: Any) -> None:
         else:
             await _watch(reader, interval)
 
-    on_cluster(options, "orchestra-top", work)
+    with suppress(KeyboardInterrupt):
+        on_cluster(options, "orchestra-top", work)
 
 
 async def _print(reader: OverviewReader, interval_s: float, *, once: bool, as_json: bool) -> None:

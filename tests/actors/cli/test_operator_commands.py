@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+import signal
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import click
 import httpx
 import pytest
 from click.testing import CliRunner, Result
@@ -15,6 +19,7 @@ from click.testing import CliRunner, Result
 from actors.backends.echo import EchoBackend, EchoSettings
 from actors.bus.jetstream import enqueue
 from actors.cli.main import root
+from actors.cli.operator import print_table
 from actors.logs.event_form import encoded_event, subject_of
 from orchestration.log_events import LogEvent
 from tests.fixtures.cluster import Cluster, running_cluster
@@ -276,3 +281,30 @@ def test_a_nats_server_that_is_not_there_is_named(words: tuple[str, ...]) -> Non
     failed = CliRunner().invoke(root, [*words, "--nats", "nats://127.0.0.1:1"], catch_exceptions=False)
     assert failed.exit_code == 3
     assert failed.stderr.startswith("orchestra: no NATS server answers at nats://127.0.0.1:1")
+
+
+def test_ctrl_c_is_the_way_to_end_top(cluster: Cluster) -> None:
+    words = (sys.executable, "-m", "actors.cli", "top", "--json", "--interval", "0.5", "--nats")
+    with subprocess.Popen([*words, cluster.nats.url], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as top:
+        assert top.stdout is not None
+        assert [node["id"] for node in json.loads(top.stdout.readline())["nodes"]] == ["n1", "n2", "paced"]
+        top.send_signal(signal.SIGINT)
+        _, stderr = top.communicate(timeout=60)
+    assert (top.returncode, stderr) == (0, b"")
+
+
+def test_a_narrow_terminal_cuts_off_no_name(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("COLUMNS", "40")
+    setting = "gateway.limits.per_caller.requests_in_flight"
+    print_table(
+        ("run", "setting", "why"), [("run_0123456789abcdef", setting, "because of the demonstration")]
+    )
+    lines = click.unstyle(capsys.readouterr().out).splitlines()
+    assert len(lines) > 2, "it has fit, so nothing was tested"
+    assert lines[1].startswith("run_0123456789abcdef ")
+    folded = "".join("".join(line[20:].split()) for line in lines)
+    assert "…" not in folded
+    assert sorted(folded) == sorted("settingwhy" + setting + "becauseofthedemonstration")
