@@ -6,6 +6,7 @@ leaves the process is the SDK's all the same: batches, OTLP, retries.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import ClassVar
 
 from opentelemetry.trace import Link, SpanContext, SpanKind, TraceFlags
@@ -36,8 +37,18 @@ class SpanRecord:
     """The SDK's batches look here whether a span is sampled; those that get there are."""
 
     def __init__(
-        self, name: str, trace: str, span_id: str, parent: str, kind: SpanKind, began_ns: int
+        self,
+        name: str,
+        trace: str,
+        span_id: str,
+        parent: str,
+        kind: SpanKind,
+        began_ns: int,
+        attributes: dict[str, AttributeValue] | None = None,
+        *,
+        sampled: bool = True,
     ) -> None:
+        """`attributes` become those of the span, which may change them."""
         self.name = name
         self.trace = trace
         self.id = span_id
@@ -45,7 +56,7 @@ class SpanRecord:
         self.kind = kind
         self.began_ns = began_ns
         self.ended_ns = 0
-        self.attributes: dict[str, AttributeValue] = {}
-        self.links: list[Link] = []
+        self.attributes = {} if attributes is None else attributes
+        self.links: Sequence[Link] = ()
         self.failed = False
-        self.sampled = True
+        self.sampled = sampled

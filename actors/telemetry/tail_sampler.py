@@ -22,7 +22,8 @@ from actors.telemetry.span_record import SpanRecord
 MAX_KEPT = 10_000
 """Traces of which late spans are still exported; the oldest are forgotten."""
 _TRACE_ID = re.compile("[0-9a-f]{32}")
-_ENTRIES = (SpanKind.SERVER, SpanKind.CONSUMER)
+_PRODUCER, _SERVER, _CONSUMER = SpanKind.PRODUCER, SpanKind.SERVER, SpanKind.CONSUMER
+# A member of an enumeration costs more to look up than a global.
 
 
 @dataclass(slots=True)
@@ -30,16 +31,12 @@ class HeldTrace:
     """What this process has of one trace that is not sampled."""
 
     since: float
-    spans: list[SpanRecord] = field(default_factory=list)
-    logs: list[Any] = field(default_factory=list)
+    items: list[Any] = field(default_factory=list)
+    """Span records and log records."""
     failed: bool = False
     """Whether a span of it has failed."""
     goes_on: bool = False
     """Whether it was handed to a queue, so that its work begins after the request has ended."""
-
-    @property
-    def size(self) -> int:
-        return len(self.spans) + len(self.logs)
 
 
 class TailSampler:
@@ -58,27 +55,33 @@ class TailSampler:
 
     def on_end(self, span: SpanRecord) -> None:
         """Hold an ended span of a trace that is not sampled, or export it if the trace is kept."""
-        trace = span.trace
-        if trace in self._kept:
-            self._export(span)
-            return
-        held = self._hold(trace)
-        held.spans.append(span)
+        trace, kind = span.trace, span.kind
+        held = self._held.get(trace)
+        if held is None:
+            if trace in self._kept:
+                self._export(span)
+                return
+            held = self._hold(trace)
+        held.items.append(span)
         self.size += 1
-        held.failed = held.failed or span.failed
-        held.goes_on = held.goes_on or span.kind is SpanKind.PRODUCER
-        if not span.parent or span.kind in _ENTRIES:
+        if span.failed:
+            held.failed = True
+        if kind is _PRODUCER:
+            held.goes_on = True
+        if not span.parent or kind is _SERVER or kind is _CONSUMER:
             self._decide(trace, held, span)
-        self._shrink()
+        if self.size > self.settings.tail_spans:
+            self._shrink()
 
     def hold_log(self, context: SpanContext, record: Any) -> bool:
         """Keep a log record of a trace of which this process holds spans; False if it may be exported now."""
-        trace = f"{context.trace_id:032x}"
-        if context.trace_flags.sampled or trace not in self._held:
+        held = None if context.trace_flags.sampled else self._held.get(f"{context.trace_id:032x}")
+        if held is None:
             return False
-        self._hold(trace).logs.append(record)
+        held.items.append(record)
         self.size += 1
-        self._shrink()
+        if self.size > self.settings.tail_spans:
+            self._shrink()
         return True
 
     def knows(self, trace: str) -> bool:
@@ -106,25 +109,25 @@ class TailSampler:
             self._kept.popitem(last=False)
         held = self._forget(trace)
         if held is not None:
-            for span in held.spans:
-                self._export(span)
-            for record in held.logs:
-                self.send_log(record)
+            for item in held.items:
+                if isinstance(item, SpanRecord):
+                    self._export(item)
+                else:
+                    self.send_log(item)
 
     def _export(self, span: SpanRecord) -> None:
         span.sampled = True
         self.export(span)
 
     def _hold(self, trace: str) -> HeldTrace:
-        held = self._held.get(trace)
-        if held is None:
-            held = self._held[trace] = HeldTrace(time.monotonic())
+        self._shrink()
+        held = self._held[trace] = HeldTrace(time.monotonic())
         return held
 
     def _forget(self, trace: str) -> HeldTrace | None:
         held = self._held.pop(trace, None)
         if held is not None:
-            self.size -= held.size
+            self.size -= len(held.items)
         return held
 
     def _shrink(self) -> None:
@@ -138,4 +141,4 @@ class TailSampler:
                 return
             self._forget(trace)
             if full:
-                DROPPED.labels("traces", "tail_full").inc(held.size)
+                DROPPED.labels("traces", "tail_full").inc(len(held.items))

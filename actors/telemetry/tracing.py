@@ -27,6 +27,7 @@ from actors.telemetry.span_record import SpanRecord
 from orchestration.errors import Cancelled, OrchestraError
 
 TRACEPARENT = re.compile("[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
+_is_traceparent = TRACEPARENT.fullmatch
 _ODD = frozenset("13579bdf")
 _RATIO_BITS = 64
 _SERVER_ERRORS = 500
@@ -130,7 +131,7 @@ class OpenSpan:
     def link(self, traceparent: str, attributes: Attributes = NO_ATTRIBUTES) -> None:
         """Link to another span, of this or another trace."""
         if self._span is not None and (context := span_context(traceparent)) is not None:
-            self._span.links.append(Link(context, attributes))
+            self._span.links = (*self._span.links, Link(context, attributes))
 
     def fail(self, error: BaseException, *, server: bool = False) -> None:
         """Note the error. One of the caller, of status 4xx, is no failure of a `server`; a caller that
@@ -207,7 +208,7 @@ def start_span(
     tracer = tracing.tracer
     if tracer is None:
         return NO_SPAN
-    if TRACEPARENT.fullmatch(parent):
+    if parent and _is_traceparent(parent):
         trace, above, sampled = parent[3:35], parent[36:52], parent[54] in _ODD
     else:
         number = getrandbits(128) or 1
@@ -219,11 +220,10 @@ def start_span(
     header = f"00-{trace}-{own}-{'01' if sampled else '00'}"
     if not records:
         return OpenSpan(None, header)
-    record = SpanRecord(name, trace, own, above, kind, began_ns or time.time_ns())
-    record.sampled = sampled
-    record.attributes.update(attributes)
+    began_ns = began_ns or time.time_ns()
+    record = SpanRecord(name, trace, own, above, kind, began_ns, dict(attributes), sampled=sampled)
     if links:
-        record.links += [Link(linked) for link in links if (linked := span_context(link)) is not None]
+        record.links = [Link(linked) for link in links if (linked := span_context(link)) is not None]
     return OpenSpan(record, header, current_scope.get() if scope is None else scope)
 
 
@@ -247,7 +247,7 @@ def derived_span_id(*parts: str) -> int:
 
 def trace_id(parent: str) -> str:
     """The 32 hexadecimal digits of the trace of a `traceparent`; '' for an invalid one."""
-    return parent[3:35] if TRACEPARENT.fullmatch(parent) else ""
+    return parent[3:35] if parent and _is_traceparent(parent) else ""
 
 
 def is_sampled(parent: str) -> bool:

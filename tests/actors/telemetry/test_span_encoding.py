@@ -57,7 +57,7 @@ def record(
     made = SpanRecord("chat ✓", "ab" * 16, "0" * 15 + "7", parent, kind, 1_700_000_000_000_000_001)
     made.ended_ns = made.began_ns + 5
     made.failed = failed
-    made.links.extend(links)
+    made.links = links
     made.attributes.update(attributes)
     return made
 
