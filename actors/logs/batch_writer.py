@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from actors.bus.jetstream import Delivery
-from actors.logs.metrics import CONNECTED, DEAD, REPEATED, RETRIES, SHIPPED
+from actors.logs.metrics import CONNECTED, REPEATED, RETRIES, SHIPPED
 from actors.logs.mongo_store import DocumentRefused, MongoStore, StoreUnavailable, Written
 from actors.logs.settings import MongoSettings
 
@@ -74,7 +74,7 @@ class BatchWriter:
         SHIPPED.inc(outcome.new)
         REPEATED.inc(outcome.known)
         if written:
-            self._works()
+            self.works()
             self.settle(written)
         left: list[PendingEvent] = []
         for place, reason in outcome.refused.items():
@@ -113,7 +113,6 @@ class BatchWriter:
 
     async def _give_up(self, event: PendingEvent) -> None:
         log.warning("event %s is a dead letter: %s", event.document["_id"], event.reason)
-        DEAD.inc()
         await self.bury(event)
 
     async def pause(self, reason: str) -> None:
@@ -127,7 +126,8 @@ class BatchWriter:
         self._failures += 1
         await asyncio.sleep(pause_s * random.uniform(0.5, 1))
 
-    def _works(self) -> None:
+    def works(self) -> None:
+        """The store has taken a write."""
         if self.problem:
             log.warning("events are written to MongoDB again")
         self._failures, self.problem = 0, ""

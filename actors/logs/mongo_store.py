@@ -10,6 +10,7 @@ import asyncio
 import inspect
 import logging
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from secrets import token_hex
@@ -47,6 +48,8 @@ REFUSES_ALL = frozenset(
 """MongoDB's codes for: not permitted, read only, no primary, shutting down, interrupted, timed out, no space
 on the disk, and the like. They say nothing about the document."""
 DAY_S = 86_400
+CLOSE_S = 0.5
+"""Time to take leave of the server."""
 
 
 class StoreUnavailable(Unavailable):
@@ -89,7 +92,13 @@ class MongoStore:
         self._pending = database[PENDING]
 
     async def close(self) -> None:
-        await _settled(self._client.close())
+        """Close the client, which ends its sessions at the server if that answers within `CLOSE_S`."""
+        from pymongo import timeout
+
+        with timeout(CLOSE_S), suppress(TimeoutError):
+            async with asyncio.timeout(2 * CLOSE_S):
+                # motor closes in the thread that calls it
+                await _settled(await asyncio.to_thread(self._client.close))
 
     async def prepare(self) -> None:
         """Create collections and indexes, apply a changed TTL, and note in `drifts` what differs."""
@@ -130,27 +139,30 @@ class MongoStore:
 
     async def mark(self, minutes: Iterable[datetime], shipper: str) -> None:
         """Note before events are written that the roll-ups of these minutes must be computed."""
-        updates = []
+        updates, now = [], datetime.now(UTC)
         for minute in minutes:
-            values = {"minute": minute, "shipper": shipper, "stamp": token_hex(8)}
+            values = {"minute": minute, "shipper": shipper, "stamp": token_hex(8), "marked_at": now}
             updates.append(self._update({"_id": f"{minute:%Y-%m-%dT%H:%M}/{shipper}"}, values))
         if updates:
             await self._call(self._pending.bulk_write(updates, ordered=False))
 
     async def marked(self, shipper: str, others_before: datetime) -> list[datetime]:
-        """The minutes that this shipper has to compute, and those of shippers that did not for long."""
+        """The minutes that this shipper has to compute, and those that others marked before `others_before`
+        and have not computed."""
         found = await self._marks(shipper, others_before, {"$exists": True})
         return sorted({each["minute"].replace(tzinfo=UTC) for each in found})
 
     async def _marks(self, shipper: str, others_before: datetime, minute: Any) -> list[Document]:
-        whose = [{"shipper": shipper}, {"minute": {"$lt": others_before}}]
+        whose = [{"shipper": shipper}, {"marked_at": {"$lt": others_before}}]
         query = {"minute": minute, "$or": whose}
         found: list[Document] = await self._call(_listed(self._pending.find(query)))
         return found
 
-    async def roll_up(self, minute: datetime, shipper: str, others_before: datetime) -> int:
+    async def roll_up(
+        self, minute: datetime, shipper: str, others_before: datetime, *, more_come: bool = False
+    ) -> int:
         """Compute the roll-ups of a minute from its events, and delete the marks that were there before; one
-        that was set again meanwhile stays. Returns their number."""
+        that was set again meanwhile stays, and with `more_come` all do. Returns their number."""
         marks = await self._marks(shipper, others_before, minute)
         span = {"$gte": minute, "$lt": minute + timedelta(minutes=1)}
         pipeline: list[Mapping[str, Any]] = [{"$match": {"at": span}}, *ROLLUP_STAGES]
@@ -161,7 +173,7 @@ class MongoStore:
         ]
         if updates:
             await self._call(self._rollups.bulk_write(updates, ordered=False))
-        for mark in marks:
+        for mark in () if more_come else marks:
             await self._call(self._pending.delete_one({"_id": mark["_id"], "stamp": mark["stamp"]}))
         return len(updates)
 
@@ -264,6 +276,7 @@ def _new_client(settings: MongoSettings) -> Any:
     options: Document = {
         "serverSelectionTimeoutMS": timeout_ms,
         "connectTimeoutMS": timeout_ms,
+        "socketTimeoutMS": timeout_ms,  # else a thread of motor waits for ever for a frozen server
         "appname": "orchestra-logs",
         "retryWrites": True,
     }

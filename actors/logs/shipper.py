@@ -10,7 +10,7 @@ import asyncio
 import logging
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from itertools import islice
@@ -26,10 +26,11 @@ from actors.bus.subjects import LogSubject
 from actors.jobs.dead_letters import dead_letter
 from actors.logs.batch_writer import BatchWriter, PendingEvent
 from actors.logs.gap_detector import GapDetector, LogGap
-from actors.logs.metrics import CONNECTED, GAP_EVENTS, LAG
+from actors.logs.metrics import CONNECTED, DEAD, GAP_EVENTS, LAG
 from actors.logs.mongo_schema import document_of
 from actors.logs.mongo_store import MongoStore, StoreUnavailable
 from actors.logs.settings import MongoSettings
+from actors.runtime.failures import UNEXPECTED_ERRORS, internal_error
 from actors.streams.client import ID_HEADER
 from actors.telemetry.event_log import EventLog, event_log
 from orchestration.errors import OrchestraError
@@ -48,8 +49,12 @@ LEFT_BEHIND_S = 120.0
 LEASES, LEASE = "leases", "log-gaps"
 UNTOLD_S = 20.0
 """Time in which another shipper takes over the lease of one that died."""
-CLOSE_S = 5.0
-"""Time in which the batch at work is finished when the process ends."""
+CLOSE_S = 1.0
+"""Time in which the batch at work is finished, and its roll-ups, when the process ends."""
+BURY_AGAIN_S = 2.0
+"""Pause before an event comes again that could not be moved to the dead letters."""
+FAULT_PAUSE_S = 1.0
+"""Pause after an unexpected exception."""
 
 
 class Shipper:
@@ -70,6 +75,8 @@ class Shipper:
         self._news = asyncio.Event()
         self._minutes: set[datetime] = set()
         """Minutes that are marked in the store for their roll-ups."""
+        self._written: set[datetime] = set()
+        """Minutes of the events that are being written."""
         self._stopping = False
         self._prepared = False
         self._stream = ""
@@ -97,25 +104,27 @@ class Shipper:
         await self._puller.start()
         loop = asyncio.get_running_loop()
         parts = (self._ship, self._keep, self._watch, self._roll_up)
-        self._tasks = [loop.create_task(part()) for part in parts]
+        self._tasks = [loop.create_task(self._lasting(part)) for part in parts]
         self._pull()
 
     async def stop(self) -> None:
-        """Finish the batch at work if MongoDB takes it; what is not written goes back to the stream."""
+        """Finish the batch at work if MongoDB takes it within `CLOSE_S`; what is not written goes back to the
+        stream, and minutes without roll-ups stay marked for another shipper."""
         self._stopping = True
         await self._puller.stop()
         self._news.set()
         ship, *others = self._tasks
         for task in others:
             task.cancel()
-        await asyncio.wait({ship}, timeout=0 if self.writer.problem else CLOSE_S)
+        until = time.monotonic() + (0 if self.writer.problem else CLOSE_S)
+        await asyncio.wait({ship}, timeout=until - time.monotonic())
         ship.cancel()
         await asyncio.wait({ship, *others})
         for delivery in self._held.values():
             with suppress(OrchestraError):
                 delivery.settle(b"-NAK")
-        if not self.writer.problem:
-            with suppress(OrchestraError):
+        with suppress(OrchestraError, TimeoutError):
+            async with asyncio.timeout(until - time.monotonic()):
                 await self._compute_rollups()
         with suppress(OrchestraError):
             await self._lease.release()
@@ -145,10 +154,21 @@ class Shipper:
         if not self._stopping:
             self._puller.request(max(0, HELD_BATCHES * self.settings.batch - len(self._held)))
 
+    async def _lasting(self, part: Callable[[], Awaitable[None]]) -> None:
+        """Run a part of the work. After a defect it begins again: else what is held would never be written,
+        nor delivered to another shipper."""
+        while True:
+            try:
+                return await part()
+            except UNEXPECTED_ERRORS as error:
+                log.warning("the log shipper goes on after %s", internal_error("shipping", error, "shipper"))
+                await asyncio.sleep(FAULT_PAUSE_S)
+
     async def _ship(self) -> None:
         """Write batch after batch, once the store is prepared."""
-        await self._prepare()
-        self._prepared = True
+        if not self._prepared:
+            await self._prepare()
+            self._prepared = True
         while True:
             if not self._queue:
                 if self._stopping:
@@ -169,6 +189,7 @@ class Shipper:
             try:
                 await self.store.prepare()
                 await self._tell_left_behind()
+                self.writer.works()
                 return
             except StoreUnavailable as error:
                 await self.writer.pause(error.message)
@@ -184,8 +205,12 @@ class Shipper:
         for each in unreadable:
             await self._bury(each)
         good = [each for each in batch if not each.reason]
-        await self._mark({_minute(each.document) for each in good})
-        await self.writer.write(good)
+        self._written = {_minute(each.document) for each in good}
+        try:
+            await self._mark(self._written)
+            await self.writer.write(good)
+        finally:
+            self._written = set()
 
     async def _mark(self, minutes: set[datetime]) -> None:
         """Note the minutes of the batch before it is written: a shipper that dies then leaves the note."""
@@ -208,7 +233,7 @@ class Shipper:
                 log.debug("an event will be delivered again: %s", error)
 
     async def _bury(self, event: PendingEvent) -> None:
-        """Move an event to the dead letters. Without NATS it comes again."""
+        """Move an event to the dead letters. If that fails it comes again."""
         message = event.delivery.message
         event_id = str(event.document["_id"])
         named = Message(message.subject, message.reply, message.data, {ID_HEADER: event_id})
@@ -218,7 +243,11 @@ class Shipper:
             )
         except OrchestraError as error:
             log.warning("event %s could not be moved to the dead letters: %s", event_id, error)
+            delivery = self._held.pop(event.delivery.sequence, event.delivery)
+            with suppress(OrchestraError):  # else it comes again without a report of progress
+                await delivery.nak(BURY_AGAIN_S)
             return
+        DEAD.inc()
         self._settle([event])
 
     async def _keep(self) -> None:
@@ -298,11 +327,16 @@ class Shipper:
                 log.debug("roll-ups wait: %s", error)
 
     async def _compute_rollups(self) -> None:
-        """Compute the roll-ups of minutes that have new events, from all their events."""
+        """Compute the roll-ups of minutes that have new events, from all their events. A minute of which
+        events are being written stays marked; one of which events come later is marked again."""
         others_before = datetime.now(UTC) - timedelta(seconds=LEFT_BEHIND_S)
-        for minute in await self.store.marked(self.name, others_before):
-            self._minutes.discard(minute)  # an event that comes meanwhile marks it again
-            await self.store.roll_up(minute, self.name, others_before)
+        marked = await self.store.marked(self.name, others_before)
+        self._minutes &= self._written.union(marked)  # another shipper may have computed the others
+        for minute in marked:
+            more_come = minute in self._written
+            if not more_come:
+                self._minutes.discard(minute)
+            await self.store.roll_up(minute, self.name, others_before, more_come=more_come)
 
 
 def _minute(document: dict[str, Any]) -> datetime:

@@ -129,9 +129,11 @@ async def test_a_mark_that_is_set_while_a_minute_is_computed_stays(store: MongoS
 
 
 async def test_minutes_of_a_shipper_that_died_are_computed_by_another_later(store: MongoStore) -> None:
+    """However old the minute is: a shipper that lives may have old events to write."""
+    now = datetime.now(UTC)
     await store.mark([NOON], "dead")
-    assert await store.marked("b", NOON) == []
-    assert await store.marked("b", LATER) == [NOON]
+    assert await store.marked("b", now - timedelta(minutes=1)) == []
+    assert await store.marked("b", now + timedelta(minutes=1)) == [NOON]
 
 
 @pytest.mark.parametrize("driver", ["motor", "pymongo"])

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, Literal
 
@@ -15,7 +16,7 @@ from actors.bus.jetstream import Delivery, Puller
 from actors.bus.provision import call_api
 from actors.jobs.dead_letters import DeadLetterStore
 from actors.logs.gap_detector import GapDetector, LogGap
-from actors.logs.mongo_store import MongoStore
+from actors.logs.mongo_store import MongoStore, Written
 from actors.logs.settings import MongoSettings
 from actors.logs.shipper import Shipper
 from actors.telemetry.event_log import EventLog
@@ -148,6 +149,77 @@ async def test_mongodb_killed_at_a_write_loses_and_doubles_nothing(
     assert await ids(settings, own_mongo.url) == expected()
 
 
+@pytest.mark.parametrize("state", ["dead", "frozen"])
+async def test_a_shipper_ends_without_waiting_for_a_mongodb_that_does_not_answer(
+    bus: Bus, own_mongo: RunningMongo, state: str
+) -> None:
+    async with mongo_proxy(own_mongo.port) as proxy:
+        settings = settings_of(proxy.url, timeout_s=3_600)
+        shipper = Shipper(bus, settings, "s1", EventLog())
+        await shipper.start()
+        await store(bus, *events(0, 20))
+        await all_settled(bus)
+        reached = asyncio.Event()
+
+        async def freeze() -> None:
+            reached.set()
+            if state == "dead":
+                own_mongo.kill()
+                raise ConnectionError("killed")
+            await asyncio.Event().wait()
+
+        proxy.at_insert = freeze
+        await store(bus, *events(20, 20))
+        await reached.wait()
+        async with asyncio.timeout(60):  # far below the hour that a write may take
+            await shipper.stop()
+        assert await unsettled(bus) == 20
+        if state == "dead":
+            own_mongo.restart()
+    async with shipping(bus, settings.model_copy(update={"url": own_mongo.url})):
+        await all_settled(bus)
+    assert await ids(settings, own_mongo.url) == expected(40)
+
+
+async def test_an_event_that_cannot_become_a_dead_letter_comes_again(bus: Bus, mongo: RunningMongo) -> None:
+    settings = settings_of(mongo.url)
+    dead = (await call_api(bus, "STREAM.INFO.DEAD"))["config"]
+    await call_api(bus, "STREAM.DELETE.DEAD")
+    async with shipping(bus, settings) as shipper:
+        await store(bus, LogEvent(id="big", at=NOW, name="run.ended", data={"n": 2**70}))
+        await eventually(lambda: bool(shipper.gaps._delivery), within_s=20)
+        await store(bus, *events(0, 5))
+        await eventually(lambda: _unsettled_is(bus, 1), within_s=20)
+        await call_api(bus, "STREAM.CREATE.DEAD", dead)
+        await all_settled(bus)
+    assert [letter.id for letter in (await DeadLetterStore(bus).list(limit=10))[0]] == ["big"]
+
+
+async def _unsettled_is(bus: Bus, count: int) -> bool:
+    return await unsettled(bus) == count
+
+
+async def test_a_shipper_goes_on_after_a_defect(
+    bus: Bus, mongo: RunningMongo, caplog: pytest.LogCaptureFixture
+) -> None:
+    settings = settings_of(mongo.url)
+    async with shipping(bus, settings) as shipper:
+        insert, failures = shipper.store.insert, 1
+
+        async def fails_once(documents: Sequence[dict[str, Any]]) -> Written:
+            nonlocal failures
+            if failures:
+                failures -= 1
+                raise KeyError("a defect")
+            return await insert(documents)
+
+        shipper.store.insert = fails_once  # type: ignore[method-assign]
+        await store(bus, *events(0, 20))
+        await all_settled(bus)
+    assert await ids(settings) == expected(20)
+    assert "shipping failed" in caplog.text
+
+
 REFUSALS = {
     "refusing writes": {"ok": 0.0, "errmsg": "not primary", "code": 10107, "codeName": "NotWritablePrimary"},
     "full": {
@@ -252,6 +324,39 @@ async def test_roll_ups_follow_the_events(bus: Bus, mongo: RunningMongo) -> None
         await all_settled(bus)
         totals = await eventually(lambda: _totals(shipper, 240), within_s=20)
     assert totals == (240, 720, 480)
+
+
+@pytest.mark.parametrize("computed_by", ["the same shipper", "another"])
+async def test_events_that_are_written_while_their_minute_is_computed_are_in_its_roll_up(
+    bus: Bus, mongo: RunningMongo, computed_by: str
+) -> None:
+    _need_proxy(mongo)
+    async with mongo_proxy(mongo.port) as proxy:
+        settings = settings_of(proxy.url, rollup_s=3_600)
+        shipper = Shipper(bus, settings, "s1", EventLog())
+        other = Shipper(bus, settings.model_copy(update={"url": mongo.url}), "s2", EventLog())
+        await shipper.start()
+        marked, computed = asyncio.Event(), asyncio.Event()
+
+        async def wait() -> None:
+            proxy.at_insert = None
+            marked.set()
+            await computed.wait()
+
+        proxy.at_insert = wait
+        old = NOW - 600  # so that another shipper might believe that the minute was left behind
+        calls = [LogEvent(id=f"g{n}", at=old, name="generation.ended", model="m") for n in range(10)]
+        await store(bus, *calls)
+        await marked.wait()
+        await (shipper if computed_by == "the same shipper" else other)._compute_rollups()
+        computed.set()
+        await all_settled(bus)
+        await shipper.stop()  # it computes what is marked
+        await other.store.close()
+    reader = MongoStore(settings.model_copy(update={"url": mongo.url}))
+    (found,) = await reader._rollups.find({}).to_list(None)
+    await reader.close()
+    assert found["generations"] == 10
 
 
 async def _totals(shipper: Shipper, count: int) -> tuple[int, int, int] | None:
