@@ -19,7 +19,7 @@ import asyncio
 import inspect
 import logging
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from functools import cache
 from importlib import metadata
 from typing import Any, cast
@@ -313,7 +313,8 @@ class NatsConnection:
         if "ws://" in settings.url or "wss://" in settings.url:
             _allow_websockets()
         try:
-            await asyncio.wait_for(
+            await _within(
+                settings.connect_timeout_s,
                 self._client.connect(
                     servers=[url.strip() for url in settings.url.split(",")],
                     name=self.name,
@@ -328,8 +329,10 @@ class NatsConnection:
                     disconnected_cb=disconnected,
                     reconnected_cb=reconnected,
                 ),
-                settings.connect_timeout_s,
             )
+        except asyncio.CancelledError:
+            await self._client.close_what_is_open()
+            raise
         except (nats.errors.Error, OSError, TimeoutError, ValueError) as error:
             await self._client.close_what_is_open()
             reason = str(error) or "no answer in time"
@@ -427,7 +430,7 @@ class NatsConnection:
         """Send what is pending and let handlers finish for up to `timeout_s` seconds, then close."""
         self._client.write_pending()
         try:
-            await asyncio.wait_for(self._client.drain(), timeout_s)
+            await _within(timeout_s, self._client.drain())
         except (nats.errors.Error, OSError, TimeoutError):
             await self._client.close()
 
@@ -450,6 +453,25 @@ class NatsConnection:
             log.debug("NATS connection of %s: %r", self.name, error)
         else:
             log.error("a handler of %s failed", self.name, exc_info=error)
+
+
+async def _within(seconds: float, call: Coroutine[Any, Any, None]) -> None:
+    """Run a call of nats-py for up to `seconds`. Raises TimeoutError.
+
+    It has a task of its own: nats-py swallows a cancellation here and there, and on Python 3.11
+    `asyncio.wait_for` loses one that comes together with the result."""
+    task = asyncio.get_running_loop().create_task(call)
+    try:
+        await asyncio.wait({task}, timeout=seconds)
+        in_time = task.done()
+    finally:
+        task.cancel()
+        await asyncio.wait({task})
+        failure = None if task.cancelled() else task.exception()  # retrieved in any case
+    if failure is not None:
+        raise failure
+    if not in_time:
+        raise TimeoutError
 
 
 def _ignore(message: Message) -> None:

@@ -68,7 +68,8 @@ class _Server(uvicorn.Server):
         while not self.stopping.is_set():
             await self.on_tick(0)
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self.stopping.wait(), 1.0)
+                async with asyncio.timeout(1.0):
+                    await self.stopping.wait()
 
 
 class HttpServer:

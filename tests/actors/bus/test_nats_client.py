@@ -275,3 +275,26 @@ async def test_server_info_identifies_the_connection(writer: Bus) -> None:
 async def test_flush_queue_says_whether_a_failed_connect_has_anything_to_close(url: str) -> None:
     with pytest.raises(BusUnavailable, match="no NATS server answers at"):
         await Bus.connect(BusSettings(url=url, connect_timeout_s=0.3), name="test")
+
+
+@pytest.mark.parametrize("call", ["connect", "drain"])
+async def test_a_cancellation_that_comes_together_with_the_result_is_kept(
+    nats_server: RunningNats, monkeypatch: pytest.MonkeyPatch, call: str
+) -> None:
+    original = getattr(Client, call)
+
+    async def cancelled_at_its_end(client: Client, **options: object) -> None:
+        await original(client, **options)
+        asyncio.get_running_loop().call_soon(task.cancel)
+
+    monkeypatch.setattr(Client, call, cancelled_at_its_end)
+
+    async def connect_and_close() -> None:
+        bus = await Bus.connect(BusSettings(url=nats_server.url), name="cancelled")
+        await bus.close()
+        await asyncio.Event().wait()  # who is cancelled must not get here
+
+    task = asyncio.create_task(connect_and_close())
+    done, _ = await asyncio.wait({task}, timeout=20)
+    assert done
+    assert task.cancelled()
