@@ -21,7 +21,7 @@ from actors.admin.requests import Refused
 from actors.bus.bus import Bus, Message
 from actors.bus.jetstream import Delivery
 from actors.bus.provision import call_api, ensure_consumer
-from actors.bus.subjects import GenerationQueue, StreamAddress
+from actors.bus.subjects import GenerationQueue, StreamAddress, is_work_id
 from actors.cluster.orders import GENERATIONS, RUNS
 from actors.dispatcher.waiting_control import END_WAITING, EndWaiting
 from actors.gateway.operation import CallContext
@@ -186,7 +186,7 @@ class _Purge:
         elif (job_id := _job_id(message.data)) is not None:
             await self._end_job(job_id)
         work_id = message.header(ID_HEADER)
-        if work_id:
+        if is_work_id(work_id):
             await self.bus.publish(StreamAddress(work_id).subject, encode_event(OUT_OF_BAND, end))
 
     async def _end_job(self, job_id: str) -> None:

@@ -73,20 +73,18 @@ class ActiveRuns:
         self._responder = CommandResponder(bus, "coordinator")
 
     async def start(self) -> None:
-        await self._responder.serve(LIST, self._list)
-        await self._responder.serve(CANCEL, self._cancel)
+        await self._responder.serve(LIST, ListRuns, self._list)
+        await self._responder.serve(CANCEL, CancelRuns, self._cancel)
 
     async def stop(self) -> None:
         await self._responder.stop()
 
-    def _list(self, request: Any) -> list[dict[str, Any]]:
-        wanted = ListRuns.model_validate(request)
+    def _list(self, wanted: ListRuns) -> list[dict[str, Any]]:
         rows = [row for each in self.open.values() if wanted.matches(row := _row(each))]
         return [row for row in sorted(rows, key=run_key) if run_key(row) > wanted.after][: wanted.limit]
 
-    def _cancel(self, request: Any) -> list[dict[str, Any]]:
+    def _cancel(self, wanted: CancelRuns) -> list[dict[str, Any]]:
         """Cancel the runs that match; returns them."""
-        wanted = CancelRuns.model_validate(request)
         found = [(each, row) for each in self.open.values() if wanted.matches(row := _row(each))][:MAX_RUNS]
         for completion, row in found:
             completion.stop(CancelledByOperator.of(f"run {row['id']}", wanted.by, wanted.reason))

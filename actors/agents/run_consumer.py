@@ -24,7 +24,7 @@ from actors.agents.settings import AgentsSettings
 from actors.bus.bus import Bus
 from actors.bus.cancel_registry import CancelRegistry
 from actors.bus.jetstream import Delivery, Puller
-from actors.bus.subjects import RunQueue, StreamAddress
+from actors.bus.subjects import RunQueue, StreamAddress, is_work_id
 from actors.cluster.orders import OrderBook
 from actors.jobs.attempts import JobAttempts
 from actors.jobs.dead_letters import dead_letter, dead_letter_delivery
@@ -281,7 +281,7 @@ class RunConsumer:
 
     async def _refuse(self, delivery: Delivery, run_id: str, error: OrchestraError) -> None:
         log.warning("refused a run that cannot be read: %s", error)
-        if run_id:
+        if is_work_id(run_id):
             end = RunEnd(finish=Finish(reason="error"), error=error.body())
             await self.bus.publish(StreamAddress(run_id).subject, encode_event(0, end))
         await dead_letter(

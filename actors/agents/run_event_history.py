@@ -19,7 +19,6 @@ from actors.bus.bus import Bus, Message, Subscription
 from actors.bus.subjects import RunAddress
 from actors.runtime.envelope import CALLER
 from actors.streams.run_events import ENDED, EVENTS, STATE_HEADER, ReplayRequest
-from orchestration.errors import OrchestraError
 
 log = logging.getLogger(__name__)
 
@@ -69,7 +68,8 @@ class RunEventHistory:
             return
         try:
             after = ReplayRequest.model_validate_json(message.data or b"{}").after
-            headers = {CALLER: run_events.caller, STATE_HEADER: ENDED if run_events.over else EVENTS}
-            self.bus.post(message.reply, run_events.since(after), headers=headers)
-        except (ValidationError, OrchestraError, ValueError) as error:
-            log.debug("could not tell on %s what happened: %s", message.subject, error)
+        except ValidationError as error:
+            log.debug("a request on %s cannot be read: %s", message.subject, error)
+            return
+        headers = {CALLER: run_events.caller, STATE_HEADER: ENDED if run_events.over else EVENTS}
+        self.bus.answer(message, run_events.since(after), headers=headers)

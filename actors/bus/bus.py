@@ -26,7 +26,7 @@ from actors.bus.settings import BusSettings
 from actors.bus.subjects import StreamAddress
 from actors.telemetry.loop_monitor import LoopMonitor
 from actors.telemetry.telemetry import BUS_RECONNECTS
-from orchestration.errors import BusUnavailable, NoResponders
+from orchestration.errors import BusUnavailable, NoResponders, PayloadTooLarge
 
 __all__ = ["Bus", "BusSettings", "Handler", "Headers", "Message", "Subscription"]
 
@@ -142,6 +142,18 @@ class Bus:
         else:
             nats.count_local(len(data))
             asyncio.get_running_loop().call_soon(handler, Message(subject, reply, data, headers))
+
+    def answer(self, request: Message, data: bytes = b"", *, headers: Headers | None = None) -> None:
+        """Answer a request without waiting. Nobody gets an answer who names no reply subject, or who asked
+        before the connection was lost."""
+        if not request.reply:
+            return
+        try:
+            self.post(request.reply, data, headers=headers)
+        except BusUnavailable as error:
+            log.debug("could not answer a request on %s: %s", request.subject, error)
+        except PayloadTooLarge as error:
+            log.warning("could not answer a request on %s: %s", request.subject, error)
 
     async def publish(
         self, subject: str, data: bytes = b"", *, reply: str = "", headers: Headers | None = None

@@ -14,7 +14,6 @@ from pydantic import Field, ValidationError
 
 from actors.bus.bus import Bus, Message, Subscription
 from actors.bus.subjects import HELD_SUBJECT, GenerationQueue
-from orchestration.errors import OrchestraError
 from orchestration.priority import Priority
 from orchestration.wire import Wire
 
@@ -92,11 +91,7 @@ class HeldResponder:
         return HeldReport(dispatcher=self.name, dispatchers=self._dispatchers(), queues=queues)
 
     def _answer(self, message: Message) -> None:
-        if message.reply:
-            try:
-                self.bus.post(message.reply, self.report().model_dump_json().encode())
-            except OrchestraError as error:
-                log.debug("cannot tell which generations wait here: %s", error)
+        self.bus.answer(message, self.report().model_dump_json().encode())
 
 
 async def held_generations(bus: Bus, *, within_s: float = ANSWER_S) -> dict[GenerationQueue, HeldQueue]:

@@ -72,6 +72,8 @@ _CAN_SEND = (Client.CONNECTED, Client.DRAINING_SUBS)
 
 MAX_SUBJECT_CHARACTERS = 2048
 """Maximum length of subject and reply together: the server disconnects a client whose line exceeds 4 KB."""
+MAX_REPLY_CHARACTERS = 1024
+"""Maximum length of a reply subject, so that an answer may name a reply subject of its own."""
 MAX_HEADER_BYTES = 65_536
 """Headers count as payload; none of ours are this large."""
 FLUSH_TIMEOUT_S = 5.0
@@ -130,6 +132,15 @@ class _DirectDelivery:
         return True  # nats-py itself delivers nothing
 
 
+def _text(subject: bytes) -> str | None:
+    """A subject that the server has passed on; None where nobody could send to it."""
+    try:
+        text = subject.decode()
+    except UnicodeDecodeError:
+        return None
+    return text if text.isprintable() else None
+
+
 class _Client(Client):
     """nats-py's client with the methods replaced that the module's docstring speaks of."""
 
@@ -140,16 +151,15 @@ class _Client(Client):
         self._write_scheduled = False
 
     async def _process_msg(self, sid: int, subject: bytes, reply: bytes, data: bytes, headers: bytes) -> None:
+        name, answer_to = _text(subject), _text(reply)
+        if name is None or answer_to is None or len(answer_to) > MAX_REPLY_CHARACTERS:
+            BUS_UNREADABLE.inc()
+            log.debug("a message on %.99r for a reply on %.99r was dropped", subject, reply)
+            return
         subscription = self._subs.get(sid)
         direct: Any = None if subscription is None else subscription._future
         if type(direct) is _DirectDelivery:
-            try:
-                names = subject.decode(), reply.decode()
-            except UnicodeDecodeError:  # nobody could answer it
-                BUS_UNREADABLE.inc()
-                log.debug("a message on %r for a reply on %r was dropped: not UTF-8", subject, reply)
-                return
-            direct.deliver(Message(*names, data, decode_headers(headers) if headers else None))
+            direct.deliver(Message(name, answer_to, data, decode_headers(headers) if headers else None))
         else:
             await super()._process_msg(sid, subject, reply, data, headers)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Self
 
@@ -34,6 +35,14 @@ _ESCAPES = {
     if not (chr(byte).isascii() and (chr(byte).isalnum() or chr(byte) == "-"))
 }
 """What stands for a byte in a token; the other bytes stay."""
+
+
+_WORK_ID = re.compile(r"[\w-]{1,128}(\.[\w-]{1,128})?")
+
+
+def is_work_id(text: str) -> bool:
+    """Whether `text` has the form of the id of a generation, run or job, and so may stand in subjects."""
+    return _WORK_ID.fullmatch(text) is not None
 
 
 def encode_token(name: str) -> str:

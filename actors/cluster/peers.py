@@ -100,7 +100,7 @@ class PeerGroup:
     async def _join_requested(self, message: Message) -> None:
         await self._received(message)
         self._send()
-        await self.bus.publish(message.reply, self._heartbeat())
+        self.bus.answer(message, self._heartbeat())
 
     async def _received(self, message: Message) -> None:
         try:

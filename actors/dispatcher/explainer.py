@@ -10,7 +10,6 @@ import time
 from actors.bus.bus import Bus, Message, Subscription
 from actors.bus.subjects import ExplainAddress
 from actors.placement.placer import Placer
-from orchestration.errors import OrchestraError
 from orchestration.placement import Needs, explain
 
 log = logging.getLogger(__name__)
@@ -40,7 +39,4 @@ class Explainer:
             log.debug("cannot read a request to explain placement: %s", error)
             return
         explanation = explain(self.placer.chooser.index, needs, time.monotonic(), dispatcher=self.name)
-        try:
-            self.bus.post(message.reply, explanation.model_dump_json().encode())
-        except OrchestraError as error:
-            log.debug("cannot answer a request to explain placement: %s", error)
+        self.bus.answer(message, explanation.model_dump_json().encode())

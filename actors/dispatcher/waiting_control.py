@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any
 
 from actors.bus.bus import Bus
 from actors.dispatcher.pulled_job import PulledJob
@@ -37,14 +36,13 @@ class WaitingControl:
         self._responder = CommandResponder(bus, "dispatcher")
 
     async def start(self) -> None:
-        await self._responder.serve(END_WAITING, self._end_waiting)
+        await self._responder.serve(END_WAITING, EndWaiting, self._end_waiting)
 
     async def stop(self) -> None:
         await self._responder.stop()
 
-    def _end_waiting(self, request: Any) -> int:
+    def _end_waiting(self, wanted: EndWaiting) -> int:
         """The number of generations that were ended."""
-        wanted = EndWaiting.model_validate(request)
         found = [
             job
             for job in self._jobs

@@ -67,7 +67,7 @@ class SchemaCheck:
         none)."""
         try:
             value = json.loads(text)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             return text, f"it is not valid JSON: {error}"
         changed = False
         for found in self._validator.iter_errors(value):

@@ -129,7 +129,7 @@ def parse_call(text: str, *, whole: bool, stops: str = "") -> ToolCall | None:
         try:
             parsed = json.loads(text)
             name, arguments = parsed["name"], json.dumps(parsed["arguments"], ensure_ascii=False)
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
             if stops:
                 raise InvalidRequest(
                     f"{stops} ended a tool call before its end; leave it out when you send tools",

@@ -183,8 +183,7 @@ class ChatService(Actor):
         if task is None:
             return
         task.cancel()
-        if message.reply:
-            await self.gateway.bus.publish(message.reply, b'{"cancelled":true}')
+        self.gateway.bus.answer(message, b'{"cancelled":true}')
 
 
 def _end(

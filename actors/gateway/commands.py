@@ -8,7 +8,7 @@ from actors.bus.bus import Bus
 from actors.cluster.orders import OrderBook
 from actors.gateway.metrics import CACHE
 from actors.gateway.response_cache import ResponseCache
-from actors.runtime.commands import CommandResponder
+from actors.runtime.commands import CommandResponder, NoParameters
 
 
 class GatewayCommands:
@@ -23,7 +23,7 @@ class GatewayCommands:
     async def start(self) -> None:
         self._cleared_at = self._clear_of_all()
         self.orders.on_change.append(self._follow)
-        await self._responder.serve("cache.show", self._show)
+        await self._responder.serve("cache.show", NoParameters, self._show)
 
     async def stop(self) -> None:
         if self._follow in self.orders.on_change:
@@ -40,7 +40,7 @@ class GatewayCommands:
         clears = (each.at for each in self.orders.current.cleared if not each.model and not each.namespace)
         return max(clears, default=0.0)
 
-    def _show(self, request: Any) -> dict[str, Any]:
+    def _show(self, request: NoParameters) -> dict[str, Any]:
         counted = {
             sample.labels["result"]: int(sample.value)
             for metric in CACHE.collect()

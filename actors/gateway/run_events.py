@@ -15,7 +15,7 @@ from actors.jobs.errors import NoSuchJob
 from actors.jobs.records import JobStatus
 from actors.runtime.envelope import CALLER
 from actors.streams.run_events import QUEUED, STATE_HEADER, NoSuchRun, RunEventReader
-from orchestration.errors import InvalidRequest, OrchestraError, Overloaded, Unavailable
+from orchestration.errors import InvalidRequest, Overloaded, Unavailable
 from orchestration.messages import Wire
 
 log = logging.getLogger(__name__)
@@ -111,10 +111,7 @@ class RunEvents:
         caller = self.gateway.runs.get(RunAddress.of_replay(message.subject).id)
         if caller is None:
             return
-        try:
-            self.gateway.bus.post(message.reply, headers={CALLER: caller, STATE_HEADER: QUEUED})
-        except (OrchestraError, ValueError) as error:
-            log.debug("cannot answer on %s that the run waits: %s", message.subject, error)
+        self.gateway.bus.answer(message, headers={CALLER: caller, STATE_HEADER: QUEUED})
 
 
 def _after(context: HttpContext) -> int:

@@ -11,7 +11,7 @@ from pydantic_core import from_json
 
 from actors.bus.bus import Bus, Message
 from actors.bus.jetstream import MESSAGE_ID_HEADER, Delivery, delete, enqueue
-from actors.bus.subjects import encode_token
+from actors.bus.subjects import encode_token, is_work_id
 from actors.jobs.errors import NoSuchJob
 from actors.jobs.metrics import DEAD_LETTERS
 from actors.jobs.records import RETRY_HEADER, JobRecord, JobStatus
@@ -69,7 +69,7 @@ class DeadLetter:
             id=message.header(ID_HEADER),
             subject=message.header(SUBJECT_HEADER),
             reason=message.header(REASON_HEADER),
-            attempts=int(attempts) if attempts.isdecimal() else 0,
+            attempts=int(attempts) if attempts.isdecimal() and len(attempts) < 10 else 0,
             error=error,
             trace_id=recorded_trace_id(message.header(TRACE)),
             dead_at=message.header("Nats-Time-Stamp"),
@@ -105,8 +105,9 @@ async def dead_letter(
     Two calls within two minutes store it once. Raises `BusUnavailable`.
     """
     kind = message.subject.split(".", 1)[0]
-    work_id = message.header(ID_HEADER) or "unknown"
-    retry_number = message.header(RETRY_HEADER, "0")
+    work_id, retry_number = message.header(ID_HEADER), message.header(RETRY_HEADER, "0")
+    if not is_work_id(work_id):
+        work_id = "unknown"
     headers = {
         ID_HEADER: work_id,
         RETRY_HEADER: retry_number,

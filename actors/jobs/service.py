@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -11,6 +12,7 @@ from typing import Any
 from weakref import WeakValueDictionary
 
 from opentelemetry.trace import SpanKind
+from pydantic import ValidationError
 
 from actors.bus.bus import Bus, Message
 from actors.bus.jetstream import MESSAGE_ID_HEADER, enqueue
@@ -35,6 +37,8 @@ from actors.telemetry.tracing import recorded_trace_id, start_span
 from orchestration.errors import Cancelled, OrchestraError, Unavailable
 from orchestration.messages import Run, Work
 
+log = logging.getLogger(__name__)
+
 MAX_WRITES = 64
 """Maximum jobs of this process that are written at a time; more wait here, in order. All at once, the last
 of thousands would pass the timeout of a write on a slow disk."""
@@ -42,6 +46,15 @@ NO_PATTERN = "generation"
 """Subject token of a job of a model, in the place of a pattern's name."""
 Charge = Callable[[], Awaitable[object]]
 """Charges the caller for a job. What it raises refuses the job."""
+
+
+def _record_of(message: Message) -> JobRecord | None:
+    """None for what is no record, which anybody with access to the bucket may have put there."""
+    try:
+        return JobRecord.model_validate_json(message.data)
+    except ValidationError as error:
+        log.warning("the record of a job under %s cannot be read: %s", message.subject, error)
+        return None
 
 
 async def _free() -> None:
@@ -170,7 +183,8 @@ class JobService:
         """
 
         def visible(message: Message) -> bool:
-            return viewer is None or JobRecord.model_validate_json(message.data).owner == viewer
+            record = _record_of(message)
+            return record is not None and (viewer is None or record.owner == viewer)
 
         page, more = await latest_messages(
             self.bus,

@@ -446,17 +446,11 @@ class Node(Actor):
         self._registration.notify_change()
 
     def _ping(self, message: Message) -> None:
-        try:
-            self.bus.post(message.reply, self.bus.connection_id.encode())
-        except OrchestraError as error:
-            log.debug("could not reply to a ping: %s", error)
+        self.bus.answer(message, self.bus.connection_id.encode())
 
     def _drain(self, message: Message) -> None:
         self.drain_requested.set()
-        try:
-            self.bus.post(message.reply, b"%d" % len(self._active))
-        except OrchestraError as error:
-            log.debug("could not reply to a drain request: %s", error)
+        self.bus.answer(message, b"%d" % len(self._active))
 
     def _stop(self, message: Message) -> None:
         """Stop one writer of a generation because another node was faster; it may come back with another

@@ -8,8 +8,9 @@ from typing import Any
 
 from actors.bus.bus import Bus
 from actors.cluster.orders import OrderBook
-from actors.runtime.commands import CommandResponder
+from actors.runtime.commands import CommandResponder, NoParameters
 from orchestration.placement import ReplicaIndex
+from orchestration.wire import Wire
 
 MAX_SHOWN = 1_000
 """Maximum breakers in one answer, those that are not closed first."""
@@ -18,6 +19,13 @@ MAX_SHOWN = 1_000
 def breaker_name(model: str, node: str) -> str:
     """The name of a breaker in the standing orders."""
     return f"{model} on {node}"
+
+
+class BreakerFilter(Wire):
+    """Which breakers are meant: those of a model, a node or both; an empty name is any."""
+
+    model: str = ""
+    node: str = ""
 
 
 class BreakerControl:
@@ -40,8 +48,8 @@ class BreakerControl:
     async def start(self) -> None:
         self.orders.on_change.append(self._follow)
         self._follow()
-        await self._responder.serve("breakers.list", self._list)
-        await self._responder.serve("breakers.reset", self._reset)
+        await self._responder.serve("breakers.list", NoParameters, self._list)
+        await self._responder.serve("breakers.reset", BreakerFilter, self._reset)
 
     async def stop(self) -> None:
         if self._follow in self.orders.on_change:
@@ -53,7 +61,7 @@ class BreakerControl:
         for model in self.index.hold_open(held, time.monotonic()):
             self._place_again(model)
 
-    def _list(self, request: Any) -> list[dict[str, Any]]:
+    def _list(self, request: NoParameters) -> list[dict[str, Any]]:
         now = time.monotonic()
         rows = [
             {
@@ -70,10 +78,9 @@ class BreakerControl:
         rows.sort(key=lambda row: (row["state"] == "closed", row["model"], row["node"]))
         return rows[:MAX_SHOWN]
 
-    def _reset(self, request: Any) -> list[str]:
+    def _reset(self, request: BreakerFilter) -> list[str]:
         """Close the breakers of a model, a node or both; returns those that were not closed."""
-        model, node = str(request.get("model", "")), str(request.get("node", ""))
-        closed = self.index.reset_breakers(model, node, time.monotonic())
+        closed = self.index.reset_breakers(request.model, request.node, time.monotonic())
         for each in sorted({name.rpartition(" on ")[0] for name in closed}):
             self._place_again(each)
         return closed

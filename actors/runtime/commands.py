@@ -8,19 +8,19 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-import json
 import logging
 from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import ValidationError
+from pydantic_core import to_json
 
 from actors.bus.bus import Bus, Message, Subscription
 from actors.bus.subjects import CommandAddress
 from actors.runtime.failures import UNEXPECTED_ERRORS, internal_error
+from actors.runtime.service import invalid_request
 from actors.telemetry.event_log import event_log
-from orchestration.errors import OrchestraError
 from orchestration.wire import ErrorBody, Wire
 
 log = logging.getLogger(__name__)
@@ -31,7 +31,11 @@ DEADLINE_S = 2.0
 """Maximum time to wait for processes that are expected to answer."""
 MAX_ANSWERS = 10_000
 
-Command = Callable[[Any], Any | Awaitable[Any]]
+W = TypeVar("W", bound=Wire)
+
+
+class NoParameters(Wire):
+    """A request that says no more than its verb."""
 
 
 class CommandAnswer(Wire):
@@ -62,11 +66,21 @@ class CommandResponder:
         self._subscriptions: list[Subscription] = []
         self._working: set[asyncio.Task[None]] = set()
 
-    async def serve(self, verb: str, command: Command) -> None:
-        """Answer `verb` with what `command` makes of the request; it may be a coroutine function."""
+    async def serve(self, verb: str, kind: type[W], command: Callable[[W], Any | Awaitable[Any]]) -> None:
+        """Answer `verb` with what `command` makes of a request of this kind; it may be a coroutine
+        function."""
+
+        async def answer(message: Message) -> None:
+            data, error = None, None
+            try:
+                made = command(_decoded(kind, message.data))
+                data = await made if inspect.isawaitable(made) else made
+            except UNEXPECTED_ERRORS as failure:
+                error = internal_error(f"the command {verb} of an operator", failure, "commands").body()
+            self._answer(message, data, error)
 
         def on_request(message: Message) -> None:
-            task = asyncio.get_running_loop().create_task(self._answer(verb, command, message))
+            task = asyncio.get_running_loop().create_task(answer(message))
             self._working.add(task)
             task.add_done_callback(self._working.discard)
 
@@ -80,20 +94,17 @@ class CommandResponder:
         for task in self._working:
             task.cancel()
 
-    async def _answer(self, verb: str, command: Command, message: Message) -> None:
-        data, error = None, None
-        try:
-            made = command(json.loads(message.data or b"{}"))
-            data = await made if inspect.isawaitable(made) else made
-        except UNEXPECTED_ERRORS as failure:
-            error = internal_error(f"the command {verb} of an operator", failure, "commands").body()
+    def _answer(self, message: Message, data: Any, error: ErrorBody | None) -> None:
         answer = CommandAnswer(process=event_log.identity.id, part=self.part, data=data, error=error)
-        if not message.reply:
-            return
-        try:
-            await self.bus.publish(message.reply, answer.model_dump_json().encode())
-        except OrchestraError as failure:
-            log.warning("could not answer %s: %s", message.subject, failure)
+        self.bus.answer(message, answer.model_dump_json().encode())
+
+
+def _decoded(kind: type[W], data: bytes) -> W:
+    """Raises `InvalidRequest`."""
+    try:
+        return kind.model_validate_json(data or b"{}")
+    except ValidationError as error:
+        raise invalid_request(error) from error
 
 
 async def ask_all(
@@ -124,7 +135,7 @@ async def ask_all(
     until = loop.time() + deadline_s
     reply = bus.expect(answered)
     try:
-        await bus.publish(CommandAddress(verb).subject, json.dumps(request or {}).encode(), reply=reply)
+        await bus.publish(CommandAddress(verb).subject, to_json(request or {}), reply=reply)
         while (left := until - loop.time()) > 0:
             news.clear()
             try:

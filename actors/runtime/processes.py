@@ -93,11 +93,7 @@ class ProcessService:
                 self.bus.post(address.left, self.identity.id.encode())
 
     def _describe(self, message: Message) -> None:
-        if message.reply:
-            try:
-                self.bus.post(message.reply, self.describe().model_dump_json().encode())
-            except OrchestraError as error:
-                log.debug("could not answer %s: %s", message.subject, error)
+        self.bus.answer(message, self.describe().model_dump_json().encode())
 
     async def _metrics(self, message: Message) -> None:
         if not message.reply:
@@ -105,10 +101,7 @@ class ProcessService:
         text, headers = await exposition(), {}
         if len(text) > self.bus.max_payload // 2:
             text, headers = await asyncio.to_thread(gzip.compress, text, 1), {ENCODING: "gzip"}
-        try:
-            await self.bus.publish(message.reply, text, headers=headers)
-        except OrchestraError as error:
-            log.warning("could not answer %s: %s", message.subject, error)
+        self.bus.answer(message, text, headers=headers)
 
 
 async def list_processes(bus: Bus, *, quiet_s: float = QUIET_S) -> list[ProcessInfo]:

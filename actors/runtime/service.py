@@ -194,11 +194,7 @@ class Service:
 
     def _verb(self, answer: Callable[[], dict[str, Any]]) -> Callable[[Message], Any]:
         def on_request(message: Message) -> None:
-            if message.reply:
-                try:
-                    self.bus.post(message.reply, json.dumps(answer()).encode())
-                except OrchestraError as error:
-                    log.debug("could not answer %s: %s", message.subject, error)
+            self.bus.answer(message, json.dumps(answer()).encode())
 
         return on_request
 

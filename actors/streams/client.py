@@ -282,11 +282,8 @@ class StreamClient:
     def _on_event(self, message: Message) -> None:
         opened = self.readers.get(message.subject[len(STREAM_PREFIX) :])
         # Events after the end come from work that was done twice.
-        if (opened is None or not opened.put(message)) and message.reply:
-            try:
-                self.bus.post(message.reply, SUPERSEDED)
-            except BusUnavailable as error:
-                log.debug("a superseded writer could not be notified: %s", error)
+        if opened is None or not opened.put(message):
+            self.bus.answer(message, SUPERSEDED)
 
     def _on_handoff_request(self, message: Message) -> None:
         opened = self.readers.get(StreamAddress.parse(message.subject).id)
@@ -300,9 +297,10 @@ class StreamClient:
                 position = opened.race(partial(self._publish_winner, request.winner_subject))
             else:
                 position = opened.hand_off(request.quiet_s, request.attempt)
-            self.bus.post(message.reply, position.model_dump_json(exclude_defaults=True).encode())
-        except (ValidationError, OrchestraError) as error:
-            log.warning("no answer to the handoff request on %s: %s", message.subject, error)
+        except ValidationError as error:
+            log.warning("a handoff request on %s cannot be read: %s", message.subject, error)
+            return
+        self.bus.answer(message, position.model_dump_json(exclude_defaults=True).encode())
 
     def _publish_winner(self, subject: str, writer: str) -> None:
         try:

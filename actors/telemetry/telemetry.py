@@ -7,7 +7,8 @@ from prometheus_client import Counter, Gauge, Histogram
 BUS_RECONNECTS = Counter("orchestra_bus_reconnects", "Reconnects to NATS")
 BUS_DENIED = Counter("orchestra_bus_denied_publishes", "Publishes and subscriptions that NATS denied")
 BUS_UNREADABLE = Counter(
-    "orchestra_bus_unreadable", "Messages dropped because their subject or reply subject is not UTF-8"
+    "orchestra_bus_unreadable",
+    "Messages dropped: their subject or reply subject is not UTF-8, has control characters, or is too long",
 )
 BUS_SLOW_CONSUMER = Counter("orchestra_bus_slow_consumer", "Messages dropped because a handler was too slow")
 ACTOR_MESSAGES = Counter(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pydantic import Field
+
 from orchestration.messages.work import Continuation
 from orchestration.wire import Wire
 
@@ -14,7 +16,7 @@ class HandoffRequest(Wire):
     """
 
     quiet_s: float = 0.0
-    winner_subject: str = ""
+    winner_subject: str = Field(default="", pattern=r"^[!-~]{0,1024}$")
     """Set to let a second writer race the first one. The reader publishes the winner's name here: the second
     writer's, or ''. Nothing of the stream may have been read yet."""
     attempt: int = 0

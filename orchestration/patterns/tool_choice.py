@@ -110,7 +110,10 @@ async def _guided(
         name=name,
         options=StepOptions(sampling=sampling, guide=GuidedDecoding(json_schema=dict(schema))),
     )
-    reply = json.loads(answer.text)
+    try:
+        reply = json.loads(answer.text)
+    except RecursionError:
+        raise ValueError("the arguments are nested too deeply") from None
     if not isinstance(reply, dict):
         raise ValueError("the arguments are no JSON object")
     return reply

@@ -89,7 +89,10 @@ class Needs:
         """The reverse of `encode`; default needs for an empty text. Raises ValueError for anything else."""
         if not text:
             return cls(model=model)
-        words = json.loads(text)
+        try:
+            words = json.loads(text)
+        except RecursionError:
+            raise ValueError("invalid needs: nested too deeply") from None
         if not isinstance(words, list) or not 3 <= len(words) <= 4:
             raise ValueError(
                 f"invalid needs {text[:80]!r}; expected [prompt_tokens, output_tokens, demand, labels]"

@@ -138,31 +138,37 @@ async def test_send_ping_writes_pending_commands_first_so_that_a_flush_is_a_barr
 
 
 @pytest.mark.parametrize(
-    "command",
+    ("command", "accepted"),
     [
-        b"PUB client.foreign.x \xff\xfe 2\r\nhi\r\n",
-        b"PUB client.foreign.\xff\xfe 2\r\nhi\r\n",
-        b"PUB client.foreign.x a\x0bb 2\r\nhi\r\n",
-        b"PUB client.foreign.a\x0cb 2\r\nhi\r\n",
-        b"PUB client.foreign.x a\x00b 2\r\nhi\r\n",
-        b"HPUB client.foreign.x 13 15\r\nNATS/1.0\xff\r\n\r\nhi\r\n",
-        b"HPUB client.foreign.x a\x0bb 12 14\r\nNATS/1.0\r\n\r\nhi\r\n",
-        b"HPUB client.foreign.x 2 4\r\n\r\nhi\r\n",
+        (b"PUB client.foreign.x \xff\xfe 2", False),
+        (b"PUB client.foreign.\xff\xfe 2", False),
+        (b"PUB client.foreign.x a\x0bb 2", False),
+        (b"PUB client.foreign.a\x0cb 2", False),
+        (b"PUB client.foreign.x a\x00b 2", False),
+        (b"PUB client.foreign.x " + b"a" * 2000 + b" 2", False),
+        (b"PUB client.foreign.x " + b"a" * 1000 + b" 2", True),
+        ("PUB client.foreign.é ü 2".encode(), True),
+        (b"HPUB client.foreign.x a\x0bb 12 14\r\nNATS/1.0", False),
+        (b"HPUB client.foreign.x 13 15\r\nNATS/1.0\xff", True),
+        (b"HPUB client.foreign.x 2 4", True),
     ],
 )
 async def test_no_message_of_a_foreign_client_ends_the_connection_of_who_gets_it(
-    bus: Bus, nats_server: RunningNats, command: bytes
+    bus: Bus, nats_server: RunningNats, command: bytes, accepted: bool
 ) -> None:
     seen = await received(bus, "client.foreign.*")
     before = bus.connection_id
     host, port = nats_server.url.removeprefix("nats://").split(":")
     _, foreign = await asyncio.open_connection(host, int(port))
     try:
-        foreign.write(b'CONNECT {"headers":true,"no_responders":true}\r\n' + command)
+        foreign.write(b'CONNECT {"headers":true,"no_responders":true}\r\n')
+        blank = b"\r\n" if command.startswith(b"HPUB") else b""
+        foreign.write(command + b"\r\n" + blank + b"hi\r\n")
         foreign.write(b"PUB client.foreign.last 4\r\nlast\r\n")
         await eventually(lambda: b"last" in seen)
     finally:
         foreign.close()
+    assert seen == ([b"hi", b"last"] if accepted else [b"last"])
     assert bus.connection_id == before
 
 

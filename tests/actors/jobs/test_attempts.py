@@ -208,6 +208,16 @@ async def test_a_long_list_comes_in_pages_without_gaps(own_nats: RunningNats) ->
         assert sorted(seen) == sorted(ids)
 
 
+async def test_a_record_that_cannot_be_read_leaves_the_others_in_the_list(own_nats: RunningNats) -> None:
+    async with job_harness(own_nats.url, SETTINGS) as harness:
+        job = await harness.submit("readable")
+        for number, junk in enumerate((b"", b"[1]", b"\xff", b'{"id": 1}')):
+            await harness.bus.request(f"$KV.jobs.junk-{number}", junk)
+        for viewer in (None, "somebody"):
+            page = await harness.service.list(limit=10, viewer=viewer)
+            assert [each["id"] for each in page["data"]] == ([job["id"]] if viewer is None else [])
+
+
 async def test_only_dead_letters_of_jobs_can_be_retried(own_nats: RunningNats) -> None:
     async with job_harness(own_nats.url, SETTINGS) as harness:
         message = Message("generations.batch.echo", "", b"{}", {"Orchestra-Id": "asker.1"})
