@@ -29,12 +29,12 @@ PROCESSES_SUBJECT = "process.describe"
 """Request that every process answers: who it is, its roles and nodes, and where its metrics are."""
 
 
+# what stands for a byte in a token; the other bytes stay
 _ESCAPES = {
     byte: f"_{byte:02x}"
     for byte in range(256)
     if not (chr(byte).isascii() and (chr(byte).isalnum() or chr(byte) == "-"))
 }
-"""What stands for a byte in a token; the other bytes stay."""
 
 
 _WORK_ID = re.compile(r"[\w-]{1,128}(\.[\w-]{1,128})?")
@@ -373,7 +373,18 @@ class LogSubject:
     @property
     def subject(self) -> str:
         """Events with exactly these fields; an empty one is `-`."""
-        return f"logs.{'.'.join(self._token(each) or '-' for each in self._fields())}"
+        mark = self._token(self.mark) or "-"
+        return f"logs.{self.head}.{self.story}.{mark}"
+
+    @property
+    def head(self) -> str:
+        """The part of the subject up to the caller, which many events have in common."""
+        return ".".join(self._token(each) or "-" for each in (self.level, self.kind, self.caller))
+
+    @property
+    def story(self) -> str:
+        """The part of the subject from the shard to the trace, which the events of a run have in common."""
+        return ".".join(self._token(each) or "-" for each in (self.shard, self.run, self.trace))
 
     @property
     def filter(self) -> str:

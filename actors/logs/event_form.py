@@ -62,23 +62,21 @@ def encoded_event(event: LogEvent, max_bytes: int) -> bytes:
 
 
 def _json(event: LogEvent) -> bytes:
-    return _EVENTS.dump_json(event, exclude_defaults=True, fallback=str)
+    return _EVENTS.serializer.to_json(event, exclude_defaults=True, fallback=str)
 
 
 def subject_of(event: LogEvent) -> str:
-    """The subject in the stream `LOGS`."""
+    """The subject in the stream `LOGS`. Events of one run come together, and find its part of the subject."""
     kind = event.name.partition(".")[0]
     mark = crc32(event.id.encode(errors="replace"))
-    return f"{_head(event.level, kind, event.caller)}.{_story(event.run, event.trace)}.{mark:x}"
+    return f"logs.{_head(event.level, kind, event.caller)}.{_story(event.run, event.trace)}.{mark:x}"
 
 
 @lru_cache(maxsize=1024)
 def _head(level: str, kind: str, caller: str) -> str:
-    """The subject up to the caller, which many events have in common."""
-    return LogSubject(level=level, kind=kind, caller=caller).subject.removesuffix(".-.-.-.-")
+    return LogSubject(level=level, kind=kind, caller=caller).head
 
 
 @lru_cache(maxsize=1024)
 def _story(run: str, trace: str) -> str:
-    """The subject from the shard to the trace: events of one run come together."""
-    return LogSubject(run=run, trace=trace).subject.removeprefix("logs.-.-.-.").removesuffix(".-")
+    return LogSubject(run=run, trace=trace).story
