@@ -6,9 +6,11 @@ import asyncio
 import logging
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
-from dataclasses import dataclass
+from contextvars import copy_context
+from dataclasses import dataclass, field
 
 from actors.gateway.metrics import COALESCED
+from actors.telemetry.tracing import Scope, current_scope
 from orchestration.errors import DeadlineExceeded, InternalError, OrchestraError, ShuttingDown, from_body
 from orchestration.messages import RunEnd, StreamEnd, StreamEvent, TextDelta, Vectors
 from orchestration.response_cache import BroadcastBuffer, Follower
@@ -35,6 +37,8 @@ class SharedStream:
     """Whether its events came from the shared bucket."""
     task: asyncio.Task[None] | None = None
     """Reads the generation; None before it starts."""
+    scope: Scope = field(default_factory=Scope)
+    """When the last follower has left, for the generation's spans: it stops a moment later."""
 
 
 class RequestCoalescer:
@@ -64,7 +68,10 @@ class RequestCoalescer:
         `finished` is called in any case; a source that is cancelled before it starts never runs.
         """
         shared = SharedStream(key, BroadcastBuffer(self.max_stream_bytes))
-        task = asyncio.get_running_loop().create_task(self._read(shared, source(shared)))
+        context = copy_context()
+        context.run(current_scope.set, shared.scope)
+        reading = self._read(shared, source(shared))
+        task = asyncio.get_running_loop().create_task(reading, context=context)
         shared.task = task
         self._open[key] = shared
         self._tasks.add(task)
@@ -119,6 +126,7 @@ class RequestCoalescer:
             buffer.close()
             self._forget(shared)
             if shared.task is not None and not buffer.ended:
+                shared.scope.close()
                 shared.task.cancel()
         self.size += buffer.size - before
 

@@ -4,30 +4,46 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Iterator
 from typing import Any
 
 import aiohttp
 import pytest
 
+from actors.backends.base import Output
 from actors.backends.echo import EchoBackend, EchoSettings
 from actors.telemetry.tracing import tracing
+from orchestration.messages import Generation
 from tests.fixtures.cluster import Cluster, running_cluster
 from tests.fixtures.eventually import eventually
 from tests.fixtures.node_client import ask as ask_over_nats
 from tests.fixtures.receiver import Receiver, Tree, attributes, failed, receiver
 
-CHAT = "/v1/chat/completions"
+CHAT, COMPLETION, EMBEDDING = "/v1/chat/completions", "/v1/completions", "/v1/embeddings"
 CALLER = "ab" * 16
 HI = [{"role": "user", "content": "one two three four"}]
+
+
+class EndlessEmbeddings(EchoBackend):
+    """Embeds until it is cancelled."""
+
+    async def generate(self, generation: Generation) -> AsyncGenerator[Output, None]:
+        if generation.kind == "embedding":
+            await asyncio.get_running_loop().create_future()
+        async for output in super().generate(generation):
+            yield output
 
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Cluster]:
     quick = EchoSettings(models=("echo",), embedding_models=("embed",), repeat=False)
-    slow = EchoSettings(models=("slow",), speed=20, repeat=True)
-    broken = EchoSettings(models=("broken",), fail_every=1)
-    nodes = [("node", EchoBackend(quick)), ("slow-node", EchoBackend(slow)), ("broken", EchoBackend(broken))]
+    slow = EchoSettings(models=("slow",), embedding_models=("slow-embed",), speed=20, repeat=True)
+    broken = EchoSettings(models=("broken",), embedding_models=("broken-embed",), fail_first=1_000_000)
+    nodes = [
+        ("node", EchoBackend(quick)),
+        ("slow-node", EndlessEmbeddings(slow)),
+        ("broken", EchoBackend(broken)),
+    ]
     with running_cluster(nodes, agents=True) as running:
         yield running
 
@@ -62,8 +78,8 @@ ON_BROKEN = {"orchestra": {"model": "broken"}}
 LONG = [{"role": "user", "content": "word " * 9_000}]
 BODIES: dict[str, tuple[str, dict[str, Any]]] = {
     "chat": (CHAT, {"model": "echo", "messages": HI}),
-    "completion": ("/v1/completions", {"model": "echo", "prompt": "one two"}),
-    "embedding": ("/v1/embeddings", {"model": "embed", "input": ["one", "two"]}),
+    "completion": (COMPLETION, {"model": "echo", "prompt": "one two"}),
+    "embedding": (EMBEDDING, {"model": "embed", "input": ["one", "two"]}),
     "single": (CHAT, {"model": "orchestra/single", "messages": HI} | ON_ECHO),
     "debate": (CHAT, {"model": "orchestra/debate", "messages": HI} | ON_ECHO),
     "maestro": (CHAT, {"model": "orchestra/maestro", "messages": HI} | ON_ECHO),
@@ -71,8 +87,13 @@ BODIES: dict[str, tuple[str, dict[str, Any]]] = {
 }
 
 
-@pytest.mark.parametrize("stream", [False, True])
-@pytest.mark.parametrize("route", BODIES)
+def streamed_or_not(paths: Iterable[tuple[str, str]]) -> list[tuple[str, bool]]:
+    """Each name both ways; embeddings are never streamed."""
+    ways = {name: (False,) if path == EMBEDDING else (False, True) for name, path in paths}
+    return [(name, stream) for name, each in ways.items() for stream in each]
+
+
+@pytest.mark.parametrize(("route", "stream"), streamed_or_not((name, BODIES[name][0]) for name in BODIES))
 async def test_an_answer_is_one_tree_whose_tokens_are_those_of_the_answer(
     cluster: Cluster, told: Receiver, route: str, stream: bool
 ) -> None:
@@ -80,8 +101,6 @@ async def test_an_answer_is_one_tree_whose_tokens_are_those_of_the_answer(
     path, body = BODIES[route]
     if stream:
         body = body | {"stream": True, "stream_options": {"include_usage": True}}
-        if route == "embedding":
-            pytest.skip("embeddings are not streamed")
     async with aiohttp.ClientSession(cluster.url) as session, session.post(path, json=body) as answer:
         text = await answer.text()
         assert answer.status == 200, text
@@ -221,6 +240,11 @@ BAD: dict[str, tuple[str, dict[str, Any], int]] = {
     "a prompt that is too long": (CHAT, {"model": "echo", "messages": LONG}, 400),
     "a backend that fails": (CHAT, {"model": "broken", "messages": HI}, 502),
     "a run whose backend fails": (CHAT, {"model": "orchestra/single", "messages": HI} | ON_BROKEN, 502),
+    "a completion whose backend fails": (COMPLETION, {"model": "broken", "prompt": "one"}, 502),
+    "an embedding whose backend fails": (EMBEDDING, {"model": "broken-embed", "input": ["one"]}, 502),
+    "an embedding by no such model": (EMBEDDING, {"model": "none", "input": ["one"]}, 404),
+    "an embedding of nothing": (EMBEDDING, {"model": "embed", "input": 5}, 400),
+    "no time to embed": (EMBEDDING, {"model": "slow-embed", "input": ["one"]}, 504),
     "no time": (CHAT, {"model": "slow", "messages": HI, "max_tokens": 400}, 504),
     "a run without time": (
         CHAT,
@@ -230,8 +254,7 @@ BAD: dict[str, tuple[str, dict[str, Any], int]] = {
 }
 
 
-@pytest.mark.parametrize("stream", [False, True])
-@pytest.mark.parametrize("what", BAD)
+@pytest.mark.parametrize(("what", "stream"), streamed_or_not((name, BAD[name][0]) for name in BAD))
 async def test_a_request_that_fails_is_one_tree_and_only_a_fault_of_ours_is_an_error_of_the_server(
     cluster: Cluster, told: Receiver, what: str, stream: bool
 ) -> None:
@@ -239,7 +262,7 @@ async def test_a_request_that_fails_is_one_tree_and_only_a_fault_of_ours_is_an_e
     path, body, status = BAD[what]
     headers = {"X-Request-Timeout": "0.5"} if status == 504 else {}
     async with aiohttp.ClientSession(cluster.url) as session:
-        async with session.post(path, json=body | {"stream": stream}, headers=headers) as answer:
+        async with session.post(path, json=body | stream_field(stream), headers=headers) as answer:
             text = await answer.text()
     assert answer.status == status or '"error"' in text
     tree = await only_tree(told, "POST ", *([] if status < 500 else ["generate "]))
@@ -248,19 +271,30 @@ async def test_a_request_that_fails_is_one_tree_and_only_a_fault_of_ours_is_an_e
     assert ("error.type" in attributes(root)) == (status >= 500)
 
 
-@pytest.mark.parametrize(
-    "model", ["slow", "orchestra/single", "orchestra/debate", "orchestra/self-consistency"]
-)
-@pytest.mark.parametrize("stream", [False, True])
+def stream_field(stream: bool) -> dict[str, bool]:
+    return {"stream": True} if stream else {}
+
+
+LEFT: dict[str, tuple[str, dict[str, Any]]] = {
+    "chat": (CHAT, {"model": "slow", "messages": HI, "max_tokens": 400}),
+    "completion": (COMPLETION, {"model": "slow", "prompt": "one two", "max_tokens": 400}),
+    "embedding": (EMBEDDING, {"model": "slow-embed", "input": ["one", "two"]}),
+    "shared chat": (CHAT, {"model": "slow", "messages": HI, "max_tokens": 400, "temperature": 0}),
+    "single": (CHAT, {"model": "orchestra/single", "messages": HI, "max_tokens": 400} | ON_SLOW),
+    "debate": (CHAT, {"model": "orchestra/debate", "messages": HI, "max_tokens": 400} | ON_SLOW),
+    "vote": (CHAT, {"model": "orchestra/self-consistency", "messages": HI, "max_tokens": 400} | ON_SLOW),
+}
+
+
+@pytest.mark.parametrize(("route", "stream"), streamed_or_not((name, LEFT[name][0]) for name in LEFT))
 async def test_a_caller_that_leaves_ends_everything_below_it_and_is_no_error(
-    cluster: Cluster, told: Receiver, model: str, stream: bool
+    cluster: Cluster, told: Receiver, route: str, stream: bool
 ) -> None:
     await eventually(lambda: cluster.running_on("slow-node") == 0)
     told.trace()
-    body = {"model": model, "messages": HI, "max_tokens": 400, "stream": stream}
-    body |= ON_SLOW if model != "slow" else {}
+    path, body = LEFT[route]
     async with aiohttp.ClientSession(cluster.url) as session:
-        asking = asyncio.create_task(session.post(CHAT, json=body))
+        asking = asyncio.create_task(session.post(path, json=body | stream_field(stream)))
         await eventually(lambda: cluster.running_on("slow-node") > 0)
         if stream:
             answer = await asking
