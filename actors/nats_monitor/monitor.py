@@ -17,6 +17,7 @@ from actors.bus.queue_depth import ClusterDepth
 from actors.nats_monitor.depth_metrics import DepthMetrics
 from actors.nats_monitor.settings import NatsMonitorSettings
 from actors.telemetry.event_log import event_log
+from actors.telemetry.telemetry import INTERNAL_ERRORS
 from orchestration.errors import OrchestraError
 from orchestration.log_events import LogLevel
 
@@ -29,6 +30,8 @@ MAX_AGES = 16
 """Maximum number of models, per priority, whose oldest generation is read every time."""
 READ_TIMEOUT_S = 4.0
 """Maximum time of a reading: with a renewal it stays within the bucket's TTL."""
+STALE_READINGS = 3
+"""Number of failed readings in a row after which the last good one is exported no longer."""
 
 MONITOR_LEADER = Gauge(
     "orchestra_nats_monitor_leader", "1 in the one process that exports the depth of the queues, else 0"
@@ -49,6 +52,8 @@ class NatsMonitor:
         self.is_leader = False
         self._lease = Lease(Bucket(bus, LEASES), LEASE)
         self._loop: asyncio.Task[None] | None = None
+        self._failures = 0
+        """Readings that failed since one succeeded."""
         self._near: set[str] = set()
         """The streams and consumers that were near their limits at the last reading."""
 
@@ -91,7 +96,7 @@ class NatsMonitor:
 
     def _set_leader(self, leader: bool) -> None:
         self.is_leader = leader
-        MONITOR_LEADER.set(leader)
+        MONITOR_LEADER.set(leader and self._failures < STALE_READINGS)
         if not leader:
             self.metrics.depth = None
             self._near.clear()
@@ -101,11 +106,27 @@ class NatsMonitor:
             async with asyncio.timeout(READ_TIMEOUT_S):
                 depth = await read_depth(self.bus, max_ages=MAX_AGES)
         except (OrchestraError, TimeoutError) as error:
-            READINGS_FAILED.inc()
-            log.debug("cannot read the depth of the queues: %s", error)
+            self._failed(str(error) or f"no answer within {READ_TIMEOUT_S:g} s")
             return
+        except Exception as error:  # else the last reading is exported for ever
+            INTERNAL_ERRORS.labels("nats_monitor").inc()
+            log.exception("reading the queues failed")
+            self._failed(type(error).__name__)
+            return
+        self._failures = 0
         self.metrics.depth = depth
+        MONITOR_LEADER.set(1)
         self._record_limits(depth)
+
+    def _failed(self, reason: str) -> None:
+        """Count a reading that failed, and export an old one no longer: its ages would go on rising."""
+        READINGS_FAILED.inc()
+        self._failures += 1
+        log.debug("cannot read the depth of the queues: %s", reason)
+        if self._failures == STALE_READINGS:
+            log.warning("the depth of the queues is not exported until it can be read: %s", reason)
+            self.metrics.depth = None
+            MONITOR_LEADER.set(0)
 
     def _record_limits(self, depth: ClusterDepth) -> None:
         """Record each stream that refuses messages when it is full, and each consumer, that has come near its

@@ -12,15 +12,17 @@ from actors.bus.bus import Bus, BusSettings
 from actors.bus.declarations import shipped_declaration
 from actors.bus.jetstream import Delivery, Puller, enqueue
 from actors.bus.provision import apply
+from actors.bus.queue_depth import ClusterDepth
 from actors.bus.subjects import GenerationQueue, RunQueue
 from actors.nats_monitor import monitor as monitor_module
 from actors.nats_monitor.advisories import AdvisoryListener
 from actors.nats_monitor.depth_metrics import DepthMetrics
-from actors.nats_monitor.monitor import NatsMonitor
+from actors.nats_monitor.monitor import MONITOR_LEADER, READINGS_FAILED, STALE_READINGS, NatsMonitor
 from actors.nats_monitor.settings import NatsMonitorSettings
 from actors.telemetry.event_log import event_log
 from actors.telemetry.exposition import exposition
 from actors.telemetry.labels import MODELS
+from orchestration.errors import BusUnavailable
 from orchestration.log_events import LogEvent, LogLevel
 from orchestration.priority import Priority
 from tests.fixtures.eventually import eventually
@@ -84,6 +86,25 @@ async def test_one_monitor_exports_and_another_takes_over_when_it_ends(monitors:
     await first.stop()
     assert await scraped(first.metrics) == {}
     assert await eventually(lambda: leader(monitors)) is second
+
+
+@pytest.mark.parametrize("failure", [BusUnavailable("away"), ValueError("a defect")])
+async def test_an_old_reading_is_not_exported_while_readings_fail(
+    monitors: list[NatsMonitor], monkeypatch: pytest.MonkeyPatch, failure: Exception
+) -> None:
+    first = await eventually(lambda: leader(monitors))
+    failed = READINGS_FAILED._value.get()
+
+    async def fails(bus: Bus, *, max_ages: int) -> ClusterDepth:
+        raise failure
+
+    with monkeypatch.context() as patch:
+        patch.setattr(monitor_module, "read_depth", fails)
+        await eventually(lambda: first.metrics.depth is None)
+        assert READINGS_FAILED._value.get() >= failed + STALE_READINGS
+        assert MONITOR_LEADER._value.get() == 0
+    await eventually(lambda: first.metrics.depth)
+    assert MONITOR_LEADER._value.get() == 1
 
 
 async def test_the_metrics_agree_with_what_was_put_into_a_queue(
