@@ -6,6 +6,7 @@ import asyncio
 import json
 import re
 import subprocess
+import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import ExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
@@ -142,6 +143,7 @@ async def test_prometheus_scrapes_every_process_through_a_gateway_and_every_quer
 
             await eventually(all_up, within_s=60)
             await talk(started)
+            quiet_since = time.time()
             rules = await eventually(evaluated, within_s=60)
             firing = [rule["name"] for rule in rules if rule.get("state") == "firing"]
             assert firing == []
@@ -151,8 +153,16 @@ async def test_prometheus_scrapes_every_process_through_a_gateway_and_every_quer
             used = {name for _, query in expressions() for name in METRIC.findall(query)}
             missing = {name for name in used - names if not ONLY_AFTER_TROUBLE.match(name)}
             assert missing == set()
-            (found,) = (await get("/query", query="sum(orchestra_gateway_active)"))["result"]
-            assert found["value"][1] == "0"
+            scraped = "timestamp(orchestra_gateway_active)"
+
+            async def scraped_again() -> bool:
+                """Whether each gateway was scraped since the last answer; before, requests were active."""
+                times = [float(each["value"][1]) for each in (await get("/query", query=scraped))["result"]]
+                return len(times) == 2 and min(times) > quiet_since
+
+            await eventually(scraped_again, within_s=60)
+            found = (await get("/query", query="orchestra_gateway_active"))["result"]
+            assert [each["value"][1] for each in found] == ["0", "0"]
 
 
 async def test_promtool_has_no_complaint_about_any_process_after_real_traffic(
