@@ -10,6 +10,7 @@ import asyncio
 import hashlib
 import json
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from secrets import token_hex
 
@@ -23,11 +24,13 @@ from actors.bus.jetstream import Delivery
 from actors.bus.provision import call_api, ensure_consumer
 from actors.bus.subjects import GenerationQueue, StreamAddress, is_work_id
 from actors.cluster.orders import GENERATIONS, RUNS
+from actors.dispatcher.pulled_job import PulledJob
 from actors.dispatcher.waiting_control import END_WAITING, EndWaiting
 from actors.gateway.operation import CallContext
 from actors.jobs.completion import record_cancelled
 from actors.jobs.records import QueuedJob, decode_queue_message
 from actors.jobs.store import JobStore
+from actors.placement.generation_log import record_unplaced
 from actors.runtime.commands import ask_all
 from actors.streams.channel import OUT_OF_BAND
 from actors.streams.client import ID_HEADER
@@ -183,6 +186,8 @@ class _Purge:
         end: StreamEnd = RunEnd(finish=Finish(reason="cancelled"), error=error)
         if self.confirmed.queue != RUNS:
             end = GenerationEnd(finish=Finish(reason="error"), error=error)
+            with suppress(ValueError):  # no generation
+                record_unplaced(PulledJob.from_delivery(self.bus, delivery), self.error)
         elif (job_id := _job_id(message.data)) is not None:
             await self._end_job(job_id)
         work_id = message.header(ID_HEADER)

@@ -33,6 +33,7 @@ from actors.placement import migration
 from actors.placement.arrival_reporter import ArrivalReporter
 from actors.placement.backlog import BacklogReporter
 from actors.placement.executor import Executor
+from actors.placement.generation_log import record_unplaced
 from actors.placement.pending_queue import PendingQueue
 from actors.runtime.actor import Actor
 from actors.runtime.envelope import Envelope
@@ -310,6 +311,7 @@ class Dispatcher(Actor):
     def _end_waiting(self, job: PulledJob, error: OrchestraError) -> None:
         """End a job that waits, by the order of an operator."""
         self._waiting.remove(job)
+        record_unplaced(job, error)
         self._jobs.settle(job, error)
         WAITING.set(len(self._waiting))
 
@@ -321,6 +323,7 @@ class Dispatcher(Actor):
             error = DeadlineExceeded("no slot was free before the deadline")
         else:
             error = NoNode(f"no live node serves {job.model!r}{self.placer.labels_text(job)}")
+        record_unplaced(job, error)
         self._jobs.settle(job, error)
 
     def _place(self, model: str) -> None:

@@ -57,6 +57,19 @@ def record_failed(job: Job, node: str, error: OrchestraError) -> None:
     _record("generation.ended", job, node, f"{job.model} on {node}: {error.code}", data, failed=failed)
 
 
+def record_unplaced(job: Job, error: OrchestraError) -> None:
+    """Record that a generation ended while it waited for a node: at its deadline, or because its caller left
+    or an operator purged its queue. Its wait is over at its deadline, whenever that is found."""
+    if not event_log.enabled:
+        return
+    late_s = max(0.0, time.time() - job.envelope.deadline) if job.envelope.deadline else 0.0
+    waited_s = job.queued_s + (job.first_sent_at or time.monotonic() - late_s) - job.received_at
+    data = {"outcome": error.code, "moves": job.moves, "queue_s": round(max(0.0, waited_s), 6)}
+    data |= {"duration_s": 0.0, "error_text": error_text(error)[:500]}
+    message = f"{job.model}: {error.code} after a wait of {data['queue_s']:.3f} s for a node"
+    _record("generation.ended", job, "", message, data, failed=error.status >= 500)
+
+
 def record_moved(job: Job, node: str, error: OrchestraError) -> None:
     """Record that a generation leaves `node`: it failed or died (moved), or had no room (refused).
     Once for each node and reason: probes of a dead node repeat."""

@@ -13,6 +13,7 @@ from orchestration.log_events import LogEvent
 from tests.fixtures.admin import Operator
 from tests.fixtures.cluster import Cluster
 from tests.fixtures.eventually import eventually
+from tests.fixtures.log_events import recorded_events
 
 
 def chat(model: str, text: str = "a b c") -> dict[str, Any]:
@@ -131,6 +132,37 @@ async def test_a_purge_ends_what_was_counted_and_nothing_that_came_later(
 async def test_a_purge_ends_what_waits_at_dispatchers_and_leaves_what_runs(
     cluster: Cluster, operator: Operator
 ) -> None:
+    with recorded_events() as events:
+        await _purge_at_dispatchers(cluster, operator)
+    ends = [each for each in events if each.name == "generation.ended" and not each.node]
+    assert [each.data["outcome"] for each in ends] == ["cancelled_by_operator"] * 4
+    requests = {each.run: each.data for each in events if each.name == "request.ended"}
+    for each in ends:
+        assert each.model == "one"
+        assert 0 < each.data["queue_s"] < requests[each.run]["duration_s"]
+        assert requests[each.run]["error"] == "cancelled_by_operator"
+
+
+async def test_what_is_purged_before_any_dispatcher_had_it_tells_how_long_it_waited(
+    cluster: Cluster, operator: Operator
+) -> None:
+    await operator.call("queues.pause", queue="generations/echo")
+    try:
+        with recorded_events() as events:
+            asked = asyncio.ensure_future(ask(cluster, "echo"))
+            await waits(operator, "generations/echo", 1)
+            counted = await operator.call("queues.purge", queue="generations/echo")
+            await operator.call("queues.purge", queue="generations/echo", confirm=counted["confirm"])
+            assert (await asked)[0] == 499
+        (end,) = [each for each in events if each.name == "generation.ended"]
+        (request,) = [each for each in events if each.name == "request.ended" and each.run == end.run]
+        assert end.data["outcome"] == "cancelled_by_operator"
+        assert 0 < end.data["queue_s"] < request.data["duration_s"]
+    finally:
+        await operator.call("queues.resume", queue="generations/echo")
+
+
+async def _purge_at_dispatchers(cluster: Cluster, operator: Operator) -> None:
     first = asyncio.ensure_future(ask(cluster, "one"))
     await eventually(lambda: cluster.running_on("single") == 1)
     others = [asyncio.ensure_future(ask(cluster, "one")) for _ in range(4)]

@@ -10,6 +10,7 @@ import pytest
 
 from actors.bus.key_value import Bucket
 from actors.cluster.registry import BUCKET, Registry
+from orchestration.errors import DeadlineExceeded
 from orchestration.log_events import LogEvent, LogLevel
 from orchestration.messages import Hardware, ModelCard, NodeInfo
 from tests.fixtures.eventually import eventually
@@ -96,6 +97,21 @@ async def test_a_generation_tells_how_long_it_waited_for_a_free_slot(
     for generation, seconds in took.items():
         ended = ends[generation]
         assert ended["queue_s"] == pytest.approx(seconds - ended["duration_s"], abs=0.2)
+
+
+async def test_a_generation_that_expires_in_its_queue_tells_how_long_it_waited(
+    cluster: LocalCluster, events: list[LogEvent]
+) -> None:
+    await cluster.node("a", slots=1, speed=20)
+    dispatcher = await cluster.dispatcher()
+    first = asyncio.ensure_future(cluster.ask(cluster.generation(WORDS * 4)))
+    await eventually(lambda: cluster.executor(dispatcher).in_flight.counts.get("a") == 1)
+    with pytest.raises(DeadlineExceeded):
+        await cluster.ask(cluster.generation(WORDS), within_s=0.5)
+    (ended,) = await eventually(lambda: [each for each in named(events, "generation.ended") if not each.node])
+    assert ended.data["outcome"] == "deadline_exceeded"
+    assert 0 < ended.data["queue_s"] <= 0.55  # not longer than its deadline allowed
+    await first
 
 
 async def test_a_generation_tells_how_long_its_model_took_to_load(
