@@ -7,6 +7,7 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing
 
 from actors.cluster.orders import OrderBook
+from actors.gateway.admitted_request import AdmittedRequest
 from actors.gateway.authentication import Authenticator
 from actors.gateway.bodies import CacheOptions
 from actors.gateway.choices import merge_choices
@@ -14,7 +15,6 @@ from actors.gateway.metered_client import MeteredClient
 from actors.gateway.metrics import CACHE
 from actors.gateway.request_coalescer import RequestCoalescer, SharedStream
 from actors.gateway.request_log import RequestOutcome
-from actors.gateway.requests import AdmittedRequest
 from actors.gateway.response_cache import ResponseCache
 from actors.gateway.settings import GatewaySettings
 from actors.openai_api.encoder import ChoiceEvent

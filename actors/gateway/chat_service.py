@@ -29,12 +29,13 @@ from opentelemetry.util.types import AttributeValue
 from actors import __version__
 from actors.bus.bus import Bus, Message, Subscription
 from actors.bus.subjects import CHAT_CANCEL_SUBJECT, CHAT_SUBJECT
+from actors.gateway.admitted_request import AdmittedRequest
 from actors.gateway.bodies import ChatBody
 from actors.gateway.gateway import Gateway
 from actors.gateway.model_resolver import ModelResolver
 from actors.gateway.request_log import RequestEnd
 from actors.gateway.request_span import RequestSpan
-from actors.gateway.requests import AdmittedRequest, admit_chat, parse_chat
+from actors.gateway.requests import admit_chat, parse_chat
 from actors.openai_api.encoder import error_json
 from actors.runtime.actor import Actor
 from actors.runtime.actor_host import ActorRef

@@ -10,6 +10,7 @@ from actors.bus.bus import Bus
 from actors.bus.storage import StorageMonitor
 from actors.cluster.registry import Registry
 from actors.gateway.active_requests import ActiveRequests, RequestsOnNodes, request_stages
+from actors.gateway.admitted_request import AdmittedRequest
 from actors.gateway.authentication import Authenticator
 from actors.gateway.cached_responses import CachedResponses, Response
 from actors.gateway.commands import GatewayCommands
@@ -17,7 +18,6 @@ from actors.gateway.limit_use import limit_use
 from actors.gateway.metered_client import MeteredClient
 from actors.gateway.model_resolver import ModelResolver
 from actors.gateway.request_span import record_admission
-from actors.gateway.requests import AdmittedRequest
 from actors.gateway.settings import GatewaySettings
 from actors.gateway.shared_limits import SharedLimits
 from actors.gateway.token_reservation import TokenReservation

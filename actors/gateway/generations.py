@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
+from actors.gateway.admitted_request import AdmittedRequest
 from actors.gateway.disconnect_monitor import DisconnectMonitor, StreamMonitor
 from actors.gateway.gateway import Gateway
 from actors.gateway.http_context import HttpContext
 from actors.gateway.model_resolver import ModelResolver
 from actors.gateway.requests import (
-    AdmittedRequest,
     admit_chat,
     admit_completion,
     admit_embedding,

@@ -25,7 +25,7 @@ from actors.openai_api.encoder import error_json
 from orchestration.errors import OrchestraError, PayloadTooLarge
 
 if TYPE_CHECKING:
-    from actors.gateway.requests import AdmittedRequest
+    from actors.gateway.admitted_request import AdmittedRequest
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]

@@ -20,7 +20,7 @@ from orchestration.log_events import LogLevel
 from orchestration.messages import Run, StreamEnd, TextDelta, Usage
 
 if TYPE_CHECKING:
-    from actors.gateway.requests import AdmittedRequest
+    from actors.gateway.admitted_request import AdmittedRequest
     from actors.streams.reader import StreamReader
 
 log = logging.getLogger(__name__)

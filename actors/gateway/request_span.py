@@ -7,7 +7,7 @@ import time
 from opentelemetry.trace import SpanKind
 from opentelemetry.util.types import AttributeValue
 
-from actors.gateway.requests import AdmittedRequest
+from actors.gateway.admitted_request import AdmittedRequest
 from actors.telemetry import conventions as names
 from actors.telemetry.tracing import NO_SPAN, start_span, trace_id, tracing
 from orchestration.errors import OrchestraError

@@ -2,32 +2,29 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any, TypedDict, TypeVar
 
 from pydantic import ValidationError
 from pydantic_core import from_json
 
+from actors.gateway.admitted_request import DEFAULT_CACHE, AdmittedRequest, text_request, user_fields
 from actors.gateway.bodies import (
-    CacheOptions,
     ChatBody,
     CompletionBody,
     EmbeddingBody,
     OrchestraOptions,
     WorkBody,
 )
-from actors.gateway.choices import MAX_CHOICES, ChoicesEncoder
+from actors.gateway.choices import ChoicesEncoder
 from actors.gateway.fields import ALIASES, NO_FIELDS, SAMPLING_FIELDS, Fields, Upstreams, sort_fields
 from actors.gateway.model_resolver import ModelKind, ModelResolver
-from actors.gateway.request_log import RequestOutcome
 from actors.gateway.tool_bodies import offer_of
 from actors.openai_api.chat import ChatEncoder
 from actors.openai_api.completion import CompletionEncoder
 from actors.openai_api.embedding import EmbeddingEncoder
-from actors.openai_api.encoder import ResponseEncoder, TextEncoder
+from actors.openai_api.encoder import ResponseEncoder
 from actors.runtime.failures import wrap_unexpected_errors
 from actors.runtime.service import invalid_request
 from orchestration.errors import InvalidRequest, NoNode
@@ -45,41 +42,7 @@ from orchestration.messages import (
 )
 
 B = TypeVar("B", bound=WorkBody)
-DEFAULT_CACHE = CacheOptions()
 NO_OPTIONS = OrchestraOptions()
-MAX_NAME = 128
-"""Maximum characters of a user or a session in traces."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AdmittedRequest:
-    """A request that was admitted: its work, the encoder of its response, and its cache options."""
-
-    work: Work
-    encoder: ResponseEncoder
-    """Encodes the response in the format of the API."""
-    stream: bool
-    """Whether the client asked for a stream."""
-    cache: CacheOptions = DEFAULT_CACHE
-    notes: tuple[str, ...] = ()
-    """Warnings for the client."""
-    others: tuple[Generation, ...] = ()
-    """The work of the further choices of the same request."""
-    repeats: int = 1
-    """Choices of each prompt."""
-    outcome: RequestOutcome = field(default_factory=RequestOutcome)
-    """What has been seen of the response."""
-    user: str = ""
-    """The caller's own user, from the body's `user`; '' if it names none."""
-    session: str = ""
-    """The caller's conversation, from `metadata.session_id` of the body; '' if it names none."""
-
-
-class _Whose(TypedDict, total=False):
-    """Whose request it is, as its body says."""
-
-    user: str
-    session: str
 
 
 class _CommonParams(TypedDict):
@@ -139,7 +102,7 @@ def admit_chat(body: ChatBody, work_id: str, resolver: ModelResolver) -> Admitte
             streamed=bool(body.stream),
             **_common_params(body, fields),
         )
-        return _admit([work], ChatEncoder, body, fields)
+        return text_request([work], ChatEncoder, body, fields)
     resolver.need_node()
     extension = body.orchestra or NO_OPTIONS
     if extension.model is not None:
@@ -165,7 +128,7 @@ def admit_chat(body: ChatBody, work_id: str, resolver: ModelResolver) -> Admitte
         budget=extension.budget,
         **_common_params(body, fields),
     )
-    return _admit([work], ChatEncoder, body, fields)
+    return text_request([work], ChatEncoder, body, fields)
 
 
 def _refuse_of_patterns(body: ChatBody) -> None:
@@ -223,7 +186,7 @@ def admit_completion(raw: bytes, work_id: str, resolver: ModelResolver) -> Admit
     fields = _fields(body, body.model, resolver)
     params = _common_params(body, fields)
     works = [_completion(work_id, prompt, body, params) for prompt in body.prompt]
-    request = _admit(works, CompletionEncoder, body, fields)
+    request = text_request(works, CompletionEncoder, body, fields)
     if "echo" in fields.options:
         _echo(request.encoder, body, params["sampling"])
     return request
@@ -278,7 +241,7 @@ def admit_embedding(raw: bytes, work_id: str, resolver: ModelResolver) -> Admitt
     )
     encoder.notes = fields.notes
     return AdmittedRequest(
-        work=work, encoder=encoder, stream=False, cache=body.cache or DEFAULT_CACHE, **_whose(body)
+        work=work, encoder=encoder, stream=False, cache=body.cache or DEFAULT_CACHE, **user_fields(body)
     )
 
 
@@ -340,73 +303,3 @@ def _with_caller_name(error: InvalidRequest, body: ChatBody | CompletionBody) ->
     if ours not in names or getattr(body, ours, None) is not None:
         return error
     return InvalidRequest(names[ours] + error.message.removeprefix(ours), param=names[ours])
-
-
-def _admit(
-    prompts: Sequence[Work],
-    encoder: type[ChatEncoder | CompletionEncoder],
-    body: ChatBody | CompletionBody,
-    fields: Fields,
-) -> AdmittedRequest:
-    """Make the request of text work; its choices are those of all prompts, one after another."""
-    repeats = body.n or 1
-    count = len(prompts) * repeats
-    if count > MAX_CHOICES:
-        raise InvalidRequest(
-            f"n: {repeats} choices for {len(prompts)} prompts are {count}; the limit is {MAX_CHOICES}",
-            param="n",
-        )
-    first, created = prompts[0], int(time.time())
-
-    def new_encoder() -> TextEncoder:
-        made = encoder(
-            first.id,
-            body.model,
-            created,
-            include_usage=body.include_usage,
-            logprobs=first.sampling.logprobs,
-        )
-        made.notes = fields.notes
-        return made
-
-    if count == 1:
-        response_encoder: ResponseEncoder = new_encoder()
-    else:
-        response_encoder = ChoicesEncoder(
-            [new_encoder() for _ in range(count)], repeats=repeats, include_usage=body.include_usage
-        )
-    others = [_choice(prompts[index // repeats], index, index % repeats) for index in range(1, count)]
-    return AdmittedRequest(
-        work=first,
-        encoder=response_encoder,
-        stream=bool(body.stream),
-        cache=body.cache or DEFAULT_CACHE,
-        notes=fields.notes,
-        others=tuple(others),
-        repeats=repeats,
-        **_whose(body),
-    )
-
-
-def _whose(body: WorkBody) -> _Whose:
-    """The user and the session that a body names, for traces."""
-    extra = body.extra
-    if not extra:
-        return {}
-    found: _Whose = {}
-    if isinstance(user := extra.get("user"), str):
-        found["user"] = user[:MAX_NAME]
-    metadata = extra.get("metadata")
-    if isinstance(metadata, dict) and isinstance(session := metadata.get("session_id"), str):
-        found["session"] = session[:MAX_NAME]
-    return found
-
-
-def _choice(work: Work, index: int, repeat: int) -> Generation:
-    """Return the work of another choice. Each choice of a prompt has the next seed, so that they differ."""
-    assert not isinstance(work, Run)
-    sampling = work.sampling
-    if sampling.seed is not None and repeat:
-        seed = sampling.seed + repeat if sampling.seed < 2**63 - MAX_CHOICES else sampling.seed - repeat
-        sampling = sampling.model_copy(update={"seed": seed})
-    return work.model_copy(update={"id": f"{work.id}-{index}", "sampling": sampling})
