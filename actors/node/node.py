@@ -11,15 +11,16 @@ from pathlib import Path
 from secrets import token_hex
 from typing import cast
 
-from opentelemetry.util.types import AttributeValue
-
 from actors.backends.base import Backend, KeepAlive, Output
 from actors.bus.bus import Bus, Message, Subscription
 from actors.bus.cancel_registry import CancelRegistry
 from actors.bus.message import unix_ns
 from actors.bus.subjects import NodeAddress, StreamAddress
 from actors.cluster.node_registration import NodeRegistration
-from actors.node.metrics import NodeMetrics, duration, model_metrics
+from actors.node.answer_meter import AnswerMeter
+from actors.node.generation_form import for_backend
+from actors.node.generation_spans import start_generation_span
+from actors.node.metrics import NodeMetrics, duration
 from actors.node.model_manager import ModelManager
 from actors.node.model_puller import ModelPuller
 from actors.node.rates import RateMeter
@@ -41,7 +42,6 @@ from orchestration.errors import (
     Unavailable,
 )
 from orchestration.messages import (
-    ChatGeneration,
     Continuation,
     Finish,
     Generation,
@@ -67,8 +67,6 @@ log = logging.getLogger(__name__)
 REMEMBERED_CANCELS = 10_000
 MAX_LABELS = 64
 """Maximum labels of a node: every dispatcher reads them."""
-PHASES_FROM_S = 0.01
-"""Duration in seconds from which on prefill and decode have spans of their own."""
 DEADLINE_MARGIN_S = 0.01
 """A timer of the event loop may fire this much before the deadline."""
 
@@ -136,11 +134,9 @@ class Node(Actor):
     async def started(self) -> None:
         await self._registration.claim()
         await self.models.start()
-        self._subscriptions = [
-            await self.bus.subscribe(NodeAddress(self.id).ping, self._ping),
-            await self.bus.subscribe(NodeAddress(self.id).stop, self._stop),
-            await self.bus.subscribe(NodeAddress(self.id).drain, self._drain),
-        ]
+        address = NodeAddress(self.id)
+        served = ((address.ping, self._ping), (address.stop, self._stop), (address.drain, self._drain))
+        self._subscriptions = [await self.bus.subscribe(*each) for each in served]
         await self._cancels.start()
         self._stalls.start()
         self._metrics.slots.set(self.slots)
@@ -201,10 +197,8 @@ class Node(Actor):
     async def on_pin_model(self, message: PinModel) -> LoadResult:
         """Keep the model in memory, or no longer. Raises as a load does."""
         began = time.perf_counter()
-        if message.pinned:
-            changed = await self.models.pin(message.model)
-        else:
-            changed = self.models.unpin(message.model)
+        models = self.models
+        changed = await models.pin(message.model) if message.pinned else models.unpin(message.model)
         return await self._residence(message.model, message.pinned, changed, began)
 
     async def on_label_node(self, message: LabelNode) -> NodeLabels:
@@ -249,7 +243,9 @@ class Node(Actor):
         assert task is not None
         name = continuation.writer or (token_hex(4) if current_envelope.get().attempt > 1 else "")
         address = StreamAddress(message.id)
-        span, scope = self._start_span(message), current_scope.get()
+        span = start_generation_span(message, self.id, self.backend.name)
+        if (scope := current_scope.get()) is not None:
+            self._scopes[message.id] = scope
 
         def on_gone() -> None:
             if writer.gone_ns and scope is not None:
@@ -306,23 +302,6 @@ class Node(Actor):
     def _start_model_span(self, what: str, model: str) -> OpenSpan:
         return start_span(f"{what} {model}", current_envelope.get().trace, {names.NODE: self.id})
 
-    def _start_span(self, generation: Generation) -> OpenSpan:
-        """The span of the generation on this node; what the backend calls is below it."""
-        envelope = current_envelope.get()
-        attributes: dict[str, AttributeValue] = {
-            names.NODE: self.id,
-            names.BACKEND: self.backend.name,
-            names.SPAN_KIND: names.CHAIN,
-            names.ATTEMPT: envelope.attempt,
-        }
-        span = start_span(f"generate {generation.model}", envelope.trace, attributes)
-        if span.traceparent:
-            current_envelope.set(envelope.with_trace(span.traceparent))
-        scope = current_scope.get()
-        if scope is not None:
-            self._scopes[generation.id] = scope
-        return span
-
     async def _loaded(self, model: str, loading: asyncio.Future[None]) -> None:
         """Wait for the load. A failure is retryable: another node may be able to load the model."""
         try:
@@ -356,14 +335,12 @@ class Node(Actor):
 
     async def _stream(self, generation: Generation, writer: StreamWriter, span: OpenSpan) -> Finish:
         """Forward the backend's outputs. Raises `BackendFailed` when it ends without a finish."""
-        began, concurrent = time.perf_counter(), len(self._active) - 1
-        first: float | None = None
-        pieces = written = 0
         limit = generation.sampling.max_tokens
         if limit is not None and 0 < limit <= generation.prefix_tokens:  # only the end was lost
             usage = Usage(completion_tokens=generation.prefix_tokens, estimated=True)
             return Finish(reason="length", usage=usage)
-        generation, notes = self._as_taken(generation)
+        generation, notes = for_backend(generation, self.backend)
+        meter = AnswerMeter(generation, len(self._active) - 1)
         generating = cast(AsyncGenerator[Output, None], self.backend.generate(generation))
         finished = False
         try:
@@ -371,75 +348,24 @@ class Node(Actor):
                 async for output in outputs:
                     if isinstance(output, Finish):
                         finished = True
-                        self._measure(generation, output.usage, began, first, pieces, concurrent)
-                        if span.recording and first is not None:
-                            _record_phases(span, began, first, pieces)
+                        meter.finished(output.usage, self._rates, span, len(self._active) - 1)
                         notes = (*notes, *output.notes)
                         return output.model_copy(update={"notes": notes}) if notes else output
                     if isinstance(output, KeepAlive):
                         self._stalls.alive(generation.id)
                         writer.alive()
                         continue
-                    if first is None:
-                        first = time.perf_counter()
-                    pieces += 1
                     self._stalls.progress(generation.id)
                     if isinstance(output, TextDelta):
-                        written += output.tokens
+                        meter.piece(output.tokens)
                         await writer.write(output)
                     elif isinstance(output, Vectors):
+                        meter.piece(0)
                         await writer.vectors(output)
             raise BackendFailed(f"{self.backend.name} ended without a finish")
         finally:
-            if not finished and written:  # cancelled or failed; what it read of the prompt is not known
-                model_metrics(generation.model).completion.inc(written)
-
-    def _as_taken(self, generation: Generation) -> tuple[Generation, tuple[str, ...]]:
-        """The generation in the form that the backend accepts, and notes for the caller. Raises
-        `InvalidRequest` if tools must be called and the backend calls none."""
-        if not isinstance(generation, ChatGeneration):
-            return generation, ()
-        if generation.prefill:  # a backend continues it like a prefix; it costs the caller no token
-            prefix = generation.continuation or Continuation()
-            prefix = prefix.model_copy(update={"text": generation.prefill + prefix.text})
-            generation = generation.model_copy(update={"continuation": prefix, "prefill": ""})
-        if generation.offer is None or self.backend.calls_tools:
-            return generation, ()
-        problem = f"the {self.backend.name} backend cannot call tools"
-        if generation.offer.choice != "auto":
-            raise InvalidRequest(problem, param="tools")
-        return generation.model_copy(update={"offer": None}), (f"tools: {problem}; it answered in text",)
-
-    def _measure(
-        self,
-        generation: Generation,
-        usage: Usage,
-        began: float,
-        first: float | None,
-        pieces: int,
-        concurrent: int,
-    ) -> None:
-        """Record the speed of a complete answer, which came in `pieces`, the first at `first`; `concurrent`
-        others were in progress at its start. Tokens that another node wrote do not count."""
-        own = max(0, usage.completion_tokens - generation.prefix_tokens)
-        metrics = model_metrics(generation.model)
-        metrics.count(usage, own)
-        if first is None:
-            return
-        now = time.perf_counter()
-        split = pieces > 1 or own <= 1
-        if split and own:
-            metrics.first_token.observe(first - began)
-        if split and own > 1:
-            metrics.per_token.observe((now - first) / (own - 1))
-        self._rates.succeeded(
-            generation.model,
-            uncached=max(0, usage.prompt_tokens - usage.cached_tokens),
-            tokens=own,
-            took_s=now - began,
-            first_s=first - began if split else None,
-            concurrent=(concurrent + len(self._active) - 1) / 2,
-        )
+            if not finished:
+                meter.cut_off()
 
     def _load_changed(self) -> None:
         self._metrics.running.set(len(self._active))
@@ -466,17 +392,3 @@ class Node(Actor):
                 scope.close(at_ns)
             task.cancel()
         return task is not None
-
-
-def _record_phases(span: OpenSpan, began: float, first: float, pieces: int) -> None:
-    """Record prefill and decode below the span of a generation, once both are over: a node that dies between
-    would leave one without its parent. `began` and `first` are of the monotonic clock. A shorter generation
-    than `PHASES_FROM_S` has no phases that anyone would look for."""
-    now, now_ns = time.perf_counter(), time.time_ns()
-    if now - began < PHASES_FROM_S:
-        return
-    began_ns = now_ns - int((now - began) * 1e9)
-    first_ns = now_ns - int((now - first) * 1e9)
-    start_span("prefill", span.traceparent, began_ns=began_ns).end(at_ns=first_ns)
-    if pieces > 1:
-        start_span("decode", span.traceparent, began_ns=first_ns).end(at_ns=now_ns)
