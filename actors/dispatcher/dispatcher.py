@@ -6,13 +6,8 @@ The backlog stays in JetStream: a dispatcher pulls what the nodes could start no
 from __future__ import annotations
 
 import asyncio
-import logging
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import Any
-
-from pydantic import ValidationError
 
 from actors.bus.bus import Bus
 from actors.bus.held_generations import HeldResponder
@@ -23,13 +18,13 @@ from actors.dispatcher.fallbacks import Fallbacks
 from actors.dispatcher.job_table import JobTable, dead_letter_job
 from actors.dispatcher.metrics import WAITING, wait_seconds
 from actors.dispatcher.prewarmer import Prewarmer
-from actors.dispatcher.pulled_job import PlaceJob, PulledJob, RecoverJob, RefuseJob, UseFallback
+from actors.dispatcher.pull_window import PullWindow
+from actors.dispatcher.pulled_job import JobFailure, PlaceJob, PulledJob, RecoverJob, RefuseJob, UseFallback
 from actors.dispatcher.queues import Queues
 from actors.dispatcher.settings import DispatcherSettings
 from actors.dispatcher.slot_sharing import SlotSharing
 from actors.dispatcher.snapshot import DispatcherSnapshot
 from actors.dispatcher.waiting_control import WaitingControl
-from actors.placement import migration
 from actors.placement.arrival_reporter import ArrivalReporter
 from actors.placement.backlog import BacklogReporter
 from actors.placement.executor import Executor
@@ -37,26 +32,18 @@ from actors.placement.generation_log import record_unplaced
 from actors.placement.pending_queue import PendingQueue
 from actors.runtime.actor import Actor
 from actors.runtime.envelope import Envelope
-from actors.streams.client import DIRECT_ERROR
 from orchestration.errors import (
-    BackendFailed,
     Cancelled,
     DeadlineExceeded,
-    InternalError,
     NodeBusy,
     NoNode,
     OrchestraError,
     ShuttingDown,
-    from_body,
 )
-from orchestration.messages import ErrorBody, NodeInfo, StreamPosition
-
-log = logging.getLogger(__name__)
+from orchestration.messages import NodeInfo
 
 OVERTAKE_WINDOW = 16
 """Number of waiting generations of a model among which a later one may start first."""
-MAX_PULLED_WHILE_LIMITED = 1024
-"""Maximum number of generations of each model that are pulled while all its servers refuse work."""
 PULL_INTERVAL_S = 0.005
 """Minimum time between two rounds of pulling for all models: a finished generation makes room for other
 models too."""
@@ -94,6 +81,7 @@ class Dispatcher(Actor):
         )
         self._held = HeldResponder(bus, self._sharing.name, self._jobs.waiting, lambda: self._sharing.count)
         self._fallbacks = Fallbacks(bus, self.executor.live_nodes, settings.fallbacks, settings.busy_pause_s)
+        self._window = PullWindow(self._waiting, self.executor, self._fallbacks, settings.pulled_ahead)
         self._arrival_reporter = ArrivalReporter(bus)
         self.prewarmer = Prewarmer(bus, registry, self._sharing.name, settings.warming)
         self._loops: list[asyncio.Task[None]] = []
@@ -104,6 +92,7 @@ class Dispatcher(Actor):
         self.settings = settings
         self.executor.update_settings(settings)
         self._fallbacks.fallbacks, self._fallbacks.pause_s = settings.fallbacks, settings.busy_pause_s
+        self._window.pulled_ahead = settings.pulled_ahead
         self.prewarmer.settings = settings.warming
         self._change_event.set()
 
@@ -112,11 +101,8 @@ class Dispatcher(Actor):
         await self.queues.start()
         loops = await self.executor.start()
         self.executor.node_health.on_back.append(lambda _: self._change_event.set())
-        await self._explainer.start()
-        await self._waiting_control.start()
-        await self._sharing.start()
-        await self._backlog.start()
-        await self._held.start()
+        for part in (self._explainer, self._waiting_control, self._sharing, self._backlog, self._held):
+            await part.start()
         await self.prewarmer.start()
         self.registry.on_change.append(self._change_event.set)
         self.registry.orders.on_change.append(self._change_event.set)
@@ -126,16 +112,12 @@ class Dispatcher(Actor):
     async def stopped(self) -> None:
         for task in self._loops:
             task.cancel()
-        if self._change_event.set in self.registry.on_change:
-            self.registry.on_change.remove(self._change_event.set)
-        if self._change_event.set in self.registry.orders.on_change:
-            self.registry.orders.on_change.remove(self._change_event.set)
+        for callbacks in (self.registry.on_change, self.registry.orders.on_change):
+            if self._change_event.set in callbacks:
+                callbacks.remove(self._change_event.set)
         await self.leave()
-        await self._backlog.stop()
-        await self._held.stop()
-        await self.executor.stop()
-        await self._explainer.stop()
-        await self._waiting_control.stop()
+        for part in (self._backlog, self._held, self.executor, self._explainer, self._waiting_control):
+            await part.stop()
         await self._sharing.stop()
         self._arrival_reporter.stop()
         await self.prewarmer.stop()
@@ -162,25 +144,8 @@ class Dispatcher(Actor):
                 asyncio.get_running_loop().call_later(1, self._change_event.set)
             for model in self._waiting.models:
                 self._place(model)
-            self.queues.pull(self._room_by_priority)
+            self.queues.pull(self._window.room_by_priority)
             await asyncio.sleep(PULL_INTERVAL_S)
-
-    def _room_by_priority(self, model: str) -> list[int]:
-        """How many more generations to pull of each priority: one for each free slot, and some for the next
-        free slots.
-
-        Waiting work that is less urgent is not counted, or a backlog of batch work would get as many slots as
-        interactive work. At least one of each priority waits here, for its turn.
-        """
-        served = self._fallbacks.serving_model(model)
-        free, slots = self.placer.room(served)
-        # While all servers refuse work, generations that cannot wait are refused here: pull them.
-        ahead = MAX_PULLED_WHILE_LIMITED if self.placer.is_limited(served) else self._max_ahead(slots)
-        counts, cumulative = self._waiting.counts_of(model), self._waiting.cumulative_counts(model)
-        return [
-            max(0, max(free, ahead) - waiting, min(ahead, 1) - own)
-            for own, waiting in zip(counts, cumulative, strict=True)
-        ]
 
     @property
     def _paused(self) -> frozenset[str]:
@@ -211,15 +176,9 @@ class Dispatcher(Actor):
         of the slots. Keeping to shares costs capacity, so it is done only then, and not because all nodes are
         busy."""
         models = {job.model for job in self._jobs.waiting_longer_than(self.settings.starving_s)}
-        return any(self._is_short_of_slots(model) for model in models - self._paused)
-
-    def _is_short_of_slots(self, model: str) -> bool:
-        counts = self.executor.in_flight.counts
-        mine = sum(counts.get(node.id, 0) for node in self.registry.serving(model))
-        return 2 * mine * self._sharing.count < self.placer.room(model)[1]
-
-    def _max_ahead(self, slots: int) -> int:
-        return min(self.settings.pulled_ahead, (slots + 1) // 2)
+        return any(
+            self._window.is_short_of_slots(model, self._sharing.count) for model in models - self._paused
+        )
 
     def _accept(self, delivery: Delivery) -> None:
         job = self._jobs.add(delivery)
@@ -232,9 +191,8 @@ class Dispatcher(Actor):
             self._schedule(RecoverJob(job))
             return
         job.refusals_before = self.placer.refusals(job.model)
-        direct_error = delivery.message.header(DIRECT_ERROR)
-        if direct_error:  # its nodes have failed
-            self._schedule(RefuseJob(job, _error_of(direct_error)))
+        if (error := job.direct_error) is not None:  # its nodes have failed
+            self._schedule(RefuseJob(job, error))
             return
         if not job.was_direct:  # else it is counted already
             self.executor.failover.budget.deposit()
@@ -242,20 +200,13 @@ class Dispatcher(Actor):
         self._enqueue(job)
 
     async def on_recover_job(self, message: RecoverJob) -> None:
-        """Continue a generation of an earlier delivery, unless its node is still writing.
-
-        Its dispatcher may have died, or has returned it to the queue. When the stream position cannot be
-        read, the generation starts from its beginning; its reader accepts one writer only.
-        """
+        """Continue a generation of an earlier delivery, unless its node is still writing. Its dispatcher may
+        have died, or has returned it to the queue."""
         job = message.job
         if job.attempt > self.settings.deliveries:
             self._jobs.settle(job, await dead_letter_job(job))
             return
-        try:
-            position = await job.reader.position(quiet_s=self.settings.takeover_quiet_s, attempt=job.attempt)
-        except OrchestraError as error:
-            log.info("generation %s starts again from its beginning: %s", job.id, error)
-            position = StreamPosition()
+        position = await job.position(self.settings.takeover_quiet_s)
         if job.settled:
             return
         if position.superseded:
@@ -267,10 +218,7 @@ class Dispatcher(Actor):
                 self.settings.takeover_quiet_s / 3, lambda: self._schedule(RecoverJob(job))
             )
             return
-        job.cancelled = job.cancelled or not position.open
-        if position.continuation.writer:
-            job.writer = position.continuation.writer
-            job.continued = migration.with_continuation(job.work, position, job.model)
+        job.continue_at(position)
         job.refusals_before = self.placer.refusals(job.model)
         self._enqueue(job)
 
@@ -306,7 +254,7 @@ class Dispatcher(Actor):
             return
         self._end_unplaced(job)
         if not self._leaving:
-            self.queues.pull_model(job.model, self._room_by_priority)
+            self.queues.pull_model(job.model, self._window.room_by_priority)
 
     def _end_waiting(self, job: PulledJob, error: OrchestraError) -> None:
         """End a job that waits, by the order of an operator."""
@@ -339,7 +287,7 @@ class Dispatcher(Actor):
             if self._refuse_limited(jobs):
                 continue
             # With this many waiting here the queue may hold any number more: leave no slot free.
-            hurry = len(jobs) > 1 and len(jobs) > self._max_ahead(self.placer.room(model)[1]) // 2
+            hurry = len(jobs) > 1 and len(jobs) > self._window.max_ahead(model) // 2
             started = self.placer.start_one(jobs, hurry=hurry)
             if started is not None:
                 self._start(*started)
@@ -417,9 +365,9 @@ class Dispatcher(Actor):
         """Continue a job in a handler of its own. The envelope has no deadline, because expired jobs are
         settled here."""
         job = message.job
-        self.me.deliver(message, _JobFailure(self, job), Envelope(trace=job.envelope.trace))
+        self.me.deliver(message, JobFailure(job, self._failed), Envelope(trace=job.envelope.trace))
 
-    def failed(self, job: PulledJob, error: OrchestraError) -> None:
+    def _failed(self, job: PulledJob, error: OrchestraError) -> None:
         """A handler has failed with a defect: end its job."""
         if not job.settled:
             self._waiting.remove(job)
@@ -433,8 +381,7 @@ class Dispatcher(Actor):
             return []
         infos = [info for node in nodes if (info := self.registry.nodes.get(node)) is not None]
         models = waiting.intersection(card.name for info in infos for card in info.models)
-        now = time.monotonic()
-        return sorted(models, key=lambda model: self._waiting.urgency(model, now), reverse=True)
+        return self._waiting.most_urgent(models)
 
     def _refill(self, model: str, freed: Iterable[str] = ()) -> None:
         """Place generations that waited for the `freed` nodes and those of `model`, and pull more."""
@@ -443,7 +390,7 @@ class Dispatcher(Actor):
         rivals = self._waiting_for(freed) if len(self._waiting.models) > 1 else ()
         for each in dict.fromkeys((*rivals, model)):  # else a model that is never idle would keep the slots
             self._place(each)
-        self.queues.pull_model(model, self._room_by_priority)
+        self.queues.pull_model(model, self._window.room_by_priority)
         if len(self.queues.open) > 1:
             self._change_event.set()
 
@@ -453,28 +400,3 @@ class Dispatcher(Actor):
             await asyncio.sleep(self.settings.keep_alive_s)
             self._jobs.extend_ack_wait()
             self._change_event.set()
-
-
-@dataclass(frozen=True, slots=True)
-class _JobFailure:
-    """The sink of a handler that works on `job`. A defect in the handler ends the job, which would wait
-    forever otherwise."""
-
-    dispatcher: Dispatcher
-    job: PulledJob
-
-    async def item(self, value: Any) -> None: ...
-
-    async def done(self, value: Any) -> None: ...
-
-    async def failed(self, error: OrchestraError) -> None:
-        if isinstance(error, InternalError):
-            self.dispatcher.failed(self.job, error)
-
-
-def _error_of(header: str) -> OrchestraError:
-    """The error of a generation that was on the direct path; a general one if the header cannot be read."""
-    try:
-        return from_body(ErrorBody.model_validate_json(header))
-    except ValidationError:
-        return BackendFailed("the nodes of the generation failed")

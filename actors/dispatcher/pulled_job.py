@@ -6,20 +6,25 @@ import asyncio
 import logging
 import re
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from typing import Any
+
+from pydantic import ValidationError
 
 from actors.bus.bus import Bus
 from actors.bus.jetstream import Delivery
 from actors.bus.subjects import GenerationQueue
+from actors.placement import migration
 from actors.placement.job import Job
 from actors.runtime.envelope import Envelope
-from actors.streams.client import DIRECT_MOVES, ID_HEADER
+from actors.streams.client import DIRECT_ERROR, DIRECT_MOVES, ID_HEADER
 from actors.streams.handoff import RemoteReader
 from actors.telemetry import conventions as names
 from actors.telemetry.tracing import start_span, tracing
-from orchestration.errors import OrchestraError
-from orchestration.messages import NodeInfo
+from orchestration.errors import BackendFailed, InternalError, OrchestraError, from_body
+from orchestration.messages import ErrorBody, NodeInfo, StreamPosition
 from orchestration.placement import NEEDS_HEADER, Needs
 
 log = logging.getLogger(__name__)
@@ -75,6 +80,17 @@ class PulledJob(Job):
         return bool(self.delivery.message.header(DIRECT_MOVES))
 
     @property
+    def direct_error(self) -> OrchestraError | None:
+        """The error that it got on the direct path, if any; a general one if the header cannot be read."""
+        header = self.delivery.message.header(DIRECT_ERROR)
+        if not header:
+            return None
+        try:
+            return from_body(ErrorBody.model_validate_json(header))
+        except ValidationError:
+            return BackendFailed("the nodes of the generation failed")
+
+    @property
     def requested_model(self) -> str:
         """The model that was requested; a fallback may answer for it."""
         return GenerationQueue.parse(self.delivery.message.subject).model
@@ -83,6 +99,22 @@ class PulledJob(Job):
     def on_node(self) -> bool:
         """Whether a node works on it."""
         return self.placed and self.timer is None
+
+    async def position(self, quiet_s: float) -> StreamPosition:
+        """How far its stream has come. Where that cannot be read, its beginning: a reader accepts one writer
+        only."""
+        try:
+            return await self.reader.position(quiet_s=quiet_s, attempt=self.attempt)
+        except OrchestraError as error:
+            log.info("generation %s starts again from its beginning: %s", self.id, error)
+            return StreamPosition()
+
+    def continue_at(self, position: StreamPosition) -> None:
+        """Take over what another writer has written."""
+        self.cancelled = self.cancelled or not position.open
+        if position.continuation.writer:
+            self.writer = position.continuation.writer
+            self.continued = migration.with_continuation(self.work, position, self.model)
 
     def record_wait(self) -> None:
         """Record the span of its wait in the queue and here, once."""
@@ -133,6 +165,23 @@ class RecoverJob:
     """Find out the state of `job`, which another dispatcher had before."""
 
     job: PulledJob
+
+
+@dataclass(frozen=True, slots=True)
+class JobFailure:
+    """The sink of a handler that works on `job`. A defect in the handler ends the job, which would wait
+    forever otherwise."""
+
+    job: PulledJob
+    end: Callable[[PulledJob, OrchestraError], None]
+
+    async def item(self, value: Any) -> None: ...
+
+    async def done(self, value: Any) -> None: ...
+
+    async def failed(self, error: OrchestraError) -> None:
+        if isinstance(error, InternalError):
+            self.end(self.job, error)
 
 
 def _number(text: str) -> int:

@@ -260,8 +260,7 @@ class Node(Actor):
         self._active[message.id] = task
         self._stalls.begin(message.id, task)
         self._load_changed()
-        began = time.perf_counter()
-        outcome = "cancelled"
+        began, outcome = time.perf_counter(), "cancelled"
         try:
             if loading is not None:
                 with start_span(f"load {message.model}", span.traceparent):

@@ -6,6 +6,7 @@ Less urgent work does not starve: while it waits, every n-th start is its own (`
 from __future__ import annotations
 
 import itertools
+import time
 from bisect import bisect
 from collections import deque
 from collections.abc import Iterable
@@ -92,6 +93,11 @@ class PendingQueue(Generic[J]):
         """The number of waiting jobs for each priority, most urgent first."""
         queues = self._queues.get(model)
         return _NONE if queues is None else queues.counts
+
+    def most_urgent(self, models: Iterable[str]) -> list[str]:
+        """`models`, which all wait, the one that needs a node most urgently first."""
+        now = time.monotonic()
+        return sorted(models, key=lambda model: self.urgency(model, now), reverse=True)
 
     def urgency(self, model: str, now: float) -> float:
         """How urgently `model`, which waits, needs a node: the time that its next job has waited until `now`,
