@@ -28,8 +28,6 @@ MAX_BYTES = 64 * 1024
 """Maximum size of a record."""
 TRIES = 3
 PAUSE_S = 0.2
-ON_NATS = "nats"
-"""Who made a change over NATS without the header `Orchestra-Caller`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -128,7 +126,7 @@ def _event(
     level: LogLevel,
     about: dict[str, Any] | None = None,
 ) -> LogEvent:
-    who = call.caller or ON_NATS
+    who = call.operator
     outcome = f"failed: {facts['error']}" if "error" in facts else f"of {facts['target']}"
     why = f" ({request.reason})" if request.reason else ""
     return event_log.make(

@@ -9,10 +9,10 @@ from typing import Any
 from pydantic import Field
 from pydantic_core import to_json
 
-from actors.admin.audit import ON_NATS, Changed
+from actors.admin.audit import Changed
 from actors.admin.cluster_processes import ClusterProcesses
 from actors.admin.requests import ChangeRequest, NotThere, PageRequest, page_of
-from actors.cluster.orders import Order, Orders
+from actors.cluster.orders import Order, add_order, remove_orders
 from actors.cluster.registry import Registry
 from actors.gateway.operation import CallContext, Reply
 from actors.placement.breaker_control import breaker_name
@@ -83,15 +83,8 @@ class BreakersAdmin:
         if not request.model and not request.node:
             raise InvalidRequest("name a model, a node or both")
 
-        def without(orders: Orders) -> Orders:
-            held = {
-                name: order
-                for name, order in orders.open_breakers.items()
-                if not _matches(name, request.model, request.node)
-            }
-            return orders.model_copy(update={"open_breakers": held})
-
-        before, after = await self.registry.orders.change(without)
+        edit = remove_orders("open_breakers", lambda name: _matches(name, request.model, request.node))
+        before, after = await self.registry.orders.change(edit)
         released = sorted(before.open_breakers.keys() - after.open_breakers.keys())
         wanted = {"model": request.model, "node": request.node}
         answered = await self.processes.ask("breakers.reset", wanted, "dispatcher")
@@ -118,14 +111,8 @@ class BreakersAdmin:
             raise UnknownModel.of(request.model, list(self.registry.cards))
         if request.node not in serving:
             raise NotThere.of("node", request.node, serving, "node", f"with model {request.model!r}")
-        order = Order(by=call.caller or ON_NATS, at=time.time(), reason=request.reason)
-
-        def held(orders: Orders) -> Orders:
-            if name in orders.open_breakers:
-                return orders
-            return orders.model_copy(update={"open_breakers": orders.open_breakers | {name: order}})
-
-        before, after = await self.registry.orders.change(held)
+        order = Order(by=call.operator, at=time.time(), reason=request.reason)
+        before, after = await self.registry.orders.change(add_order("open_breakers", name, order))
         return Changed(
             target=name,
             before={"held_open": name in before.open_breakers},

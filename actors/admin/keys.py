@@ -9,7 +9,7 @@ from typing import Any
 from pydantic import Field
 from pydantic_core import to_json
 
-from actors.admin.audit import ON_NATS, Changed
+from actors.admin.audit import Changed
 from actors.admin.requests import ChangeRequest, NotThere, Refused
 from actors.admin.settings import settings_changed
 from actors.config.key_hash import hash_of
@@ -130,7 +130,7 @@ def new_key() -> str:
 
 
 def _note(request: CallerChange, call: CallContext) -> ChangeNote:
-    return ChangeNote(by=call.caller or ON_NATS, reason=request.reason)
+    return ChangeNote(by=call.operator, reason=request.reason)
 
 
 def _caller(name: str, caller: CallerSettings) -> dict[str, Any]:

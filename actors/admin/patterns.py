@@ -7,9 +7,9 @@ import time
 from pydantic import Field
 from pydantic_core import to_json
 
-from actors.admin.audit import ON_NATS, Changed
+from actors.admin.audit import Changed
 from actors.admin.requests import ChangeRequest, NotThere
-from actors.cluster.orders import Order, OrderBook, Orders
+from actors.cluster.orders import Order, OrderBook, Orders, add_order, remove_orders
 from actors.gateway.operation import CallContext, NoFields, Reply
 from orchestration.patterns import Catalogue
 from orchestration.virtual_models import pattern_name
@@ -44,27 +44,16 @@ class PatternsAdmin:
         name = request.pattern
         if name not in self.names:
             raise NotThere.of("pattern", name, self.names, "pattern")
-        order = Order(by=call.caller or ON_NATS, at=time.time(), reason=request.reason)
-
-        def disabled(orders: Orders) -> Orders:
-            if name in orders.disabled_patterns:
-                return orders
-            update = {"disabled_patterns": orders.disabled_patterns | {name: order}}
-            return orders.model_copy(update=update)
-
-        return _changed(name, *await self.orders.change(disabled))
+        order = Order(by=call.operator, at=time.time(), reason=request.reason)
+        return _changed(name, *await self.orders.change(add_order("disabled_patterns", name, order)))
 
     async def enable(self, request: PatternChange, call: CallContext) -> Changed:
         """Raises `NotThere` for a pattern that is neither there nor disabled."""
         name = request.pattern
         if name not in self.names and name not in self.orders.current.disabled_patterns:
             raise NotThere.of("pattern", name, self.names, "pattern")
-
-        def enabled(orders: Orders) -> Orders:
-            others = {key: order for key, order in orders.disabled_patterns.items() if key != name}
-            return orders.model_copy(update={"disabled_patterns": others})
-
-        return _changed(name, *await self.orders.change(enabled))
+        edit = remove_orders("disabled_patterns", name.__eq__)
+        return _changed(name, *await self.orders.change(edit))
 
 
 def _changed(name: str, before: Orders, after: Orders) -> Changed:

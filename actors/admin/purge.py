@@ -16,7 +16,7 @@ from secrets import token_hex
 
 from pydantic import Field, ValidationError
 
-from actors.admin.audit import ON_NATS, Changed
+from actors.admin.audit import Changed
 from actors.admin.queues import QueueChange, QueueConsumer, QueuesAdmin, consumers_of
 from actors.admin.requests import Refused
 from actors.bus.bus import Bus, Message
@@ -98,7 +98,7 @@ class PurgesAdmin:
             body = {"queue": queue, "waiting": asked.count, "purged": 0, "confirm": asked.token}
             return Changed(target=queue, before=None, after=None, changed=False, body=body)
         confirmed = Confirmation.read(request.confirm, queue)
-        error = CancelledByOperator.of("the work", call.caller or ON_NATS, request.reason)
+        error = CancelledByOperator.of("the work", call.operator, request.reason)
         purge = _Purge(self.bus, self.store, confirmed, error)
         before = (await self._count(queue)).count
         try:

@@ -9,13 +9,13 @@ from typing import Any
 from pydantic import Field
 from pydantic_core import to_json
 
-from actors.admin.audit import ON_NATS, Changed
+from actors.admin.audit import Changed
 from actors.admin.requests import ChangeRequest, NotThere, PageRequest, page_of
 from actors.bus.bus import Bus
 from actors.bus.depth_reader import read_depth
 from actors.bus.queue_depth import ClusterDepth, QueueDepth
 from actors.bus.subjects import GenerationQueue, RunQueue
-from actors.cluster.orders import GENERATIONS, RUNS, Order, Orders
+from actors.cluster.orders import GENERATIONS, RUNS, Edit, Order, Orders, add_order, remove_orders
 from actors.cluster.registry import Registry
 from actors.gateway.operation import CallContext, Reply
 from orchestration.messages import Priority
@@ -64,27 +64,17 @@ class QueuesAdmin:
     async def pause(self, request: QueueChange, call: CallContext) -> Changed:
         """Let nothing begin that waits in the queue, or comes to it. What is accepted stays accepted."""
         await self.check(request.queue)
-        order = Order(by=call.caller or ON_NATS, at=time.time(), reason=request.reason)
-
-        def paused(orders: Orders) -> Orders:
-            if request.queue in orders.paused:
-                return orders
-            return orders.model_copy(update={"paused": orders.paused | {request.queue: order}})
-
-        return await self._changed(request.queue, *await self.registry.orders.change(paused))
+        order = Order(by=call.operator, at=time.time(), reason=request.reason)
+        return await self._changed(request.queue, add_order("paused", request.queue, order))
 
     async def resume(self, request: QueueChange, call: CallContext) -> Changed:
         """Take the pause of a queue back."""
         if request.queue not in self.registry.orders.current.paused:
             await self.check(request.queue)
+        return await self._changed(request.queue, remove_orders("paused", request.queue.__eq__))
 
-        def resumed(orders: Orders) -> Orders:
-            others = {name: order for name, order in orders.paused.items() if name != request.queue}
-            return orders.model_copy(update={"paused": others})
-
-        return await self._changed(request.queue, *await self.registry.orders.change(resumed))
-
-    async def _changed(self, queue: str, before: Orders, after: Orders) -> Changed:
+    async def _changed(self, queue: str, edit: Edit) -> Changed:
+        before, after = await self.registry.orders.change(edit)
         return Changed(
             target=queue,
             before={"paused": _paused(before, queue)},

@@ -9,7 +9,7 @@ from typing import Any
 from pydantic import Field
 from pydantic_core import to_json
 
-from actors.admin.audit import ON_NATS, Changed
+from actors.admin.audit import Changed
 from actors.admin.cluster_processes import ClusterProcesses
 from actors.admin.requests import MAX_PAGE, ChangeRequest, NotThere, PageRequest
 from actors.agents.active_runs import CANCEL, LIST, CancelRuns, ListRuns, RunFilter, run_key
@@ -87,7 +87,7 @@ class RunsAdmin:
 
     async def cancel(self, request: CancelRun, call: CallContext) -> Changed:
         """Cancel a run wherever it is: at a coordinator, in a queue, or on a node. Raises `NotThere`."""
-        by = call.caller or ON_NATS
+        by = call.operator
         wanted = CancelRuns(id=request.id, by=by, reason=request.reason)
         answered = await self.processes.ask(CANCEL, wanted.model_dump(mode="json"), ROLE)
         rows = _rows(answered)
@@ -141,9 +141,9 @@ class RunsAdmin:
         if request.dry_run:
             rows, missing = await self._rows(wanted, "", MAX_PAGE)
         else:
-            order = CancelRuns(
-                **wanted.model_dump(), by=call.caller or ON_NATS, reason=request.reason
-            ).model_dump(mode="json")
+            order = CancelRuns(**wanted.model_dump(), by=call.operator, reason=request.reason).model_dump(
+                mode="json"
+            )
             answered = await self.processes.ask(CANCEL, order, ROLE)
             rows, missing = sorted(_rows(answered), key=run_key), list(answered.missing)
         return Changed(

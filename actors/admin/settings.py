@@ -7,7 +7,7 @@ from typing import Any
 from pydantic import Field, JsonValue
 from pydantic_core import to_json
 
-from actors.admin.audit import ON_NATS, Changed
+from actors.admin.audit import Changed
 from actors.admin.requests import ChangeRequest
 from actors.config.cluster_settings import MAX_CHANGES, SettingsChange
 from actors.config.followers import FollowerState
@@ -115,7 +115,7 @@ def note_of(request: DryRunRequest, call: CallContext) -> ChangeNote:
     """Who changes settings, why, and what was seen before."""
     expected = request.expected_revision if isinstance(request, SettingsRequest) else None
     return ChangeNote(
-        by=call.caller or ON_NATS,
+        by=call.operator,
         reason=request.reason,
         expected_revision=expected,
         dry_run=request.dry_run,

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
+from typing import Literal
 
 from pydantic import Field, ValidationError
 
@@ -78,6 +79,28 @@ class Orders(Wire):
 
 
 Edit = Callable[[Orders], Orders]
+Kind = Literal["paused", "open_breakers", "disabled_patterns"]
+
+
+def add_order(kind: Kind, name: str, order: Order) -> Edit:
+    """The edit that gives an order, unless there is one of that kind and name: then that stays."""
+
+    def edit(orders: Orders) -> Orders:
+        given: dict[str, Order] = getattr(orders, kind)
+        return orders if name in given else orders.model_copy(update={kind: given | {name: order}})
+
+    return edit
+
+
+def remove_orders(kind: Kind, matches: Callable[[str], bool]) -> Edit:
+    """The edit that takes back all orders of that kind whose names match."""
+
+    def edit(orders: Orders) -> Orders:
+        given: dict[str, Order] = getattr(orders, kind)
+        kept = {name: order for name, order in given.items() if not matches(name)}
+        return orders.model_copy(update={kind: kept})
+
+    return edit
 
 
 class OrderBook:

@@ -49,6 +49,11 @@ class CallContext:
     header: Callable[[str], str]
     trace: str = ""
 
+    @property
+    def operator(self) -> str:
+        """The caller in records of changes; `nats` for one that has no name."""
+        return self.caller or "nats"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reply:
