@@ -65,7 +65,7 @@ def hold(model: str, node_id: str, reason: str, yes: bool, as_json: bool, **opti
     """Hold the breaker of MODEL on NODE open until it is reset: the node gets no generations of the model."""
 
     async def work(client: OperatorClient) -> None:
-        confirm(f"Send no generations of {model} to node {node_id}", yes=yes)
+        await confirm(f"Send no generations of {model} to node {node_id}", yes=yes)
         answer = await client.call("breakers.hold", model=model, node=node_id, reason=reason)
         show_answer(answer, f"the breaker of {answer['name']} is held open", as_json=as_json)
 
@@ -82,7 +82,7 @@ def reset(model: str, node_id: str, reason: str, yes: bool, as_json: bool, **opt
         raise InvalidRequest("name a model with --model, a node with --node, or both")
 
     async def work(client: OperatorClient) -> None:
-        confirm(f"Close the breakers of {' on '.join(filter(None, (model, node_id)))}", yes=yes)
+        await confirm(f"Close the breakers of {' on '.join(filter(None, (model, node_id)))}", yes=yes)
         answer = await client.call("breakers.reset", model=model, node=node_id, reason=reason)
         warn_missing(answer)
         closed = {name for names in answer["closed"].values() for name in names} | set(answer["released"])

@@ -63,7 +63,7 @@ def clear(model: str, namespace: str, reason: str, yes: bool, as_json: bool, **o
     async def work(client: OperatorClient) -> None:
         named = [f"{name} {value}" for name, value in (("model", model), ("caller", namespace)) if value]
         which = " and ".join(named) or "all models and callers"
-        confirm(f"Clear the cached responses of {which}", yes=yes)
+        await confirm(f"Clear the cached responses of {which}", yes=yes)
         answer = await client.call("cache.clear", model=model, namespace=namespace, reason=reason)
         show_answer(answer, f"cleared: cached responses of {which}", as_json=as_json)
 

@@ -156,7 +156,7 @@ async def _change(client: OperatorClient, verb: str, options: dict[str, Any], **
     if change is not None:
         for each in change["values"]:
             click.echo(f"{each['name']}: {_stored(each['before'])} → {_stored(each['after'])}", err=True)
-        confirm("Change it in all processes", yes=options["yes"])
+        await confirm("Change it in all processes", yes=options["yes"])
         body["expected_revision"] = change["id"] - 1
     print_change(await client.call(verb, **body), as_json=options["as_json"])
 

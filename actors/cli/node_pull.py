@@ -41,7 +41,7 @@ def _pin(
     word = "Pin" if pinned else "Unpin"
 
     async def work(client: OperatorClient) -> None:
-        confirm(f"{word} model {name}", yes=yes)
+        await confirm(f"{word} model {name}", yes=yes)
         answer = await client.call_within(
             LOAD_S, "models.pin", model=name, node=node, pinned=pinned, reason=reason
         )

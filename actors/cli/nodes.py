@@ -75,7 +75,7 @@ def drain(node_id: str, force: bool, reason: str, yes: bool, as_json: bool, **op
     """Let the node ID take no new work, finish its own or move it to other nodes, and leave."""
 
     async def work(client: OperatorClient) -> None:
-        confirm(f"Drain node {node_id}", yes=yes)
+        await confirm(f"Drain node {node_id}", yes=yes)
         answer = await client.call("nodes.drain", id=node_id, force=force, reason=reason)
         line = f"node {node_id} leaves: {answer['unfinished']} generations to finish"
         show_answer(answer, line, as_json=as_json)
@@ -94,7 +94,7 @@ def label(
     wanted, removed = _parsed(labels)
 
     async def work(client: OperatorClient) -> None:
-        confirm(f"Change labels of node {node_id}", yes=yes)
+        await confirm(f"Change labels of node {node_id}", yes=yes)
         answer = await client.call("nodes.label", id=node_id, labels=wanted, remove=removed, reason=reason)
         show_answer(answer, f"{node_id}: {_text(answer['labels']) or 'no labels'}", as_json=as_json)
 
@@ -124,7 +124,7 @@ def remove(node_id: str, reason: str, yes: bool, as_json: bool, **options: Any) 
     """Forget the node ID, which has died, before its lease expires. A node that lives is drained instead."""
 
     async def work(client: OperatorClient) -> None:
-        confirm(f"Forget node {node_id}", yes=yes)
+        await confirm(f"Forget node {node_id}", yes=yes)
         answer = await client.call("nodes.remove", id=node_id, reason=reason)
         show_answer(answer, f"node {node_id} is forgotten", as_json=as_json)
 

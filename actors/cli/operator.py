@@ -19,6 +19,7 @@ from rich.text import Text
 from actors.admin.audit import Changed, RecordNotStored, record_direct
 from actors.admin.requests import ChangeRequest
 from actors.bus.bus import Bus
+from actors.cli.lines import LineReader
 from actors.cli.reach import on_cluster, reaching
 from actors.cli.show import widen
 from actors.cluster.orders import Order
@@ -94,13 +95,16 @@ def run_operator(options: Mapping[str, Any], work: Work) -> None:
     on_cluster(options, "orchestra-operator", lambda bus: work(OperatorClient(bus)))
 
 
-def confirm(question: str, *, yes: bool) -> None:
-    """Ask before a change, unless `yes`. Raises `InvalidRequest` where nobody can answer."""
+async def confirm(question: str, *, yes: bool) -> None:
+    """Ask before a change, unless `yes`. The connection stays alive meanwhile. Raises `InvalidRequest` where
+    nobody can answer, and `click.Abort` for another answer than `y`."""
     if yes:
         return
     if not sys.stdin.isatty():
         raise InvalidRequest(f"{question}: add --yes, as nobody can be asked here")
-    click.confirm(f"{question}?", abort=True, err=True)
+    click.echo(f"{question}? [y/N]: ", nl=False, err=True)
+    if (await LineReader().next()).lower() not in ("y", "yes"):
+        raise click.Abort
 
 
 def raise_last(failures: Sequence[OrchestraError]) -> None:

@@ -62,7 +62,7 @@ def enable(name: str, reason: str, yes: bool, as_json: bool, **options: Any) -> 
 
 def _switch(verb: str, options: dict[str, Any], name: str, reason: str, *, yes: bool, as_json: bool) -> None:
     async def work(client: OperatorClient) -> None:
-        confirm(f"{verb.capitalize()} pattern {name}", yes=yes)
+        await confirm(f"{verb.capitalize()} pattern {name}", yes=yes)
         answer = await client.call(f"patterns.{verb}", pattern=name, reason=reason)
         line = f"pattern {name} is {'disabled' if answer['disabled'] else 'enabled'}"
         show_answer(answer, line, as_json=as_json)

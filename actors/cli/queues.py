@@ -51,7 +51,7 @@ def pause(queue: str, reason: str, yes: bool, as_json: bool, **options: Any) -> 
     """Let nothing of QUEUE begin. What is accepted waits, and what runs goes on."""
 
     async def work(client: OperatorClient) -> None:
-        confirm(f"Pause queue {queue}", yes=yes)
+        await confirm(f"Pause queue {queue}", yes=yes)
         answer = await client.call("queues.pause", queue=queue, reason=reason)
         show_answer(answer, f"queue {queue} is paused; {answer['waiting']} wait", as_json=as_json)
 
@@ -65,7 +65,7 @@ def resume(queue: str, reason: str, yes: bool, as_json: bool, **options: Any) ->
     """Take the pause of QUEUE back."""
 
     async def work(client: OperatorClient) -> None:
-        confirm(f"Resume queue {queue}", yes=yes)
+        await confirm(f"Resume queue {queue}", yes=yes)
         answer = await client.call("queues.resume", queue=queue, reason=reason)
         show_answer(answer, f"queue {queue} goes on; {answer['waiting']} wait", as_json=as_json)
 
@@ -82,7 +82,7 @@ def purge(queue: str, reason: str, yes: bool, as_json: bool, **options: Any) -> 
     async def work(client: OperatorClient) -> None:
         counted = await client.call("queues.purge", queue=queue)
         if counted["waiting"]:
-            confirm(f"End the {counted['waiting']} that wait in queue {queue}", yes=yes)
+            await confirm(f"End the {counted['waiting']} that wait in queue {queue}", yes=yes)
         answer = await client.call_within(
             PURGE_S, "queues.purge", queue=queue, confirm=counted["confirm"], reason=reason
         )

@@ -184,7 +184,7 @@ def cancel(
         raise InvalidRequest("add --reason: the callers of all these runs are told why")
 
     async def by_id(client: OperatorClient) -> None:
-        confirm(f"Cancel {', '.join(run_ids)}", yes=yes)
+        await confirm(f"Cancel {', '.join(run_ids)}", yes=yes)
         answers: list[dict[str, Any]] = []
         failures: list[OrchestraError] = []
         for run_id in dict.fromkeys(run_ids):
@@ -204,7 +204,7 @@ def cancel(
         fields = {**wanted, "everything": everything, "reason": reason or ("dry run" if dry_run else "")}
         found = await client.call("runs.cancel_matching", **fields, dry_run=True)
         if not dry_run and found["count"]:
-            confirm(f"Cancel {found['count']} runs", yes=yes)
+            await confirm(f"Cancel {found['count']} runs", yes=yes)
             found = await client.call("runs.cancel_matching", **fields)
         warn_missing(found)
         if as_json:

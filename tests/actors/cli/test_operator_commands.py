@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -18,11 +20,13 @@ from click.testing import CliRunner, Result
 
 from actors.backends.echo import EchoBackend, EchoSettings
 from actors.bus.jetstream import enqueue
+from actors.cli.lines import LineReader
 from actors.cli.main import root
-from actors.cli.operator import print_table
+from actors.cli.operator import confirm, print_table
 from actors.logs.event_form import encoded_event, subject_of
 from orchestration.log_events import LogEvent
 from tests.fixtures.cluster import Cluster, running_cluster
+from tests.fixtures.eventually import eventually
 
 
 @pytest.fixture(scope="module")
@@ -308,3 +312,25 @@ def test_a_narrow_terminal_cuts_off_no_name(
     folded = "".join("".join(line[20:].split()) for line in lines)
     assert "…" not in folded
     assert sorted(folded) == sorted("settingwhy" + setting + "becauseofthedemonstration")
+
+
+@pytest.mark.parametrize("typed", ["y\n", "YES\n", "n\n", "\n", "yesterday\n", ""])
+async def test_the_event_loop_runs_while_a_person_thinks(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], typed: str
+) -> None:
+    """A connection that answers no ping for minutes is closed by NATS, and the change would fail."""
+    ours, theirs = os.pipe()
+    monkeypatch.setattr("actors.cli.operator.LineReader", lambda: LineReader(ours))
+    with monkeypatch.context() as patched:
+        patched.setattr(sys.stdin, "isatty", lambda: True)
+        asking = asyncio.ensure_future(confirm("Drain node n1", yes=False))
+        await eventually(lambda: "Drain node n1? [y/N]: " in capsys.readouterr().err)
+        assert not asking.done()
+        os.write(theirs, typed.encode())
+        os.close(theirs)
+        if typed in ("y\n", "YES\n"):
+            await asking
+        else:
+            with pytest.raises(click.Abort):
+                await asking
+    os.close(ours)
