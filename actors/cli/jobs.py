@@ -12,7 +12,7 @@ from rich.console import Console
 from actors.admin.audit import Changed
 from actors.bus.bus import Bus
 from actors.cli.main import FAILED, ErrorReportingGroup
-from actors.cli.operator import operator_name, print_json, print_table, record_command
+from actors.cli.operator import operator_name, print_json, print_table, raise_last, record_command, try_each
 from actors.cli.pattern_options import orchestra_of, pattern_options
 from actors.cli.reach import on_cluster, reaching
 from actors.jobs.dead_letters import DeadLetterStore
@@ -205,10 +205,12 @@ def dead_retry(numbers: tuple[int, ...], **options: Any) -> None:
     """Queue dead letters again, with all their attempts; prints their ids."""
 
     async def work(bus: Bus) -> int:
-        for number in numbers:
+        async def retry(number: int) -> None:
             job_id = await DeadLetterStore(bus).retry(number)
             click.echo(job_id)
             await record_command(bus, "dead.retry", _letter(number, {"queued": job_id}))
+
+        raise_last(await try_each(numbers, retry))
         return 0
 
     _run(options, work)
@@ -221,9 +223,11 @@ def dead_drop(numbers: tuple[int, ...], **options: Any) -> None:
     """Delete dead letters for good."""
 
     async def work(bus: Bus) -> int:
-        for number in numbers:
+        async def drop(number: int) -> None:
             await DeadLetterStore(bus).drop(number)
             await record_command(bus, "dead.delete", _letter(number, None))
+
+        raise_last(await try_each(numbers, drop))
         return 0
 
     _run(options, work)

@@ -9,7 +9,7 @@ import socket
 import sys
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import click
 from rich.console import Console
@@ -60,6 +60,7 @@ class OperatorClient:
         return rows
 
 
+T = TypeVar("T")
 Work = Callable[[OperatorClient], Awaitable[None]]
 
 
@@ -107,8 +108,19 @@ async def confirm(question: str, *, yes: bool) -> None:
         raise click.Abort
 
 
+async def try_each(items: Iterable[T], work: Callable[[T], Awaitable[None]]) -> list[OrchestraError]:
+    """Do `work` with each item, also after a failure; returns the failures, for `raise_last`."""
+    failures: list[OrchestraError] = []
+    for item in items:
+        try:
+            await work(item)
+        except OrchestraError as error:
+            failures.append(error)
+    return failures
+
+
 def raise_last(failures: Sequence[OrchestraError]) -> None:
-    """End a command that has tried each of many: print the failures, raise the last one, which is printed
+    """Print the failures of a command that has tried each of many; raise the last one, which is printed
     too."""
     for error in failures[:-1]:
         click.echo(f"orchestra: {error.message}", err=True)

@@ -8,15 +8,15 @@ from typing import Any
 import click
 
 from actors.admin.audit import Changed
+from actors.admin.nodes import ask_node
+from actors.admin.requests import NotThere
 from actors.bus.bus import Bus
 from actors.bus.subjects import NodeAddress
 from actors.cli.filters import filter_option
-from actors.cli.operator import changing, print_json, raise_last, record_command, run_operator
+from actors.cli.operator import changing, print_json, raise_last, record_command, run_operator, try_each
 from actors.cluster.registry import live_nodes
-from actors.runtime.envelope import Envelope
-from actors.runtime.service import ERROR
-from orchestration.errors import NoNode, NoResponders, OrchestraError, UnknownModel, from_body
-from orchestration.messages import ErrorBody, LoadModel, LoadResult, UnloadModel, Wire
+from orchestration.errors import NoNode, UnknownModel
+from orchestration.messages import LoadModel, LoadResult, UnloadModel, Wire
 
 
 def _options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -64,18 +64,17 @@ def _everywhere(request: LoadModel | UnloadModel, options: Mapping[str, Any]) ->
 
 async def _ask_all(bus: Bus, request: LoadModel | UnloadModel, options: Mapping[str, Any]) -> None:
     """Ask the nodes one after another, with a line for each. Raises the last error at the end."""
-    failures: list[OrchestraError] = []
     results: list[LoadResult] = []
-    for node in await _which(bus, request.model, options["node_id"]):
-        try:
-            result = await _ask(bus, node, request, options["timeout_s"])
-            results.append(result)
-            if not options["as_json"]:
-                click.echo(_line(result))
-            if result.changed:
-                await record_command(bus, *_change(result), options["reason"])
-        except OrchestraError as error:
-            failures.append(error)
+
+    async def ask(node: str) -> None:
+        result = await _ask(bus, node, request, options["timeout_s"])
+        results.append(result)
+        if not options["as_json"]:
+            click.echo(_line(result))
+        if result.changed:
+            await record_command(bus, *_change(result), options["reason"])
+
+    failures = await try_each(await _which(bus, request.model, options["node_id"]), ask)
     if options["as_json"]:
         print_json([result.model_dump(mode="json") for result in results])
     raise_last(failures)
@@ -95,16 +94,10 @@ async def _ask(bus: Bus, node: str, request: Wire, timeout_s: float) -> LoadResu
     """Raises the node's error, and `NoNode` if the node does not exist."""
     address = NodeAddress(node)
     subject = address.load if isinstance(request, LoadModel) else address.unload
-    headers = Envelope.within(timeout_s).headers()
     try:
-        answer = await bus.request(
-            subject, request.model_dump_json().encode(), headers=headers, timeout=timeout_s
-        )
-    except NoResponders as error:
+        return LoadResult.model_validate_json(await ask_node(bus, node, subject, request, timeout_s))
+    except NotThere as error:
         raise NoNode(f"no node {node!r} is alive; `orchestra status` lists them") from error
-    if answer.header(ERROR):
-        raise from_body(ErrorBody.model_validate_json(answer.data))
-    return LoadResult.model_validate_json(answer.data)
 
 
 def _change(result: LoadResult) -> tuple[str, Changed]:

@@ -23,11 +23,12 @@ from actors.cli.operator import (
     raise_last,
     run_operator,
     show_rows,
+    try_each,
     warn_missing,
 )
 from actors.cli.reach import reaching
 from actors.streams.run_events import NoSuchRun, RunEventReader
-from orchestration.errors import InvalidRequest, OrchestraError
+from orchestration.errors import InvalidRequest
 
 ENDED_PAGE = 1000
 """Events of the log that are asked for at once."""
@@ -186,16 +187,14 @@ def cancel(
     async def by_id(client: OperatorClient) -> None:
         await confirm(f"Cancel {', '.join(run_ids)}", yes=yes)
         answers: list[dict[str, Any]] = []
-        failures: list[OrchestraError] = []
-        for run_id in dict.fromkeys(run_ids):
-            try:
-                answer = await client.call("runs.cancel", id=run_id, reason=reason)
-            except OrchestraError as error:
-                failures.append(error)
-                continue
+
+        async def cancel(run_id: str) -> None:
+            answer = await client.call("runs.cancel", id=run_id, reason=reason)
             answers.append(answer)
             if not as_json:
                 click.echo(f"{run_id} {'is cancelled' if answer['cancelled'] else 'had ended'}")
+
+        failures = await try_each(dict.fromkeys(run_ids), cancel)
         if as_json:
             print_json(answers)
         raise_last(failures)

@@ -334,3 +334,12 @@ async def test_the_event_loop_runs_while_a_person_thinks(
             with pytest.raises(click.Abort):
                 await asking
     os.close(ours)
+
+
+@pytest.mark.parametrize("verb", ["retry", "drop"])
+def test_an_unknown_dead_letter_does_not_keep_the_others_from_being_tried(
+    cluster: Cluster, verb: str
+) -> None:
+    tried = say(cluster, "jobs", "dead", verb, "98", "99")
+    assert tried.exit_code == 2
+    assert tried.stderr.splitlines() == ["orchestra: no dead letter 98", "orchestra: no dead letter 99"]
