@@ -69,8 +69,10 @@ async def _stop(telemetry: Telemetry) -> None:
     loop, stopped = asyncio.get_running_loop(), asyncio.Event()
 
     def stop() -> None:
-        telemetry.stop()
-        loop.call_soon_threadsafe(stopped.set)
+        try:
+            telemetry.stop()
+        finally:
+            loop.call_soon_threadsafe(stopped.set)
 
     threading.Thread(target=stop, name="telemetry-stop", daemon=True).start()
     await stopped.wait()

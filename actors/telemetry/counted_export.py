@@ -6,6 +6,9 @@ import logging
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from google.protobuf.message import DecodeError
+from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceResponse
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceResponse
 from opentelemetry.sdk._logs.export import LogRecordExporter, LogRecordExportResult
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 
@@ -16,6 +19,32 @@ if TYPE_CHECKING:
     from opentelemetry.sdk._logs import ReadableLogRecord
 
 log = logging.getLogger(__name__)
+
+
+class Rejections:
+    """How many items a collector rejected although it answered 200 (`partial_success` of OTLP), which the SDK
+    counts as exported. `on_response` is a hook of a `requests` session, called in the exporting thread."""
+
+    def __init__(self, signal: str) -> None:
+        self._answer = ExportTraceServiceResponse if signal == "traces" else ExportLogsServiceResponse
+        self._field = "rejected_spans" if signal == "traces" else "rejected_log_records"
+        self._count = 0
+
+    def on_response(self, response: Any, **_: Any) -> None:
+        if not response.ok or not response.content:
+            return
+        try:
+            answer = self._answer.FromString(response.content)
+        except DecodeError:  # no collector's answer, though it says 200
+            return
+        self._count = max(0, getattr(answer.partial_success, self._field))
+        if self._count:
+            log.debug("the collector rejected some: %s", answer.partial_success.error_message)
+
+    def taken(self) -> int:
+        """The number since the last call."""
+        count, self._count = self._count, 0
+        return count
 
 
 class Outbox:
@@ -30,8 +59,10 @@ class Outbox:
         """Written by the exporting thread only."""
         self._full = DROPPED.labels(signal, "queue_full")
         self._refused = DROPPED.labels(signal, "export_failed")
+        self._rejected = DROPPED.labels(signal, "rejected")
         self._exported = EXPORTED.labels(signal)
         self._failing = False
+        self.rejections = Rejections(signal)
 
     def admit(self) -> bool:
         """Whether there is room for one more, which the caller then adds."""
@@ -45,7 +76,9 @@ class Outbox:
         """`count` items have left the queue. The first failure after a success is logged, and the first
         success after a failure."""
         self._taken += count
-        (self._exported if succeeded else self._refused).inc(count)
+        rejected = min(self.rejections.taken(), count) if succeeded else 0
+        (self._exported if succeeded else self._refused).inc(count - rejected)
+        self._rejected.inc(rejected)
         if succeeded == self._failing:
             self._failing = not succeeded
             if succeeded:

@@ -9,7 +9,7 @@ import json
 import logging
 import threading
 import time
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from opentelemetry._logs import LogRecord, SeverityNumber
 from opentelemetry.context import Context
@@ -36,6 +36,9 @@ from actors.telemetry.span_record import SpanRecord
 from actors.telemetry.tail_sampler import TailSampler
 from actors.telemetry.tracing import Attributes, Tracer, tracing
 from orchestration.log_events import LogEvent, LogLevel
+
+if TYPE_CHECKING:
+    import requests
 
 _SDK_LOGGERS = (
     "opentelemetry.exporter",
@@ -134,14 +137,14 @@ class Telemetry:
     def __init__(self, settings: TelemetrySettings, identity: ProcessIdentity, node: str = "") -> None:
         self.settings = settings
         resource = Resource.create(_resource(settings, identity, node))
-        spans, records = _exporters(settings)
         outbox = Outbox("traces", settings.export_queue)
+        log_outbox = Outbox("logs", settings.export_queue)
+        spans, records = _exporters(settings, outbox, log_outbox)
         encoder = SpanEncoder(resource, InstrumentationScope(names.SCOPE, schema_url=names.SCHEMA_URL))
         self._batches = BatchSpanProcessor(RecordExporter(spans, encoder, outbox), **_batching(settings))
         self._spans = SpanOutbox(self._batches, outbox)
         self.tail = TailSampler(settings, self._spans.send)
         self.tracer = Tracer(self._end)
-        log_outbox = Outbox("logs", settings.export_queue)
         self.logger_provider = LoggerProvider(resource=resource, shutdown_on_exit=False)
         self.logger_provider.add_log_record_processor(
             BatchLogRecordProcessor(CountedLogExporter(records, log_outbox), **_batching(settings))
@@ -218,7 +221,9 @@ def _batching(settings: TelemetrySettings) -> dict[str, Any]:
     }
 
 
-def _exporters(settings: TelemetrySettings) -> tuple[SpanExporter, LogRecordExporter]:
+def _exporters(
+    settings: TelemetrySettings, spans: Outbox, records: Outbox
+) -> tuple[SpanExporter, LogRecordExporter]:
     """The exporters of the protocol. Imported here: they take 50 ms, which other commands need not spend."""
     base, timeout_s = settings.otlp_endpoint.rstrip("/"), settings.export_timeout_s
     if settings.otlp_protocol == "grpc":
@@ -236,6 +241,15 @@ def _exporters(settings: TelemetrySettings) -> tuple[SpanExporter, LogRecordExpo
 
     use_encoded(over_http)
     return (
-        over_http.OTLPSpanExporter(endpoint=f"{base}/v1/traces", timeout=timeout_s),
-        OTLPLogExporter(endpoint=f"{base}/v1/logs", timeout=timeout_s),
+        over_http.OTLPSpanExporter(endpoint=f"{base}/v1/traces", timeout=timeout_s, session=_session(spans)),
+        OTLPLogExporter(endpoint=f"{base}/v1/logs", timeout=timeout_s, session=_session(records)),
     )
+
+
+def _session(outbox: Outbox) -> requests.Session:
+    """A session that tells `outbox` what a collector rejects."""
+    import requests
+
+    session = requests.Session()
+    session.hooks["response"].append(outbox.rejections.on_response)
+    return session

@@ -161,6 +161,37 @@ async def test_a_collector_that_takes_nothing_costs_counters_and_one_line_each(
     assert all(record.exc_info is None for record in lines)
 
 
+async def test_what_a_collector_rejects_with_a_200_is_not_counted_as_exported() -> None:
+    """`partial_success` of OTLP."""
+
+    async def rejects(request: web.Request) -> web.Response:
+        answer = trace_service_pb2.ExportTraceServiceResponse()
+        answer.partial_success.rejected_spans = 3
+        answer.partial_success.error_message = "too old"
+        logs = logs_service_pb2.ExportLogsServiceResponse()
+        logs.partial_success.rejected_log_records = 1
+        chosen = answer if request.path == "/v1/traces" else logs
+        return web.Response(body=chosen.SerializeToString(), content_type="application/x-protobuf")
+
+    signals = ("traces", "logs")
+    before = {signal: (exported(signal), dropped(signal, "rejected")) for signal in signals}
+    async with collector(rejects) as url, traced(url, export_interval_s=30) as made:
+        for _ in range(4):
+            with start_span("x", "") as span:
+                record_log("y", span.traceparent, {})
+        await asyncio.to_thread(made.flush)
+    counted = {signal: (exported(signal), dropped(signal, "rejected")) for signal in signals}
+    found = {
+        each: tuple(now - was for now, was in zip(counted[each], before[each], strict=True))
+        for each in signals
+    }
+    assert found == {"traces": (1, 3), "logs": (3, 1)}
+
+
+def exported(signal: str) -> float:
+    return REGISTRY.get_sample_value("orchestra_telemetry_exported_total", {"signal": signal}) or 0
+
+
 async def test_what_does_not_fit_into_the_queue_is_counted_and_the_process_ends() -> None:
     before = dropped("traces", "queue_full")
     async with asyncio.timeout(20), collector(never) as url, traced(url, export_queue=5):
