@@ -41,6 +41,8 @@ S = TypeVar("S", bound=BaseModel)
 RETRY_S = 15.0
 """How long a change is tried again while NATS is away, or elects a leader because a server died."""
 RETRY_PAUSE_S = 0.1
+MAX_INTEGER = 2**53
+"""Maximum whole number: JSON's readers keep it exactly, and the audit's database has 64 bits."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -256,6 +258,11 @@ class SettingsWriter(Generic[S]):
                 return value
         if isinstance(value, float) and not math.isfinite(value):
             raise InvalidRequest(f"setting {setting}: {value} is not a finite number", param=str(setting))
+        if isinstance(value, int) and abs(value) > MAX_INTEGER:
+            raise InvalidRequest(
+                f"setting {setting}: the number is beyond {MAX_INTEGER}, the largest that logs keep exactly",
+                param=str(setting),
+            )
         return to_jsonable_python(value)
 
     def _check_alone(self, setting: SettingName, value: str) -> None:

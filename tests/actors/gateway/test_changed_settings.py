@@ -202,6 +202,9 @@ async def test_a_value_out_of_range_is_refused_and_changes_nothing(own_nats: Run
             await on.writer.set({"gateway.callers.app.key": "short"}, ALICE)
         with pytest.raises(InvalidRequest, match=r"gateway\.callers\.app\.key"):
             await on.writer.set({"gateway.callers.app.queue_depth": 3}, ALICE)
+        for number in (2**53 + 1, str(10**30)):
+            with pytest.raises(InvalidRequest, match="the number is beyond 9007199254740992"):
+                await on.writer.set({"gateway.limits.queue_depth": number}, ALICE)
         with pytest.raises(InvalidRequest, match="finite"):
             await on.writer.set({"gateway.request_timeout_s": float("inf")}, ALICE)
         assert (await on.writer.document()).revision == 0
