@@ -19,9 +19,19 @@ from tests.fixtures.markers import mark, sort
 from tests.fixtures.nats import RunningNats, nats_server, own_nats
 from tests.fixtures.prometheus import prometheus, promtool
 from tests.fixtures.spans import spans
+from tests.fixtures.time_limit import pytest_runtest_teardown
 from tests.fixtures.triton import own_triton, triton_server
 
-__all__ = ["nats_server", "own_nats", "own_triton", "prometheus", "promtool", "spans", "triton_server"]
+__all__ = [
+    "nats_server",
+    "own_nats",
+    "own_triton",
+    "prometheus",
+    "promtool",
+    "pytest_runtest_teardown",
+    "spans",
+    "triton_server",
+]
 
 
 def pytest_configure() -> None:
