@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 import signal
-import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
 import aiohttp
 import pytest
+from click.testing import CliRunner
 
+from actors.cli.main import root
 from tests.fixtures.eventually import eventually
 from tests.fixtures.nats import RunningNats
 from tests.fixtures.process import Process, orchestra
@@ -35,16 +36,10 @@ def processes(own_nats: RunningNats, tmp_path: Path) -> Iterator[list[Process]]:
             process.send(signal.SIGTERM)
 
 
-def command(nats: RunningNats, *words: str) -> tuple[int, str, str]:
+async def command(nats: RunningNats, *words: str) -> tuple[int, str, str]:
     """The exit code, stdout and stderr of `orchestra WORDS`."""
-    ended = subprocess.run(
-        [sys.executable, "-m", "actors.cli", *words, "--nats", nats.url],
-        capture_output=True,
-        text=True,
-        stdin=subprocess.DEVNULL,
-        timeout=60,
-    )
-    return ended.returncode, ended.stdout, ended.stderr
+    ended = await asyncio.to_thread(CliRunner().invoke, root, [*words, "--nats", nats.url])
+    return ended.exit_code, ended.stdout, ended.stderr
 
 
 async def statuses(urls: list[str], key: str = "") -> list[int]:
@@ -67,42 +62,42 @@ async def test_commands_change_what_three_processes_do(
     async def ready() -> bool:
         return await statuses(urls) == [200] * 3
 
-    await eventually(ready, within_s=30)
-    code, key, said = command(own_nats, "keys", "add", "app", "--yes", "--reason", "a new team")
+    await eventually(ready)
+    code, key, said = await command(own_nats, "keys", "add", "app", "--yes", "--reason", "a new team")
     assert code == 0, said
     assert "4 of 4 processes follow" in said
     assert await statuses(urls) == [401] * 3
     assert await statuses(urls, key.strip()) == [200] * 3
-    code, listed, _ = command(own_nats, "keys", "list")
+    code, listed, _ = await command(own_nats, "keys", "list")
     assert (code, key.strip() in listed, "app" in listed) == (0, False, True)
 
-    code, _, said = command(own_nats, "config", "set", "gateway.limits.per_caller.tokens_per_minute=1")
+    code, _, said = await command(own_nats, "config", "set", "gateway.limits.per_caller.tokens_per_minute=1")
     assert (code, "add --yes" in said) == (2, True)
     assert "not set → 1" in said
-    code, text, _ = command(
+    code, text, _ = await command(
         own_nats, "config", "set", "gateway.limits.per_caller.tokens_per_minute=1", "--yes"
     )
     assert (code, text) == (0, "change 2: 4 of 4 processes follow\n")
     assert await statuses(urls, key.strip()) == [400] * 3, "no request is that small"
-    code, text, _ = command(own_nats, "config", "gateway.limits")
+    code, text, _ = await command(own_nats, "config", "gateway.limits")
     assert re.search(r"per_caller\.tokens_per_minute +1 +cluster \(revision 2, by [^)]+@[^)]+\) +hot", text)
 
-    code, _, said = command(own_nats, "config", "set", "gateway.max_in_flight=0", "--yes")
+    code, _, said = await command(own_nats, "config", "set", "gateway.max_in_flight=0", "--yes")
     assert (code, "greater than or equal to 1" in said) == (2, True)
-    code, _, said = command(own_nats, "config", "set", "gateway.http=0.0.0.0:80", "--yes")
+    code, _, said = await command(own_nats, "config", "set", "gateway.http=0.0.0.0:80", "--yes")
     assert (code, "restart" in said) == (2, True)
 
-    code, text, said = command(own_nats, "config", "undo", "2", "--yes", "--json")
+    code, text, said = await command(own_nats, "config", "undo", "2", "--yes", "--json")
     assert code == 0, said
     assert json.loads(text)["change"]["undoes"] == 2
     assert await statuses(urls, key.strip()) == [200] * 3
-    code, _, said = command(own_nats, "config", "undo", "2", "--yes")
+    code, _, said = await command(own_nats, "config", "undo", "2", "--yes")
     assert (code, "is undone already" in said) == (2, True)
-    code, text, _ = command(own_nats, "config", "history")
+    code, text, _ = await command(own_nats, "config", "history")
     assert "a new team" in text
     assert key.strip() not in text
-    code, text, _ = command(own_nats, "config", "followers", "--json")
+    code, text, _ = await command(own_nats, "config", "followers", "--json")
     assert [process["revision"] for process in json.loads(text)["data"]] == [3] * 4
-    code, text, _ = command(own_nats, "keys", "remove", "app", "--open", "--yes")
+    code, text, _ = await command(own_nats, "keys", "remove", "app", "--open", "--yes")
     assert code == 0
     assert await statuses(urls) == [200] * 3
