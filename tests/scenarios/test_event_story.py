@@ -55,7 +55,7 @@ async def story(events: list[LogEvent], run: str, last: str = "request.ended") -
         own = [event for event in list(events) if event.run == run]
         return own if any(event.name == last for event in own) else []
 
-    own: list[LogEvent] = await eventually(found, within_s=20)
+    own: list[LogEvent] = await eventually(found)
     return own
 
 

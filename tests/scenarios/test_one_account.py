@@ -95,7 +95,7 @@ async def debate(running: Running) -> tuple[str, dict[str, Any]]:
         async def busy() -> bool:
             return any(node.id == "b" and node.running for node in await live_nodes(running.bus))
 
-        await eventually(busy, within_s=30)
+        await eventually(busy)
         running.nodes["b"].send(signal.SIGKILL)
 
     killing = asyncio.create_task(kill_b_at_work())
@@ -153,7 +153,7 @@ async def test_a_debate_that_loses_a_node_is_one_tree_one_story_and_the_same_num
             events = log_of(running, run)
             return events if any(event["name"] == "request.ended" for event in events) else []
 
-        events = await eventually(lambda: asyncio.to_thread(story), within_s=30)
+        events = await eventually(lambda: asyncio.to_thread(story))
         (trace,) = {event["trace"] for event in events if event.get("trace")}
         tree = await running.told.whole_tree(trace, "POST /v1/chat", "invoke_workflow debate", within_s=30)
         assert tree.tokens() == tokens
@@ -169,6 +169,6 @@ async def test_a_debate_that_loses_a_node_is_one_tree_one_story_and_the_same_num
             found = store[running.database]["events"].find({"run": run})
             return sorted(each["_id"] for each in found) == sorted(event["id"] for event in events)
 
-        await eventually(lambda: asyncio.to_thread(shipped), within_s=30)
+        await eventually(lambda: asyncio.to_thread(shipped))
         assert await counted(running, "orchestra_gateway_tokens_total") == tokens
         assert await counted(running, "orchestra_run_tokens_total") == tokens

@@ -45,7 +45,7 @@ async def nats(cluster: Cluster, verb: str, body: Any, caller: str = "olga") -> 
     bus = await Bus.connect(BusSettings(url=cluster.nats.url), name="test")
     try:
         data = json.dumps(body).encode()
-        answer = await bus.request(f"orchestra.admin.{verb}", data, timeout=10, headers={CALLER: caller})
+        answer = await bus.request(f"orchestra.admin.{verb}", data, timeout=30, headers={CALLER: caller})
         return int(answer.header(ERROR_CODE, "200")), json.loads(answer.data)
     finally:
         await bus.close()

@@ -57,7 +57,7 @@ async def over_nats(cluster: Cluster, subject: str, body: Any, caller: str = "ol
     bus = await Bus.connect(BusSettings(url=cluster.nats.url), name="test")
     try:
         headers = {CALLER: caller} if caller else None
-        answer = await bus.request(subject, json.dumps(body).encode(), timeout=10, headers=headers)
+        answer = await bus.request(subject, json.dumps(body).encode(), timeout=30, headers=headers)
         return int(answer.header(ERROR_CODE, "200")), json.loads(answer.data)
     finally:
         await bus.close()

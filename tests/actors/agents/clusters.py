@@ -30,6 +30,7 @@ from actors.streams.client import StreamClient
 from actors.tools.registry import ToolRegistry
 from orchestration.messages import JoinedText, Run, RunEnd, TextDelta
 from tests.fixtures.eventually import eventually
+from tests.fixtures.reading import PATIENT
 from tests.fixtures.scripted import DONE
 from tests.fixtures.upstream import (
     STREAM_END,
@@ -116,7 +117,7 @@ async def cluster(
             )
         )
         callers = await stack.enter_async_context(connection(url, "caller"))
-        streams = StreamClient(callers)
+        streams = StreamClient(callers, PATIENT)
         await streams.start()
         stack.push_async_callback(streams.stop)
         yield Cluster(url, bus, system, streams, nodes[0], team, nodes)
@@ -140,7 +141,7 @@ async def queued_runs(bus: Bus) -> int:
     return int(json.loads(reply.data)["state"]["messages"])
 
 
-async def until_queued(bus: Bus, count: int, *, within_s: float = 10) -> None:
+async def until_queued(bus: Bus, count: int, *, within_s: float = 30) -> None:
     """Wait until so many runs are in the queue."""
 
     async def so_many() -> bool:

@@ -40,7 +40,7 @@ class Graphed(EchoBackend):
         if what == "break":
             raise BackendFailed("it broke")
         if what == "meet" and self.together is not None:
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(30):
                 await self.together.wait()
         if seconds is not None:
             await asyncio.sleep(float(seconds))

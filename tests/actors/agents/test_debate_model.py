@@ -79,8 +79,8 @@ async def test_cancelling_in_the_middle_of_a_round_stops_every_debater(
             await eventually(lambda: running.nodes[-1].describe().running == 1, within_s=60)
             reading.cancel()
             await asyncio.wait([reading])
-        await eventually(lambda: not any(node.describe().running for node in running.nodes), within_s=30)
-        await eventually(lambda: not running.team.run_consumer.open, within_s=30)  # type: ignore[union-attr]
+        await eventually(lambda: not any(node.describe().running for node in running.nodes))
+        await eventually(lambda: not running.team.run_consumer.open)  # type: ignore[union-attr]
 
 
 async def test_a_model_that_is_not_there_is_a_debater_less_and_more_than_six_are_refused(

@@ -158,8 +158,8 @@ async def test_when_two_of_three_agree_the_third_stops_on_its_node_long_before_i
         node = running.nodes[-1]
         settings = {"models": [MODEL, MODEL, SLOW], "temperature": 0, "cascade": False}
         text, ended = await perform(running, "What is the capital of France?", settings=settings)
-        await eventually(lambda: node.describe().running == 0, within_s=30)
-        await eventually(lambda: not any(each.describe().running for each in running.nodes), within_s=30)
+        await eventually(lambda: node.describe().running == 0)
+        await eventually(lambda: not any(each.describe().running for each in running.nodes))
     assert "Paris" in text
     report = ended.report["ensemble"]
     assert report["stopped_early"]
@@ -198,7 +198,7 @@ async def test_the_answer_begins_while_the_slowest_voice_still_speaks(
                 if isinstance(event, TextDelta):
                     break
             assert running.nodes[-1].describe().running == 1
-        await eventually(lambda: not any(each.describe().running for each in running.nodes), within_s=30)
+        await eventually(lambda: not any(each.describe().running for each in running.nodes))
 
 
 async def test_a_model_that_does_not_exist_is_a_voice_less_and_all_of_them_an_error(

@@ -131,5 +131,5 @@ async def test_leaving_in_the_middle_stops_the_model(
                 assert running.node.describe().running == 1
             reading.cancel()
             await asyncio.wait([reading])
-        await eventually(lambda: running.node.describe().running == 0, within_s=30)
-        await eventually(lambda: not running.team.run_consumer.open, within_s=30)  # type: ignore[union-attr]
+        await eventually(lambda: running.node.describe().running == 0)
+        await eventually(lambda: not running.team.run_consumer.open)  # type: ignore[union-attr]

@@ -77,7 +77,7 @@ async def test_a_prompt_is_acknowledged_first_then_streamed_and_closed(nats: Run
 async def test_the_acknowledgement_does_not_wait_for_the_answer(nats: RunningNats) -> None:
     settings = AgentsSettings(drain_timeout_s=0.1)
     async with echo_cluster(nats, settings, first_token_s=3600.0), agents_of(nats.url) as (_, found):
-        async with asyncio.timeout(5), aclosing(found["code"].prompt("hello")) as said:  # type: ignore[type-var]
+        async with asyncio.timeout(30), aclosing(found["code"].prompt("hello")) as said:  # type: ignore[type-var]
             assert isinstance(await anext(said), StatusChunk)
 
 
@@ -98,7 +98,7 @@ async def exchange(connection: Client, subject: str, data: bytes) -> list[bytes]
     await connection.publish(subject, data, reply=inbox)
     said: list[bytes] = []
     while True:
-        message = await subscription.next_msg(timeout=10)
+        message = await subscription.next_msg(timeout=30)
         if not message.data and not message.headers:
             await subscription.unsubscribe()
             return said
@@ -159,7 +159,7 @@ async def test_a_caller_that_leaves_stops_the_generation(nats: RunningNats) -> N
             inbox = connection.new_inbox()
             subscription = await connection.subscribe(inbox)
             await connection.publish(found["code"].prompt_subject, b"again " * 5_000, reply=inbox)
-            while b"response" not in (await subscription.next_msg(timeout=10)).data:
+            while b"response" not in (await subscription.next_msg(timeout=30)).data:
                 pass
             assert running.node.describe().running == 1
             await subscription.unsubscribe()
@@ -174,7 +174,7 @@ async def test_status_and_heartbeats_show_the_instance_that_was_discovered(nats:
         assert (status.agent, status.owner, status.session) == ("orchestra", "local", "critic")
         assert status.interval_s == 1
         subscription = await connection.subscribe(AgentAddress("local", "critic").heartbeat)
-        beat = json.loads((await subscription.next_msg(timeout=5)).data)
+        beat = json.loads((await subscription.next_msg(timeout=30)).data)
         assert beat["instance_id"] == found["critic"].instance_id
         assert beat["ts"].endswith("Z")
 

@@ -39,6 +39,7 @@ from orchestration.messages import (
 from tests.actors.agents.clusters import cluster, connection, until_queued
 from tests.fixtures.eventually import eventually
 from tests.fixtures.nats import RunningNats
+from tests.fixtures.reading import PATIENT
 
 
 def echo(**settings: object) -> EchoBackend:
@@ -113,7 +114,7 @@ async def test_a_run_continues_the_callers_trace(nats: RunningNats) -> None:
     async with cluster(nats.url, echo()) as running:
         trace = "00-" + "a" * 32 + "-" + "b" * 16 + "-01"
         run = make_run(running.streams, "single")
-        async with aclosing(running.streams.stream(run, Envelope.within(10, trace=trace))) as events:
+        async with aclosing(running.streams.stream(run, Envelope.within(60, trace=trace))) as events:
             said = [event async for event in events]
         assert isinstance(said[-1], RunEnd)
         assert said[-1].trace_id == "a" * 32
@@ -286,7 +287,7 @@ async def test_a_run_in_progress_is_finished_while_the_agents_drain(nats: Runnin
         run = make_run(running.streams, "single", "word " * 50)
         text = ""
         draining: asyncio.Task[bool] | None = None
-        async with aclosing(running.streams.stream(run, Envelope.within(20))) as events:
+        async with aclosing(running.streams.stream(run, Envelope.within(60))) as events:
             async for event in events:
                 if isinstance(event, TextDelta):
                     text += event.text
@@ -317,7 +318,7 @@ async def once_delivered(
     again. Gives its text and its end."""
     async with connection(url, "crashed") as bus:
         await apply(bus, shipped_declaration())
-        streams = StreamClient(bus)
+        streams = StreamClient(bus, PATIENT)
         await streams.start()
         taken: asyncio.Future[Delivery] = asyncio.get_running_loop().create_future()
         puller = Puller(bus, RunQueue.STREAM, RunQueue.consumer(priority), taken.set_result)
@@ -393,7 +394,7 @@ async def test_a_run_that_cannot_be_read_is_refused_and_its_asker_told(nats: Run
                 "runs.interactive.single", b'{"id": 5}', reply=accepted, headers=headers
             )
 
-        async with aclosing(running.streams.follow(run_id, Envelope.within(10), nonsense)) as events:
+        async with aclosing(running.streams.follow(run_id, Envelope.within(60), nonsense)) as events:
             with pytest.raises(OrchestraError) as caught:
                 await anext(events)
         assert caught.value.status == 400

@@ -141,7 +141,7 @@ async def test_a_caller_that_leaves_stops_the_tool_of_its_step(own_nats: Running
     documents.open.clear()
     async with cluster(own_nats.url, echo(), SETTINGS, build_tools=having(documents)) as running:
         run = make_run(running.streams, "research")
-        async with aclosing(running.streams.stream(run, Envelope.within(20))) as events:
+        async with aclosing(running.streams.stream(run, Envelope.within(60))) as events:
             reading = asyncio.ensure_future(anext(events))
             await eventually(lambda: documents.used == 1)
             reading.cancel()

@@ -27,7 +27,7 @@ async def bus(own_nats: RunningNats) -> AsyncIterator[Bus]:
 
 
 async def api(bus: Bus, verb: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
-    message = await bus.request(f"$JS.API.{verb}", json.dumps(body or {}).encode(), timeout=5)
+    message = await bus.request(f"$JS.API.{verb}", json.dumps(body or {}).encode(), timeout=30)
     answer: dict[str, Any] = json.loads(message.data)
     assert "error" not in answer, answer
     return answer
@@ -155,7 +155,7 @@ async def test_everything_is_still_there_after_the_server_was_killed(bus: Bus, o
     bus.on_reconnect.append(back.set)
     own_nats.kill()
     own_nats.restart()
-    await asyncio.wait_for(back.wait(), 10)
+    await asyncio.wait_for(back.wait(), 30)
     assert await apply(bus, declaration) == []
 
 

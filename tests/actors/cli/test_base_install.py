@@ -108,7 +108,7 @@ def test_what_needs_the_extra_says_so_with_the_way_out(
         *words, "--data", str(tmp_path / "data"), cwd=tmp_path, before=(), **base_install
     ) as process:
         assert process.wait() == 5
-        while process._lines.get(timeout=10) is not None:
+        while process._lines.get(timeout=30) is not None:
             pass
     (line,) = [line for line in process.said.splitlines() if WAY_OUT in line]
     assert re.search(rf"{what} needs \w+: ", line)

@@ -42,13 +42,13 @@ def test_up_prints_one_line_when_ready_and_stops_with_its_server_on_ctrl_c(tmp_p
     with up(tmp_path) as process:
         line = process.wait_for("Orchestra is ready")
         http, _ = urls(line)
-        with urllib.request.urlopen(f"{http}/healthz", timeout=10) as answer:
+        with urllib.request.urlopen(f"{http}/healthz", timeout=30) as answer:
             assert answer.status == 200
         children = psutil.Process(process.pid).children()
         assert [child.name() for child in children] == ["nats-server"]
         process.send(signal.SIGINT)
         assert process.wait() == 0
-        psutil.wait_procs(children, timeout=10)
+        psutil.wait_procs(children, timeout=30)
         assert not any(child.is_running() for child in children)
 
 
@@ -57,7 +57,7 @@ def test_a_second_up_on_the_same_data_is_refused_naming_the_folder(tmp_path: Pat
         first.wait_for("Orchestra is ready")
         with up(tmp_path) as second:
             assert second.wait() != 0
-            second.wait_for(str(tmp_path), within_s=5)
+            second.wait_for(str(tmp_path), within_s=30)
 
 
 def test_a_busy_http_port_is_named_before_anything_else_starts(tmp_path: Path) -> None:
@@ -117,7 +117,7 @@ def test_up_goes_on_when_its_terminal_closes(tmp_path: Path) -> None:
         http, _ = urls(process.wait_for("Orchestra is ready"))
         process.send(signal.SIGHUP)
         for _ in range(3):
-            with urllib.request.urlopen(f"{http}/healthz", timeout=10) as answer:
+            with urllib.request.urlopen(f"{http}/healthz", timeout=30) as answer:
                 assert answer.status == 200
         process.send(signal.SIGINT)
         assert process.wait() == 0
@@ -162,7 +162,7 @@ def test_nats_server_does_not_outlive_an_up_that_is_killed(tmp_path: Path) -> No
         assert children
         os.kill(process.pid, signal.SIGKILL)
         process.wait()
-        gone, alive = psutil.wait_procs(children, timeout=10)
+        gone, alive = psutil.wait_procs(children, timeout=30)
         assert gone
         assert not alive
 

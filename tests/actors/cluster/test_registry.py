@@ -219,7 +219,7 @@ async def test_a_node_learns_that_its_id_was_taken(bus: Bus, name: str) -> None:
     await registration.join()
     await put(bus, info(name, "usurper"))
     registration.notify_change()
-    await asyncio.wait_for(lost.wait(), 5)
+    await asyncio.wait_for(lost.wait(), 30)
     await registration.leave()
     entry = await Bucket(bus, BUCKET).get(name)
     assert entry is not None

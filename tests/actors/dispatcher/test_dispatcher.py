@@ -500,7 +500,7 @@ async def test_a_dispatcher_stopped_at_its_limit_tells_the_callers_and_stops_the
     await dispatcher.leave()
     assert not await dispatcher.me.host.drain(0.1)
     with pytest.raises(OrchestraError, match="stopped before the answer was complete"):
-        await asyncio.wait_for(asked, 5)
+        await asyncio.wait_for(asked, 30)
     await cluster.settled(dispatcher)
 
 
@@ -513,7 +513,7 @@ async def test_a_message_that_is_no_generation_is_thrown_out(cluster: LocalClust
     generation = cluster.generation()
     events = cluster.streams.follow(
         generation.id,
-        Envelope.within(10),
+        Envelope.within(60),
         lambda reply: cluster.bus.publish(subject, b"rubbish", headers={ID_HEADER: generation.id}),
     )
     with pytest.raises(InvalidRequest):

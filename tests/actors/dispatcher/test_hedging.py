@@ -25,7 +25,7 @@ from tests.fixtures.process import orchestra
 
 WORDS = "one two three four five six seven eight"
 FIRST, SECOND = "a-first", "b-second"
-NEVER_S = 30.0
+NEVER_S = 3600.0
 """To a first token that no test waits for."""
 LATE_S = 0.05
 
@@ -34,6 +34,25 @@ LATE_S = 0.05
 def way(request: pytest.FixtureRequest) -> str:
     way: str = request.param
     return way
+
+
+class Gate:
+    """Holds the tokens of a node back until the test lets them out."""
+
+    def __init__(self) -> None:
+        self.tokens = asyncio.Semaphore(0)
+
+    def settings(self, **settings: float) -> dict[str, Any]:
+        """Settings of a node whose tokens are never due, so that it waits for the gate before each; without
+        `speed`, before the first."""
+        return {"first_token_s": NEVER_S, "sleep": self.sleep} | settings
+
+    async def sleep(self, _: float) -> None:
+        await self.tokens.acquire()
+
+    def let_out(self, tokens: int) -> None:
+        for _ in range(tokens):
+            self.tokens.release()
 
 
 def hedging(**changes: float) -> DispatcherSettings:
@@ -76,6 +95,13 @@ async def begun(cluster: LocalCluster, generation: Generation) -> asyncio.Task[t
     return asked
 
 
+async def second_failed(cluster: LocalCluster, dispatcher: Dispatcher) -> None:
+    """Wait until the generation was sent to the second node, too, and is only at the first one again."""
+    labels = {"model": cluster.model, "node": SECOND}
+    await eventually(lambda: REGISTRY.get_sample_value("orchestra_placement_placed_total", labels))
+    await eventually(lambda: cluster.executor(dispatcher).in_flight.counts == {FIRST: 1})
+
+
 def others(cluster: LocalCluster) -> set[str]:
     return cluster.nodes.keys() - {FIRST, SECOND}
 
@@ -83,13 +109,16 @@ def others(cluster: LocalCluster) -> set[str]:
 async def test_a_late_generation_is_answered_by_the_second_node_and_stops_on_the_first(
     cluster: LocalCluster,
 ) -> None:
-    await nodes(cluster, first={"first_token_s": NEVER_S}, second={"speed": 100})
+    gate = Gate()
+    await nodes(cluster, first={"first_token_s": NEVER_S}, second=gate.settings(speed=1))
     dispatcher = await dispatching(cluster)
     asked = asyncio.ensure_future(cluster.ask(cluster.generation(WORDS, tokens=60)))
     await eventually(lambda: cluster.running()[SECOND] == 1)
-    await eventually(lambda: cluster.running()[FIRST] == 0, within_s=5)
+    gate.let_out(5)
+    await eventually(lambda: cluster.running()[FIRST] == 0)
     assert not asked.done()
     assert cluster.executor(dispatcher).in_flight.counts == {SECOND: 1}
+    gate.let_out(60)
     text, ended = await asked
     assert text.split() == (WORDS.split() * 8)[:60]
     assert (ended.finish.node, ended.finish.usage.completion_tokens) == (SECOND, 60)
@@ -98,11 +127,14 @@ async def test_a_late_generation_is_answered_by_the_second_node_and_stops_on_the
 
 
 async def test_the_second_node_stops_when_the_first_begins_after_all(cluster: LocalCluster) -> None:
-    await nodes(cluster, first={"first_token_s": 0.5, "speed": 50}, second={"first_token_s": NEVER_S})
+    gate = Gate()
+    await nodes(cluster, first=gate.settings(speed=1), second={"first_token_s": NEVER_S})
     dispatcher = await dispatching(cluster)
     asked = await begun(cluster, cluster.generation(WORDS, tokens=40))
-    await eventually(lambda: cluster.running()[SECOND] == 0, within_s=5)
+    gate.let_out(5)
+    await eventually(lambda: cluster.running()[SECOND] == 0)
     assert not asked.done()
+    gate.let_out(40)
     text, ended = await asked
     assert text.split() == WORDS.split() * 5
     assert ended.finish.node == FIRST
@@ -122,20 +154,26 @@ async def test_hundreds_with_slow_ones_among_them_are_each_one_stream(cluster: L
 
 
 async def test_when_the_first_node_stops_during_the_race_the_second_answers(cluster: LocalCluster) -> None:
-    await nodes(cluster, first={"first_token_s": NEVER_S}, second={"first_token_s": 0.5})
+    gate = Gate()
+    await nodes(cluster, first={"first_token_s": NEVER_S}, second=gate.settings())
     dispatcher = await dispatching(cluster)
     asked = await begun(cluster, cluster.generation(WORDS))
     await cluster.nodes[FIRST].leave()
     await cluster.nodes[FIRST].me.host.drain(0)
+    gate.let_out(1)
     text, ended = await asked
     assert (text, ended.finish.node) == (WORDS, SECOND)
     await cluster.settled(dispatcher)
 
 
 async def test_when_the_second_node_fails_during_the_race_the_first_answers(cluster: LocalCluster) -> None:
-    await nodes(cluster, first={"first_token_s": 0.5}, second={"fail_first": 1000})
+    gate = Gate()
+    await nodes(cluster, first=gate.settings(), second={"fail_first": 1000})
     dispatcher = await dispatching(cluster)
-    text, ended = await cluster.ask(cluster.generation(WORDS))
+    asked = asyncio.ensure_future(cluster.ask(cluster.generation(WORDS)))
+    await second_failed(cluster, dispatcher)
+    gate.let_out(1)
+    text, ended = await asked
     assert (text, ended.finish.node) == (WORDS, FIRST)
     await cluster.settled(dispatcher)
     assert hedged(cluster) == {"failed": 1}
@@ -145,9 +183,13 @@ async def test_a_refusal_by_the_second_node_is_ignored_while_the_first_may_answe
     cluster: LocalCluster,
 ) -> None:
     short = "a b c d e f g h"  # eight tokens to echo, which placement guesses from its length
-    await nodes(cluster, first={"first_token_s": 0.5}, second={"context_tokens": 8})
+    gate = Gate()
+    await nodes(cluster, first=gate.settings(), second={"context_tokens": 8})
     dispatcher = await dispatching(cluster)
-    text, ended = await cluster.ask(cluster.generation(short))
+    asked = asyncio.ensure_future(cluster.ask(cluster.generation(short)))
+    await second_failed(cluster, dispatcher)
+    gate.let_out(1)
+    text, ended = await asked
     assert (text, ended.finish.node) == (short, FIRST)
     await cluster.settled(dispatcher)
     assert hedged(cluster) == {"failed": 1}
@@ -189,14 +231,17 @@ async def test_a_caller_who_leaves_during_the_race_stops_both_nodes(cluster: Loc
     asked = await begun(cluster, cluster.generation(WORDS))
     asked.cancel()
     await asyncio.wait({asked})
-    await eventually(lambda: not any(cluster.running().values()), within_s=5)
+    await eventually(lambda: not any(cluster.running().values()))
     await cluster.settled(dispatcher)
 
 
 async def test_the_answer_moves_to_another_node_when_the_winner_stops_later(cluster: LocalCluster) -> None:
-    await nodes(cluster, first={"first_token_s": NEVER_S}, second={"speed": 50})
+    gate = Gate()
+    await nodes(cluster, first={"first_token_s": NEVER_S}, second=gate.settings(speed=1))
     dispatcher = await dispatching(cluster)
     asked = asyncio.ensure_future(cluster.ask(cluster.generation(WORDS, tokens=80)))
+    await eventually(lambda: cluster.running()[SECOND] == 1)
+    gate.let_out(10)
     await eventually(lambda: cluster.running() == {FIRST: 0, SECOND: 1})
     await cluster.node("c-third", slots=1)
     await eventually(lambda: len(dispatcher.registry.serving(cluster.model)) == 3)
@@ -209,7 +254,8 @@ async def test_the_answer_moves_to_another_node_when_the_winner_stops_later(clus
 
 
 async def test_a_second_node_is_never_waited_for(cluster: LocalCluster) -> None:
-    await nodes(cluster, first={"first_token_s": 0.5}, second={"slots": 1, "first_token_s": 2.0})
+    gate = Gate()
+    await nodes(cluster, first={"first_token_s": 0.5}, second=gate.settings(slots=1))
     dispatcher = await dispatching(cluster, hedging(share=1.0))
     await cluster.nodes[FIRST].leave()
     await eventually(lambda: len(dispatcher.registry.serving(cluster.model)) == 1)
@@ -220,6 +266,7 @@ async def test_a_second_node_is_never_waited_for(cluster: LocalCluster) -> None:
     _, ended = await cluster.ask(cluster.generation(WORDS))
     assert ended.finish.node == FIRST
     assert not busy.done()
+    gate.let_out(1)
     await busy
     await cluster.settled(dispatcher)
     assert hedged(cluster) == {}
@@ -300,7 +347,7 @@ async def test_a_node_frozen_before_its_first_token_is_overtaken_and_does_no_har
     place = ("--nats", nats_server.url, "--data", str(tmp_path))
     with orchestra(*words, *place, "--speed", "20", ORCHESTRA_ECHO__FIRST_TOKEN_S="0.5") as process:
         registry = await cluster.registry()
-        await eventually(lambda: FIRST in registry.nodes, within_s=30)
+        await eventually(lambda: FIRST in registry.nodes)
         await cluster.node(SECOND, slots=4, speed=20)
         # So that it is the hedge that finds the frozen node, and not its silence.
         dispatcher = await cluster.dispatcher(hedging().model_copy(update={"ping_misses": 1000}), sees=2)

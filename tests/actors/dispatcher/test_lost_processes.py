@@ -90,7 +90,7 @@ async def test_a_killed_node_vanishes_within_ten_seconds_and_is_missed_long_befo
     registry = await cluster.registry()
     name = f"victim-{cluster.model[-8:]}"
     processes.append(node_process(cluster, nats_server.url, name, tmp_path, "--speed", "20"))
-    await eventually(lambda: name in registry.nodes, within_s=30)
+    await eventually(lambda: name in registry.nodes)
     dispatcher = await cluster.dispatcher(SETTINGS.model_copy(update={"attempts": 1}), sees=1)
     asked = asyncio.ensure_future(cluster.ask(cluster.generation(tokens=100_000), within_s=60))
     await eventually(lambda: registry.nodes[name].running == 1)
@@ -98,7 +98,7 @@ async def test_a_killed_node_vanishes_within_ten_seconds_and_is_missed_long_befo
     killed = loop.time()
     processes[0].send(signal.SIGKILL)
     with pytest.raises(NodeLost, match=f"node {name} died"):
-        await asyncio.wait_for(asked, 5)
+        await asyncio.wait_for(asked, 30)
     assert name in registry.nodes
     await eventually(lambda: name not in registry.nodes, within_s=10)
     assert loop.time() - killed > LEASE_S - 3  # by its lease, not by chance
@@ -111,7 +111,7 @@ async def test_a_node_that_stops_leaves_within_a_second_and_finishes_its_answer(
     registry = await cluster.registry()
     name = f"leaver-{cluster.model[-8:]}"
     processes.append(node_process(cluster, nats_server.url, name, tmp_path, "--speed", "20"))
-    await eventually(lambda: name in registry.nodes, within_s=30)
+    await eventually(lambda: name in registry.nodes)
     dispatcher = await cluster.dispatcher(sees=1)
     asked = asyncio.ensure_future(cluster.ask(cluster.generation(tokens=40), within_s=60))
     await eventually(lambda: registry.nodes[name].running == 1)
@@ -138,7 +138,7 @@ async def test_generations_of_a_killed_dispatcher_are_answered_by_another(
     first = asyncio.ensure_future(
         cluster.ask(cluster.generation("first", tokens=25, priority=Priority.BATCH), within_s=60)
     )
-    await eventually(lambda: node.describe().running == 1, within_s=30)
+    await eventually(lambda: node.describe().running == 1)
     others = [
         asyncio.ensure_future(
             cluster.ask(cluster.generation(f"other {priority}", priority=priority), within_s=60)
@@ -153,7 +153,7 @@ async def test_generations_of_a_killed_dispatcher_are_answered_by_another(
     texts = [text for text, _ in await asyncio.gather(first, *others)]
     assert texts[0] == " ".join(["first"] * 25)  # whole, though the work was delivered twice
     assert texts[1:] == ["other interactive", "other standard"]
-    await cluster.settled(dispatcher, within_s=20)
+    await cluster.settled(dispatcher)
 
 
 def start_after(registry: Registry, name: str, before: float) -> float:

@@ -51,7 +51,7 @@ async def ask(cluster: LocalCluster, model: str, envelope: Envelope) -> None:
 
 async def told(cluster: LocalCluster, node: Node, wanted: LoadModel) -> tuple[str, LoadResult | None]:
     body = wanted.model_dump_json().encode()
-    answer = await cluster.bus.request(NodeAddress(node.id).load, body, timeout=10)
+    answer = await cluster.bus.request(NodeAddress(node.id).load, body, timeout=30)
     code = answer.header(ERROR_CODE)
     return code, None if code else LoadResult.model_validate_json(answer.data)
 

@@ -44,7 +44,7 @@ async def test_batch_work_progresses_by_its_share_under_urgent_work_without_end(
         began = len(order)
         lesser = [group.create_task(ask(Priority.BATCH)) for _ in range(6)]
         lesser += [group.create_task(ask(Priority.STANDARD)) for _ in range(6)]
-        await eventually(lambda: all(task.done() for task in lesser), within_s=30)
+        await eventually(lambda: all(task.done() for task in lesser))
         assert not any(task.done() for task in urgent), "urgent work never paused"
         stop.set()
     during = order[began:]
@@ -72,7 +72,7 @@ async def test_a_model_that_is_never_idle_does_not_keep_the_slots_from_another(c
             group.create_task(always())
         await eventually(lambda: any(dispatcher.snapshot().waiting.values()))
         for _ in range(3):
-            await cluster.ask(cluster.generation().model_copy(update={"model": other}), within_s=10)
+            await cluster.ask(cluster.generation().model_copy(update={"model": other}))
         stop.set()
     await cluster.settled(dispatcher)
 

@@ -34,7 +34,7 @@ class Pulled:
         """Serve the model until a generation comes."""
         assert await self.queues.serve({model})
         self.queues.pull(lambda model: [1, 1, 1])
-        return await asyncio.wait_for(self.bodies.get(), 5)
+        return await asyncio.wait_for(self.bodies.get(), 30)
 
 
 @pytest.fixture
@@ -62,7 +62,7 @@ async def test_a_model_has_consumers_from_its_first_generation_in_a_queue(bus: B
     assert not pulled.queues.open
     assert await consumers(bus, model) == set()
     await put(bus, model, b"first")
-    await asyncio.wait_for(pulled.first.wait(), 5)
+    await asyncio.wait_for(pulled.first.wait(), 30)
     assert await pulled.pull(model) == b"first"
     assert len(await consumers(bus, model)) == 3
 
@@ -83,7 +83,7 @@ async def test_queues_that_are_empty_again_are_listened_to(bus: Bus, pulled: Pul
     assert pulled.queues.models == {model}
     pulled.first.clear()
     await put(bus, model, b"two")
-    await asyncio.wait_for(pulled.first.wait(), 5)
+    await asyncio.wait_for(pulled.first.wait(), 30)
     assert await pulled.pull(model) == b"two"
     assert pulled.queues.models == {model}
 

@@ -48,7 +48,7 @@ async def colleagues(running: Cluster, embedder: Embedder | None) -> AsyncIterat
         services=replace(running.team.services, embedder=embedder),
         writer=StreamWriter(running.bus, address, lambda: None),
         run_events=RunEventPublisher(running.bus, address.id),
-        envelope=Envelope.within(20),
+        envelope=Envelope.within(60),
         absent=AbsentAgents(),
     )
 

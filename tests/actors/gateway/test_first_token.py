@@ -60,7 +60,7 @@ async def over_nats(cluster: Cluster, asked: dict[str, Any]) -> None:
 
         subscription = await cluster.bus.subscribe("answers.first", take)
         await cluster.bus.publish(CHAT_SUBJECT, json.dumps(asked).encode(), reply="answers.first")
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(30):
             await ended.wait()
         await subscription.unsubscribe()
 

@@ -48,7 +48,7 @@ class Target:
         async with self.connection() as (reader, writer):
             sending = asyncio.ensure_future(send(writer, parts))
             said = b""
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(30):
                 with suppress(ConnectionResetError):
                     while more := await reader.read(65_536):
                         said += more
@@ -59,7 +59,7 @@ class Target:
         """Whether others are answered."""
         async with self.connection() as (reader, writer):
             writer.write(GET)
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(30):
                 said = await reader.readuntil(b"}")
             return said.startswith(b"HTTP/1.1 200")
 
@@ -142,7 +142,7 @@ async def test_pipelined_requests_with_unread_responses_are_not_read(target: Tar
     async with target.connection() as (_, writer):
         sending = asyncio.ensure_future(send(writer, [GET * 2000] * (30_000_000 // len(GET * 2000))))
         grown = 0.0
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(30):
             while not sending.done():  # the gateway hangs up on who does not read
                 grown = max(grown, target.rss_mb - before)
                 assert await target.is_well()
@@ -165,7 +165,7 @@ async def test_slow_request_headers_get_an_error_and_the_connection_is_closed(ta
         async with target.connection() as (reader, writer):
             writer.write(b"GET / HTTP/1.1\r\nx: ")
             reading = asyncio.ensure_future(reader.read())
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(30):
                 while not reading.done():
                     writer.write(b"a")
                     await asyncio.wait({reading}, timeout=0.1)
@@ -188,7 +188,7 @@ async def test_one_address_cannot_hold_all_connections(target: Target) -> None:
 async def test_an_endless_body_that_is_not_read_is_cut(target: Target) -> None:
     async with target.connection() as (reader, writer):
         writer.write(b"GET /healthz HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\n")
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(30):
             assert (await reader.readline()).startswith(b"HTTP/1.1 200")
             sending = asyncio.ensure_future(send(writer, [b"1\r\nx\r\n"] * 10_000_000))
             await sending

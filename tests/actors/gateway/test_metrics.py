@@ -93,10 +93,10 @@ async def post(http: aiohttp.ClientSession, path: str, body: dict[str, Any]) -> 
 async def over_nats(bus: Bus, body: dict[str, Any]) -> dict[str, Any]:
     """The last JSON object of the answer."""
     said: dict[str, Any]
-    headers = Envelope.within(10).headers()
+    headers = Envelope.within(60).headers()
     if not body.get("stream"):
         data = json.dumps(body).encode()
-        said = json.loads((await bus.request(CHAT_SUBJECT, data, timeout=20, headers=headers)).data)
+        said = json.loads((await bus.request(CHAT_SUBJECT, data, timeout=30, headers=headers)).data)
         return said
     body = body | {"stream_options": {"include_usage": True}}
     found: asyncio.Queue[bytes] = asyncio.Queue()
@@ -301,7 +301,7 @@ async def test_active_is_the_sum_of_its_stages_at_every_scrape_and_0_after_a_sto
     watching = asyncio.create_task(watch())
     started = [await asyncio.to_thread(node, cluster, tmp_path, name) for name in ("a", "b")]
     with started[0] as first, started[1] as second:
-        await eventually(lambda: len(cluster.running.gateway.registry.serving("far")) == 2, within_s=30)
+        await eventually(lambda: len(cluster.running.gateway.registry.serving("far")) == 2)
         storm = asyncio.gather(*(one(number) for number in range(300)))
         await eventually(lambda: len(ended) > 60)
         first.send(signal.SIGKILL)
@@ -315,7 +315,7 @@ async def test_active_is_the_sum_of_its_stages_at_every_scrape_and_0_after_a_sto
     async def quiet() -> bool:
         return (await scrape(cluster.url)).total("orchestra_gateway_active") == 0
 
-    await eventually(quiet, within_s=30)
+    await eventually(quiet)
     assert len(cluster.running.gateway.active) == 0
 
 
@@ -337,7 +337,7 @@ async def test_what_callers_make_up_adds_no_series(
                     await post(http, CHAT, chat(name, stream=number % 2 == 0))
                 elif kind == 1:
                     data = json.dumps(chat(name)).encode()
-                    await nats.request(CHAT_SUBJECT, data, headers=headers, timeout=20)
+                    await nats.request(CHAT_SUBJECT, data, headers=headers, timeout=30)
                 elif kind == 2:
                     await post(http, CHAT, chat(f"orchestra/{name}"))
                 elif kind == 3:
@@ -347,7 +347,7 @@ async def test_what_callers_make_up_adds_no_series(
                     await post(http, CHAT, chat("orchestra/ensemble", orchestra=settings))
                 else:
                     data = json.dumps(chat("counted")).encode()
-                    await nats.request(CHAT_SUBJECT, data, headers=headers, timeout=20)
+                    await nats.request(CHAT_SUBJECT, data, headers=headers, timeout=30)
                     async with http.get(f"/made/up/{number}") as answer:
                         assert answer.status == 404
 

@@ -86,7 +86,7 @@ async def test_a_breaker_that_opens_is_seen_by_model_and_node_and_a_closed_one_i
         assert scraped.total("orchestra_placement_breaker_open", node="goes-on") == 0
         return scraped.total("orchestra_placement_breaker_open", model="broken", node="keeps-failing") == 1
 
-    await eventually(opened, within_s=30)
+    await eventually(opened)
 
 
 async def test_a_model_with_a_newline_in_its_name_has_a_readable_label(

@@ -78,7 +78,7 @@ def test_a_caller_that_stops_listening_frees_the_node(cluster: Cluster) -> None:
         assert len(json.loads(process.stdout.readline())["messages"]) == 2
         cluster.wait(lambda: cluster.running_on("paced") == 0)
         assert process.poll() is None, "it is still connected, only its subscription is gone"
-        process.communicate("end\n", timeout=20)
+        process.communicate("end\n", timeout=30)
     assert cluster.running.gateway.in_flight == 0
 
 

@@ -41,7 +41,7 @@ async def over_http(cluster: Cluster, method: str, path: str, body: bytes | None
 async def over_nats(cluster: Cluster, subject: str, body: bytes) -> tuple[int, Any]:
     bus = await Bus.connect(BusSettings(url=cluster.nats.url), name="test")
     try:
-        answer = await bus.request(subject, body, timeout=10)
+        answer = await bus.request(subject, body, timeout=30)
         return int(answer.header(ERROR_CODE, "200")), json.loads(answer.data)
     finally:
         await bus.close()

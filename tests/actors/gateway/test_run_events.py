@@ -206,7 +206,7 @@ async def test_streams_of_run_events_are_limited_and_end_when_their_clients_disc
             )
         for reply in watching:
             reply.close()
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             while (reply := await http.get(path)).status != 200:
                 reply.close()
                 await asyncio.sleep(0.02)
@@ -236,7 +236,7 @@ async def test_streams_of_run_events_do_not_delay_the_shutdown_of_a_gateway() ->
                 events = read(reply)
                 assert (await anext(events))[1] == "started"
                 cluster.stop_gateway()
-                async with asyncio.timeout(10):
+                async with asyncio.timeout(30):
                     said = [data async for _, _, data in events]
         assert said[-1]["error"]["message"] == "the gateway is shutting down"
         cluster.call(cluster.bus.publish(f"cancel.{job}"))

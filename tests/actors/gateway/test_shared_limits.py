@@ -65,7 +65,7 @@ class GatewayClient:
 
     async def fill(self, caller: str, count: int) -> None:
         """Come back after refusals, until `count` streams are open."""
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             while len(self.open) < count:
                 if not await self.begin(caller):
                     await asyncio.sleep(0.05)  # no event says when a caller should come back

@@ -119,7 +119,7 @@ async def test_no_canary_is_in_a_span_or_a_log_record(cluster: Cluster, told: Re
                     assert (status == 200) == (model == "echo") or stream
         refused = await ask(cluster, {"model": "upstream", "messages": messages("refuse")})
         assert refused == 400
-        late = {"model": "slow", "messages": messages(), "max_tokens": 400}
+        late = {"model": "slow", "messages": messages(), "max_tokens": 2000}
         assert await ask(cluster, late, **{"X-Request-Timeout": "0.3"}) == 504
         await leave(cluster, late)
         tool = {"name": PROMPT, "parameters": {"type": "object", "description": PROMPT}}

@@ -224,7 +224,7 @@ async def test_requests_in_one_packet_have_a_trace_each_and_health_checks_have_n
     host, port = cluster.url.removeprefix("http://").split(":")
     reader, writer = await asyncio.open_connection(host, int(port))
     writer.write(one * 3 + last)
-    said = await asyncio.wait_for(reader.read(), 10)
+    said = await asyncio.wait_for(reader.read(), 30)
     writer.close()
     assert said.count(b"HTTP/1.1 200") == 4
     await told.flush()
@@ -276,13 +276,13 @@ def stream_field(stream: bool) -> dict[str, bool]:
 
 
 LEFT: dict[str, tuple[str, dict[str, Any]]] = {
-    "chat": (CHAT, {"model": "slow", "messages": HI, "max_tokens": 400}),
-    "completion": (COMPLETION, {"model": "slow", "prompt": "one two", "max_tokens": 400}),
+    "chat": (CHAT, {"model": "slow", "messages": HI, "max_tokens": 2000}),
+    "completion": (COMPLETION, {"model": "slow", "prompt": "one two", "max_tokens": 2000}),
     "embedding": (EMBEDDING, {"model": "slow-embed", "input": ["one", "two"]}),
-    "shared chat": (CHAT, {"model": "slow", "messages": HI, "max_tokens": 400, "temperature": 0}),
-    "single": (CHAT, {"model": "orchestra/single", "messages": HI, "max_tokens": 400} | ON_SLOW),
-    "debate": (CHAT, {"model": "orchestra/debate", "messages": HI, "max_tokens": 400} | ON_SLOW),
-    "vote": (CHAT, {"model": "orchestra/self-consistency", "messages": HI, "max_tokens": 400} | ON_SLOW),
+    "shared chat": (CHAT, {"model": "slow", "messages": HI, "max_tokens": 2000, "temperature": 0}),
+    "single": (CHAT, {"model": "orchestra/single", "messages": HI, "max_tokens": 2000} | ON_SLOW),
+    "debate": (CHAT, {"model": "orchestra/debate", "messages": HI, "max_tokens": 2000} | ON_SLOW),
+    "vote": (CHAT, {"model": "orchestra/self-consistency", "messages": HI, "max_tokens": 2000} | ON_SLOW),
 }
 
 

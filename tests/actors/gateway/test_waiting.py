@@ -77,7 +77,7 @@ async def back(cluster: LocalCluster) -> None:
 
 async def waits(asked: asyncio.Task[tuple[int, Any]], cluster: LocalCluster) -> None:
     """It is in the queue, and nobody refuses it."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while not await cluster.queued():  # noqa: ASYNC110 - asks the server
             await asyncio.sleep(0.01)
     assert not asked.done()

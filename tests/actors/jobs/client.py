@@ -37,7 +37,7 @@ class JobsClient:
     ) -> None: ...
 
     def call(self, method: str, path: str, body: Any = None, **headers: str) -> Answer:
-        connection = http.client.HTTPConnection(self.address.hostname or "", self.address.port, timeout=20)
+        connection = http.client.HTTPConnection(self.address.hostname or "", self.address.port, timeout=30)
         try:
             data = None if body is None else json.dumps(body)
             sent = {name.replace("_", "-"): value for name, value in headers.items()}
@@ -54,7 +54,7 @@ class JobsClient:
     def get(self, job_id: str) -> dict[str, Any]:
         return self.call("GET", f"/v1/jobs/{job_id}").body
 
-    def ended(self, job_id: str, *, within_s: float = 15.0) -> dict[str, Any]:
+    def ended(self, job_id: str, *, within_s: float = 30) -> dict[str, Any]:
         """The job, once it has ended."""
         until = time.monotonic() + within_s
         while True:

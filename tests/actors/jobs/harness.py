@@ -53,7 +53,7 @@ class JobHarness:
     async def take(self, job_id: str) -> tuple[JobRecord | None, Delivery]:
         """Pull the next message, and begin its attempt."""
         self.puller.request(1)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             delivery = await self.deliveries.get()
         return await self.job_attempts.begin(job_id, delivery), delivery
 

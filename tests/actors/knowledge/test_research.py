@@ -147,7 +147,7 @@ async def test_agents_without_documents_leave_the_answer_to_those_that_have_some
         async with ingest(empty, embedder, tokenizer) as adding:
             await adding.add(str(tmp_path / "late.txt"))
         embedder.close()
-        await eventually(lambda: len(offered(others)) == 1, within_s=30)
+        await eventually(lambda: len(offered(others)) == 1)
 
 
 def offered(team: AgentHost) -> list[str]:

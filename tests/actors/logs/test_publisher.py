@@ -94,7 +94,7 @@ async def test_events_wait_while_nats_is_away_and_none_is_lost_or_doubled(
         await publisher.start()
         await _record_through_cuts(source, proxy, bus)
         await bus.wait_connected(10)
-        await eventually(lambda: publisher.pending == 0, within_s=20)
+        await eventually(lambda: publisher.pending == 0)
         await publisher.stop()
         await bus.close()
     ids = [event["id"] for event in await stored_events(log_bus)]

@@ -119,7 +119,7 @@ async def test_events_wait_while_mongodb_is_dead_and_are_written_when_it_is_back
         await all_settled(bus)
         own_mongo.kill()
         await store(bus, *events(50, 250))
-        await eventually(lambda: shipper.writer.problem, within_s=20)
+        await eventually(lambda: shipper.writer.problem)
         own_mongo.restart()
         await all_settled(bus)
         assert shipper.writer.problem == ""
@@ -240,7 +240,7 @@ async def test_mongodb_that_refuses_writes_or_is_full_is_waited_for_and_nothing_
         async with shipping(bus, settings) as shipper:
             proxy.refuse = REFUSALS[refusal]
             await store(bus, *events(0, 60))
-            await eventually(lambda: proxy.inserts > 3, within_s=20)
+            await eventually(lambda: proxy.inserts > 3)
             assert shipper.writer.problem
             proxy.refuse = None
             await all_settled(bus)
@@ -261,7 +261,7 @@ async def test_a_wrong_password_is_told_and_nothing_is_lost(
     wrong = settings_of(f"mongodb://nobody:wrong-secret@{host}", timeout_s=2)
     await store(bus, *events(0, 20))
     async with shipping(bus, wrong) as shipper:
-        await eventually(lambda: shipper.writer.problem, within_s=20)
+        await eventually(lambda: shipper.writer.problem)
         problem = shipper.writer.problem
     assert "MongoDB" in problem
     assert "full error" not in problem  # it differs each time, so each retry would be told
@@ -305,7 +305,7 @@ async def test_a_unique_index_of_others_stops_shipping_until_it_is_dropped(
     await other._events.create_index([("caller", 1)], unique=True, name="mine")
     async with shipping(bus, settings) as shipper:
         await store(bus, *events(0, 20))
-        await eventually(lambda: "unique index" in shipper.writer.problem, within_s=20)
+        await eventually(lambda: "unique index" in shipper.writer.problem)
         await other._events.drop_index("mine")
         await all_settled(bus)
     await other.close()
@@ -322,7 +322,7 @@ async def test_roll_ups_follow_the_events(bus: Bus, mongo: RunningMongo) -> None
     async with shipping(bus, settings) as shipper:
         await store(bus, *calls)
         await all_settled(bus)
-        totals = await eventually(lambda: _totals(shipper, 240), within_s=20)
+        totals = await eventually(lambda: _totals(shipper, 240))
     assert totals == (240, 720, 480)
 
 
@@ -386,7 +386,7 @@ async def test_events_that_the_stream_discarded_are_told_as_a_gap(bus: Bus, mong
     shipper.source.add_sink(told.append)
     await shipper.start()
     await all_settled(bus)
-    await eventually(lambda: told, within_s=25)  # by then the lease on telling has expired
+    await eventually(lambda: told)  # by then the lease on telling has expired
     await shipper.stop()
     (gap,) = told
     assert gap.name == "log.gap"
@@ -415,9 +415,9 @@ async def test_events_of_a_dead_shipper_that_the_stream_discarded_are_told_too(
     told: list[LogEvent] = []
     shipper = Shipper(bus, settings, "s2", EventLog())
     shipper.source.add_sink(told.append)
-    await eventually(lambda: _no_puller(bus), within_s=20)
+    await eventually(lambda: _no_puller(bus))
     await shipper.start()
-    await eventually(lambda: sum(event.data["count"] for event in told) == 35, within_s=20)
+    await eventually(lambda: sum(event.data["count"] for event in told) == 35)
     await shipper.stop()
 
 
@@ -449,8 +449,8 @@ async def test_a_purge_of_the_stream_is_told_once_for_what_was_not_shipped(
     async with telling("b") as second, telling("c"):
         await store(bus, *events(160, 50))
         await all_settled(bus)
-        await eventually(lambda: told, within_s=25)
-        await eventually(lambda: _noted(second, 210), within_s=25)
+        await eventually(lambda: told)
+        await eventually(lambda: _noted(second, 210))
     async with telling("d") as last:
         await store(bus, *events(210, 10))
         await all_settled(bus)

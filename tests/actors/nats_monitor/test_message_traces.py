@@ -97,7 +97,7 @@ async def interest(bus: Bus, subject: str) -> None:
             return False
         return True
 
-    await eventually(found, within_s=20)
+    await eventually(found)
 
 
 def records(outcome: str) -> float:

@@ -6,7 +6,7 @@ from tests.fixtures.nats import RunningNats
 
 
 def info_line(port: int) -> bytes:
-    with socket.create_connection(("127.0.0.1", port), timeout=5) as connection:
+    with socket.create_connection(("127.0.0.1", port), timeout=30) as connection:
         return connection.recv(4096)
 
 

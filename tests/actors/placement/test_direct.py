@@ -25,6 +25,7 @@ from tests.fixtures.eventually import eventually
 from tests.fixtures.jetstream import api
 from tests.fixtures.local_cluster import SETTINGS, LocalCluster, local_cluster
 from tests.fixtures.nats import RunningNats
+from tests.fixtures.reading import PATIENT
 from tests.fixtures.small_memory import models_of, of, small_node
 
 WORDS = "one two three four five six seven eight"
@@ -43,7 +44,7 @@ async def another_caller(cluster: LocalCluster, url: str) -> AsyncIterator[Local
     bus = await Bus.connect(BusSettings(url=url, reconnect_wait_s=0.05), name="another")
     registry = await cluster.registry()
     path = DirectPath(bus, registry, SETTINGS)
-    streams = StreamClient(bus, direct=path)
+    streams = StreamClient(bus, PATIENT, direct=path)
     await streams.start()
     try:
         yield LocalCluster(

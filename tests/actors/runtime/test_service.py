@@ -41,7 +41,7 @@ class Served:
         return subject
 
     async def stats(self, client: Client, endpoint: str) -> dict[str, Any]:
-        reply = await client.request(f"$SRV.STATS.{self.name}", timeout=5)
+        reply = await client.request(f"$SRV.STATS.{self.name}", timeout=30)
         (found,) = [each for each in json.loads(reply.data)["endpoints"] if each["name"] == endpoint]
         return dict(found)
 
@@ -78,7 +78,7 @@ async def collect(client: Client, subject: str, data: bytes) -> list[Any]:
     await client.publish(subject, data, reply=inbox)
     found: list[Any] = []
     while not found or found[-1].data or found[-1].headers:
-        found.append(await subscription.next_msg(timeout=5))
+        found.append(await subscription.next_msg(timeout=30))
     await subscription.unsubscribe()
     return found
 
@@ -89,7 +89,7 @@ async def test_ping_info_and_stats_say_what_the_micro_protocol_says(served: Serv
         inbox = client.new_inbox()
         answers = await client.subscribe(inbox)
         await client.publish(f"$SRV.PING{suffix}", reply=inbox)
-        pings = [json.loads((await answers.next_msg(timeout=5)).data)]
+        pings = [json.loads((await answers.next_msg(timeout=30)).data)]
         assert {
             "type": "io.nats.micro.v1.ping_response",
             "name": served.name,
@@ -97,13 +97,13 @@ async def test_ping_info_and_stats_say_what_the_micro_protocol_says(served: Serv
             "version": "1.2.3",
             "metadata": {"a": "b"},
         } in pings
-    info = json.loads((await client.request(f"$SRV.INFO.{served.name}", timeout=5)).data)
+    info = json.loads((await client.request(f"$SRV.INFO.{served.name}", timeout=30)).data)
     assert info["type"] == "io.nats.micro.v1.info_response"
     assert info["description"] == ""
     assert info["endpoints"] == [
         {"name": "greet", "subject": f"{served.name}.greet", "queue_group": "q", "metadata": {"c": "d"}}
     ]
-    stats = json.loads((await client.request(f"$SRV.STATS.{served.name}", timeout=5)).data)
+    stats = json.loads((await client.request(f"$SRV.STATS.{served.name}", timeout=30)).data)
     assert stats["type"] == "io.nats.micro.v1.stats_response"
     assert stats["started"].endswith("Z")
 
@@ -121,7 +121,7 @@ async def test_our_answers_have_every_field_that_the_reference_service_gives(
     await reference.add_endpoint(name="greet", handler=nothing, subject=f"{served.name}-ref.x", metadata={})
     for verb in ("PING", "INFO", "STATS"):
         ours, theirs = [
-            json.loads((await client.request(f"$SRV.{verb}.{name}", timeout=5)).data)
+            json.loads((await client.request(f"$SRV.{verb}.{name}", timeout=30)).data)
             for name in (served.name, f"{served.name}-ref")
         ]
         assert theirs.keys() <= ours.keys() | {"data"}
@@ -134,7 +134,7 @@ async def test_our_answers_have_every_field_that_the_reference_service_gives(
 
 async def test_ten_slow_requests_run_at_once_and_are_counted(served: Served, client: Client) -> None:
     subject = await served.endpoint(Wait)
-    asked = [asyncio.ensure_future(client.request(subject, b"{}", timeout=10)) for _ in range(10)]
+    asked = [asyncio.ensure_future(client.request(subject, b"{}", timeout=30)) for _ in range(10)]
     await eventually(lambda: served.gate.now == 10)
     served.gate.opened.set()
     await asyncio.gather(*asked)
@@ -146,12 +146,12 @@ async def test_ten_slow_requests_run_at_once_and_are_counted(served: Served, cli
 
 async def test_bad_json_is_answered_with_the_field_at_fault(served: Served, client: Client) -> None:
     subject = await served.endpoint(Greet)
-    reply = await client.request(subject, b'{"name": 3}', timeout=5)
+    reply = await client.request(subject, b'{"name": 3}', timeout=30)
     assert reply.headers is not None
     assert reply.headers[ERROR_CODE] == "400"
     assert reply.headers[ERROR].startswith("name: ")
     assert json.loads(reply.data)["param"] == "name"
-    reply = await client.request(subject, b"{", timeout=5)
+    reply = await client.request(subject, b"{", timeout=30)
     assert reply.headers is not None
     assert reply.headers[ERROR].startswith("body: ")
     stats = await served.stats(client, "greet")
@@ -161,7 +161,7 @@ async def test_bad_json_is_answered_with_the_field_at_fault(served: Served, clie
 
 async def test_a_crash_is_a_500_that_names_the_defect(served: Served, client: Client) -> None:
     subject = await served.endpoint(Crash, streams=False)
-    reply = await client.request(subject, b"{}", timeout=5)
+    reply = await client.request(subject, b"{}", timeout=30)
     assert reply.headers is not None
     assert reply.headers[ERROR_CODE] == "500"
     assert json.loads(reply.data)["code"] == "internal_error"
@@ -169,7 +169,7 @@ async def test_a_crash_is_a_500_that_names_the_defect(served: Served, client: Cl
 
 async def test_a_message_the_actor_has_no_handler_for_is_answered_too(served: Served, client: Client) -> None:
     subject = await served.endpoint(Greet, decode=lambda _: 17)
-    reply = await client.request(subject, b"{}", timeout=5)
+    reply = await client.request(subject, b"{}", timeout=30)
     assert reply.headers is not None
     assert reply.headers[ERROR_CODE] == "500"
 
@@ -179,7 +179,7 @@ async def test_an_answer_that_cannot_be_encoded_is_answered_too(served: Served, 
         raise ValueError("no")
 
     subject = await served.endpoint(Greet, encode=broken)
-    reply = await client.request(subject, b'{"name": "x"}', timeout=5)
+    reply = await client.request(subject, b'{"name": "x"}', timeout=30)
     assert reply.headers is not None
     assert reply.headers[ERROR_CODE] == "500"
     assert served.ref.host.state == "running"
@@ -221,7 +221,7 @@ async def test_the_acknowledgement_comes_before_the_handler_says_anything(
     inbox = client.new_inbox()
     answers = await client.subscribe(inbox)
     await client.publish(subject, b"{}", reply=inbox)
-    assert (await answers.next_msg(timeout=5)).data == b"ack"
+    assert (await answers.next_msg(timeout=30)).data == b"ack"
     assert not served.gate.opened.is_set()
     served.gate.opened.set()
     assert await ref.host.drain(5)
@@ -238,7 +238,7 @@ async def test_an_actor_may_stream_one_answer_and_give_another_at_once(
     served: Served, client: Client
 ) -> None:
     subject = await served.endpoint(Greet)
-    reply = await client.request(subject, b'{"name": "x"}', timeout=5)
+    reply = await client.request(subject, b'{"name": "x"}', timeout=30)
     assert reply.data == b'{"text":"hello x"}'
 
 
@@ -247,7 +247,7 @@ async def test_a_caller_that_is_gone_ends_the_handler(served: Served, client: Cl
     inbox = client.new_inbox()
     answers = await client.subscribe(inbox)
     await client.publish(subject, b'{"to": 100000000}', reply=inbox)
-    await answers.next_msg(timeout=5)
+    await answers.next_msg(timeout=30)
     await answers.unsubscribe()
     await eventually(lambda: served.ref.host.running == 0)
     stats = await served.stats(client, "count")
@@ -267,7 +267,7 @@ async def test_the_deadline_travels_in_the_headers(served: Served, bus: Bus) -> 
 
 async def test_a_full_mailbox_is_a_429_that_says_when_to_come_back(served: Served, bus: Bus) -> None:
     subject = await served.endpoint(Wait)
-    asked = [asyncio.ensure_future(bus.request(subject, b"{}", timeout=10)) for _ in range(64 + 8)]
+    asked = [asyncio.ensure_future(bus.request(subject, b"{}", timeout=30)) for _ in range(64 + 8)]
     await eventually(lambda: served.ref.host.waiting == 8)
     reply = await bus.request(subject, b"{}")
     assert reply.header(ERROR_CODE) == "429"
@@ -304,7 +304,7 @@ async def test_a_service_of_one_actor_at_a_time_still_answers_stats(bus: Bus, cl
     served = Served(bus, ref, gate, "service-busy")
     await served.service.start()
     subject = await served.endpoint(Wait)
-    asked = asyncio.ensure_future(bus.request(subject, b"{}", timeout=10))
+    asked = asyncio.ensure_future(bus.request(subject, b"{}", timeout=30))
     await eventually(lambda: gate.now == 1)
     assert (await served.stats(client, "wait"))["num_requests"] == 0
     gate.opened.set()

@@ -164,7 +164,7 @@ async def test_an_actor_that_crashes_too_often_stays_down(
     for _ in range(3):
         await ask(ref, Die())
         await eventually(lambda: ref.host.state != "running")
-    await asyncio.wait_for(system.actor_failed.wait(), 5)
+    await asyncio.wait_for(system.actor_failed.wait(), 30)
     with pytest.raises(Unavailable, match="failed"):
         ref.tell(Greet(name="anyone?"))
     assert any(record.levelname == "CRITICAL" and "failed" in record.message for record in caplog.records)

@@ -150,7 +150,7 @@ async def test_a_collector_that_takes_nothing_costs_counters_and_one_line_each(
 
             await eventually(counted)
 
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(30):
         if answer is None:
             await run("http://127.0.0.1:1")
         else:
@@ -194,7 +194,7 @@ def exported(signal: str) -> float:
 
 async def test_what_does_not_fit_into_the_queue_is_counted_and_the_process_ends() -> None:
     before = dropped("traces", "queue_full")
-    async with asyncio.timeout(20), collector(never) as url, traced(url, export_queue=5):
+    async with asyncio.timeout(30), collector(never) as url, traced(url, export_queue=5):
         for _ in range(50):
             start_span("x", "").end()
         assert dropped("traces", "queue_full") >= before + 40

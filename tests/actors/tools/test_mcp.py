@@ -109,7 +109,7 @@ async def test_a_server_that_does_not_start_offers_nothing_and_says_why(
     for server in (settings("broken"), McpServerSettings(command="/nowhere/tool")):
         async with served(server) as (registry, box):
             assert await registry.tools("research") == ()
-            await eventually(partial(getattr, box, "_why"), within_s=30)
+            await eventually(partial(getattr, box, "_why"))
             result = await box.use("shop.stock", {"item": "x"})
             assert "the MCP server shop is not there: " in result.error
     assert len([record for record in caplog.records if "cannot be used" in record.message]) >= 2
@@ -119,7 +119,7 @@ async def test_a_server_that_says_nothing_is_given_up_after_its_time_to_start() 
     silent = McpServerSettings(command="sleep", args=("60",), start_timeout_s=0.2)
     async with served(silent) as (_, box):
         assert await box.tools() == ()
-        await eventually(lambda: "start_timeout_s 0.2" in box._why, within_s=30)
+        await eventually(lambda: "start_timeout_s 0.2" in box._why)
 
 
 async def test_a_server_sees_little_of_our_environment_and_only_the_tools_that_are_allowed_are_offered(

@@ -201,7 +201,7 @@ async def test_a_use_that_is_cancelled_ends_the_program() -> None:
     async def started() -> bool:
         return there()
 
-    await eventually(started, within_s=20)
+    await eventually(started)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task

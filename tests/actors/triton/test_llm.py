@@ -72,7 +72,7 @@ async def client(triton_server: RunningTriton) -> AsyncIterator[grpc.InferenceSe
 
 def metric(server: RunningTriton, name: str, model: str) -> float:
     """The figure `orchestra_llm_NAME` of a model, 0 before it was told."""
-    with urllib.request.urlopen(server.metrics_url, timeout=10) as answer:
+    with urllib.request.urlopen(server.metrics_url, timeout=30) as answer:
         for line in answer.read().decode().splitlines():
             if line.startswith(f"orchestra_llm_{name}{{") and f'model="{model}"' in line:
                 return float(line.rsplit(" ", 1)[1])

@@ -36,7 +36,7 @@ def settings(tmp_path: Path) -> TritonServerSettings:
 
 
 def fetch(url: str) -> bytes:
-    with urllib.request.urlopen(url, timeout=10) as answer:
+    with urllib.request.urlopen(url, timeout=30) as answer:
         body: bytes = answer.read()
     return body
 

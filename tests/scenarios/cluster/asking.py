@@ -113,7 +113,7 @@ class Publisher:
         gone = []
         for sequence, name in self.stored.items():
             body = b'{"seq":%d}' % sequence
-            reply = await self.bus.request("$JS.API.DIRECT.GET.GENERATIONS", body, timeout=5)
+            reply = await self.bus.request("$JS.API.DIRECT.GET.GENERATIONS", body, timeout=30)
             if reply.status or reply.data.rstrip() != name.encode():
                 gone.append(name)
         return gone

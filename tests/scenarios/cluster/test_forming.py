@@ -94,6 +94,7 @@ async def test_one_machine_grows_to_three_without_losing_its_queue_and_a_fourth_
     assert found["replicas"] == 3
     assert f"127.0.0.1:{fourth.port}" in found["urls"]
     await asyncio.to_thread(fourth.kill)
+    await bus.wait_connected(30)
     await enqueue(bus, UNSERVED, b"300", {"Orchestra-Id": "id-300"})
     await bus.close()
 

@@ -33,7 +33,7 @@ async def until_followed(bus: Bus, revision: int, count: int) -> None:
         states = await SettingsWriter(bus, HotSettings(Settings())).followers(revision)
         return [state.revision for state in states] == [revision] * count
 
-    await eventually(followed, within_s=30)
+    await eventually(followed)
 
 
 async def test_settings_stay_when_a_machine_becomes_a_cluster_and_change_when_one_of_three_is_dead(

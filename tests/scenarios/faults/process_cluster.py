@@ -65,14 +65,14 @@ class ProcessCluster:
 
     async def ready(self) -> None:
         """Wait until every gateway can answer."""
-        async with aiohttp.ClientSession() as session, asyncio.timeout(20):
+        async with aiohttp.ClientSession() as session, asyncio.timeout(30):
             for url in self.gateways:
                 while (await session.get(f"{url}/readyz")).status != 200:  # noqa: ASYNC110 - asks it
                     await asyncio.sleep(0.05)
 
     async def until_busy(self, node: str, count: int = 4) -> None:
         """Wait until that node has so many answers under way."""
-        await eventually(lambda: self.registry.nodes[node].running >= count, within_s=30)
+        await eventually(lambda: self.registry.nodes[node].running >= count)
 
     def kill(self, name: str) -> None:
         self.processes[name].send(signal.SIGKILL)

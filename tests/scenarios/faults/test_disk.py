@@ -64,7 +64,7 @@ async def test_a_full_disk_is_named_loses_nothing_accepted_and_recovers_with_spa
             assert await lost(bus, stored) == []
             ballast.unlink()
             await eventually(lambda: server.restarts == 1)
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(30):
                 while not await put(bus, stored, len(stored)):  # noqa: ASYNC110 - polls the server
                     await asyncio.sleep(0.1)
             assert len(stored) > 50

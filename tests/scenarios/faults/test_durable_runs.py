@@ -22,6 +22,7 @@ from orchestration.messages import Finish, Generation, RunEnd, TextDelta
 from tests.actors.agents.test_runs import Planned, make_run, perform
 from tests.fixtures.eventually import eventually
 from tests.fixtures.jetstream import stored_in
+from tests.fixtures.reading import PATIENT
 from tests.scenarios.faults.process_cluster import ProcessCluster
 
 PLAN: list[dict[str, object]] = [
@@ -111,7 +112,7 @@ async def test_no_finished_step_is_repeated_wherever_a_coordinator_is_killed(
         system = ActorSystem()
         node = await stack.enter_async_context(run_node(processes.bus, backend, NodeSettings(), system))
         await stack.enter_async_context(run_dispatcher(processes.bus, DispatcherSettings(), system))
-        streams = StreamClient(processes.bus)
+        streams = StreamClient(processes.bus, PATIENT)
         await streams.start()
         stack.push_async_callback(streams.stop)
         url, _ = await asyncio.gather(processes.gateway("gateway"), processes.start("victim", "agents"))
@@ -128,7 +129,7 @@ async def test_no_finished_step_is_repeated_wherever_a_coordinator_is_killed(
         backend.counts = StepCounts()
         runs = [asyncio.ensure_future(end(number)) for number in numbers]
         jobs = [await submitted(url, number) for number in numbers]
-        await eventually(lambda: len(backend.counts.held) == 2 * len(numbers), within_s=20)
+        await eventually(lambda: len(backend.counts.held) == 2 * len(numbers))
         recorded = sum(min(number, steps - 1) for number in numbers)
         await eventually(lambda: stored_is(processes, 2 * recorded))
         before = {asked: list(ended) for asked, ended in backend.counts.ended.items()}

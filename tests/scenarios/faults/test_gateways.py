@@ -28,8 +28,8 @@ async def test_a_gateway_is_killed_and_a_new_one_serves_the_results_of_its_jobs(
     lost = HttpClients(lambda: gateways[1:], count=100)
     async with under_load(safe), under_load(lost) as load, asyncio.TaskGroup() as group:
         group.create_task(jobs.submit())
+        await eventually(lambda: len(jobs.ids) >= 20)
         await load.until(20)
-        await eventually(lambda: len(jobs.ids) >= 20, within_s=30)
         processes.kill("dies")
         await processes.gateway("new")
     safe.must_balance()
@@ -45,15 +45,15 @@ async def test_engines_stop_when_the_gateway_of_their_callers_is_killed(processe
     await asyncio.gather(
         processes.gateway("dies"),
         processes.start("dispatcher", "dispatcher"),
-        processes.node("slow", "--speed", "2"),
+        processes.node("slow", "--speed", "0.4"),
     )
     await processes.ready()
     clients = HttpClients(lambda: processes.gateways, count=16)
     async with under_load(clients):
-        await eventually(lambda: clients.begun == 16, within_s=30)
+        await eventually(lambda: clients.begun == 16)
         processes.kill("dies")
     clients.must_balance(broken=16)
     assert len(clients.broken) == 16
-    # The answers had 10 s to go.
-    await eventually(lambda: processes.registry.nodes["slow"].running == 0, within_s=5)
+    # The answers had a minute to go.
+    await eventually(lambda: processes.registry.nodes["slow"].running == 0)
     await processes.settled()

@@ -89,7 +89,7 @@ async def test_a_shipper_killed_at_each_point_loses_and_doubles_nothing(
         assert shipper.process is not None
         await all_settled(bus, within_s=90)
         shipper.process.terminate()
-        await eventually(lambda: shipper.process is None or shipper.process.poll() is not None, within_s=20)
+        await eventually(lambda: shipper.process is None or shipper.process.poll() is not None)
         assert shipper.process.returncode == 0
     reader = MongoStore(MongoSettings(url=own_mongo.url, database=DATABASE))
     found = [each["_id"] for each in await reader._events.find({"kind": "run"}).to_list(None)]

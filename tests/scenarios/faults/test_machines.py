@@ -125,7 +125,7 @@ async def test_all_is_answered_and_kept_when_the_leader_of_all_queues_is_killed(
             gateways[:] = others
             victim.kill()
     before = len(publisher.stored)
-    await eventually(lambda: len(publisher.stored) > before + 50, within_s=30)
+    await eventually(lambda: len(publisher.stored) > before + 50)
     publisher.stop.set()
     await publishing
     safe.must_balance()

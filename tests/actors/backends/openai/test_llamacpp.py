@@ -172,7 +172,7 @@ async def test_cancelling_frees_the_servers_slot(backend: OpenAIBackend, llamacp
             started.set()
 
     listening = asyncio.create_task(listen())
-    await asyncio.wait_for(started.wait(), 20)
+    await asyncio.wait_for(started.wait(), 30)
     await _wait_for_busy(llamacpp, 1)
     listening.cancel()
     with pytest.raises(asyncio.CancelledError):

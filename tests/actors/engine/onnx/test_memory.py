@@ -152,7 +152,7 @@ async def read_long_texts(chat_folder: Path) -> None:
         assert resident_mb() > before + 20
         await answers
         await asyncio.to_thread(encoder.embed, [list(range(1000, 1512))] * 5)
-        await eventually(lambda: backend.cache_bytes == 0 and resident_mb() < before + 50, within_s=30)
+        await eventually(lambda: backend.cache_bytes == 0 and resident_mb() < before + 50)
         again = await ask(backend, prompts[0].model_copy(update={"id": "again"}))
         assert again.text == answers.result()[0].text
     finally:

@@ -162,8 +162,8 @@ async def test_others_requests_count_as_load(triton: TritonBackend, written: Run
         asked = [
             asyncio.create_task(answered(other, question("Tell a story.", max_tokens=400))) for _ in range(3)
         ]
-        await eventually(lambda: triton.external_load >= 3, within_s=30)
+        await eventually(lambda: triton.external_load >= 3)
         for each in asked:
             each.cancel()
         await asyncio.gather(*asked, return_exceptions=True)
-    await eventually(lambda: triton.external_load == 0, within_s=30)
+    await eventually(lambda: triton.external_load == 0)

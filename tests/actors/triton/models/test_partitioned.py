@@ -55,7 +55,7 @@ async def client(served: RunningTriton) -> AsyncIterator[InferenceServerClient]:
 
 def held(server: RunningTriton) -> list[int]:
     """Tokens that the stages say they hold."""
-    with urllib.request.urlopen(server.metrics_url, timeout=10) as answer:
+    with urllib.request.urlopen(server.metrics_url, timeout=30) as answer:
         lines = answer.read().decode().splitlines()
     return [int(float(line.split()[-1])) for line in lines if line.startswith("orchestra_stage_tokens{")]
 
