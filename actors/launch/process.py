@@ -23,6 +23,8 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
+LOCAL = "orchestra-local"
+"""Name of the handler of log lines."""
 COLLECT_AFTER = (20_000, 20, 20)
 """Thresholds of Python's garbage collector. Nearly all objects of a request are freed by reference counts;
 with Python's defaults the search for cycles takes a tenth of the CPU time of an answer."""
@@ -35,13 +37,21 @@ class RoleEnded(OrchestraError):
 def configure_logging(settings: TelemetrySettings) -> None:
     """One line per record, on stderr or in a file. Raises `InvalidRequest` for a file that cannot be
     written."""
-    logging.basicConfig(level=settings.log_level, handlers=[log_handler(settings)], force=True)
+    handler = log_handler(settings)
+    handler.name = LOCAL
+    logging.basicConfig(handlers=[handler], force=True)
+    set_log_level(settings)
     logging.getLogger("nats").setLevel(logging.CRITICAL)  # the bus logs the same events
 
 
 def set_log_level(settings: TelemetrySettings) -> None:
-    """Use another minimum level from now on."""
-    logging.getLogger().setLevel(settings.log_level)
+    """Use another minimum level of log lines from now on. The central log has one of its own."""
+    root = logging.getLogger()
+    level = logging.getLevelNamesMapping()[settings.log_level]
+    for handler in root.handlers:
+        if handler.name == LOCAL:
+            handler.setLevel(level)
+    root.setLevel(min(level, logging.WARNING))
 
 
 def run(main: Coroutine[Any, Any, T]) -> T:
