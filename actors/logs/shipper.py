@@ -81,6 +81,8 @@ class Shipper:
         self._prepared = False
         self._stream = ""
         """The stream and when it was made: another one of its name has other places."""
+        self._consumer = ""
+        """When the consumer was made: another one counts its deliveries from 1."""
         self._left_behind = 0
         """The last place that was delivered before this shipper started, and is discarded."""
         self._lease = Lease(Bucket(bus, LEASES), LEASE)
@@ -96,7 +98,8 @@ class Shipper:
         await ensure_consumer(self.bus, LogSubject.STREAM, LogSubject.CONSUMER, LogSubject.ALL)
         CONNECTED.set(0)
         await self._renew_watch()
-        info, stream = await self._info(), await call_api(self.bus, f"STREAM.INFO.{LogSubject.STREAM}")
+        info, stream = await self._info(), await self._stream_info()
+        self._consumer = info["created"]
         self._stream = f"{LogSubject.STREAM}/{stream['created']}"
         if not info.get("num_waiting"):  # else other shippers have what was delivered
             self._left_behind = min(info["delivered"]["stream_seq"], stream["state"]["first_seq"] - 1)
@@ -264,6 +267,9 @@ class Shipper:
             try:
                 await self._renew_watch()
                 info = await self._info()
+                if info["created"] != self._consumer:
+                    self._stream = f"{LogSubject.STREAM}/{(await self._stream_info())['created']}"
+                    self._consumer, self.gaps = info["created"], GapDetector()
                 self._note_state(info)
                 if self._prepared and self._watches and not self.writer.problem:
                     await self.store.note_progress(self._stream, info["ack_floor"]["stream_seq"])
@@ -288,6 +294,9 @@ class Shipper:
 
     async def _info(self) -> dict[str, Any]:
         return await call_api(self.bus, f"CONSUMER.INFO.{LogSubject.STREAM}.{LogSubject.CONSUMER}")
+
+    async def _stream_info(self) -> dict[str, Any]:
+        return await call_api(self.bus, f"STREAM.INFO.{LogSubject.STREAM}")
 
     def _note_state(self, info: dict[str, Any], *, first: bool = False) -> None:
         LAG.set(info["num_pending"] + info["num_ack_pending"])

@@ -12,8 +12,9 @@ from typing import Any, Literal
 import pytest
 
 from actors.bus.bus import Bus
+from actors.bus.declarations import shipped_declaration
 from actors.bus.jetstream import Delivery, Puller
-from actors.bus.provision import call_api
+from actors.bus.provision import apply_when_ready, call_api
 from actors.jobs.dead_letters import DeadLetterStore
 from actors.logs.gap_detector import GapDetector, LogGap
 from actors.logs.mongo_store import MongoStore, Written
@@ -458,6 +459,23 @@ async def test_a_purge_of_the_stream_is_told_once_for_what_was_not_shipped(
     (gap,) = told
     assert (gap.data["first_sequence"], gap.data["count"]) == (61, 100)
     assert await ids(settings) == [*expected()[:60], *expected()[160:220]]
+
+
+async def test_a_shipper_goes_on_with_a_stream_that_was_made_again(bus: Bus, mongo: RunningMongo) -> None:
+    """Its places and the numbers of its deliveries begin at 1 again, and gaps in it are noticed."""
+    settings = settings_of(mongo.url)
+    async with shipping(bus, settings) as shipper:
+        await store(bus, *events(0, 50))
+        await all_settled(bus)
+        before = shipper._stream
+        await call_api(bus, "STREAM.DELETE.LOGS")
+        await apply_when_ready(bus, shipped_declaration())
+        await eventually(lambda: shipper._stream != before, within_s=20)
+        await store(bus, *events(50, 10))
+        await all_settled(bus)
+        assert await ids(settings) == expected(60)
+        await eventually(lambda: _noted(shipper, 10), within_s=20)
+        assert shipper.gaps.seen(14, 21) == LogGap(11, 7)
 
 
 async def _noted(shipper: Shipper, place: int) -> bool:
