@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from secrets import token_hex
 from typing import Any
@@ -16,6 +17,7 @@ from actors.bus.bus import Bus
 from actors.bus.jetstream import MESSAGE_ID_HEADER, enqueue
 from actors.gateway.operation import CallContext, Handler, Reply
 from actors.logs.event_form import encoded_event, subject_of
+from actors.runtime.failures import UNEXPECTED_ERRORS
 from actors.telemetry.event_log import event_log
 from actors.telemetry.tracing import trace_id
 from orchestration.errors import OrchestraError, Unavailable
@@ -28,6 +30,8 @@ MAX_BYTES = 64 * 1024
 """Maximum size of a record."""
 TRIES = 3
 PAUSE_S = 0.2
+CANCELLED = "the call was cancelled before its end"
+"""What is recorded of a change whose deadline has passed, or whose gateway has stopped."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,17 +69,20 @@ class Audit:
         self.bus = bus
 
     def handler(self, action: str, change: Change) -> Handler:
-        """The handler of a change, which records it. A change that failed on the way is recorded as failed,
-        since it may have had an effect; one that was refused is not."""
+        """The handler of a change, which records it. A change that failed on the way, or was cancelled, is
+        recorded as failed, since it may have had an effect; one that was refused is not."""
 
         async def handle(request: ChangeRequest, call: CallContext) -> Reply:
             try:
                 made = await change(request, call)
             except OrchestraError as error:
                 if error.status >= 500:
-                    asked = request.model_dump(mode="json", exclude={"reason"}, exclude_defaults=True)
-                    facts = {"asked": asked, "error": error.message}
-                    await self.store(_event(action, request, call, facts, LogLevel.ERROR))
+                    await self.store(_failed_event(action, request, call, error.message))
+                raise
+            except (asyncio.CancelledError, *UNEXPECTED_ERRORS) as error:
+                problem = CANCELLED if isinstance(error, asyncio.CancelledError) else type(error).__name__
+                with suppress(RecordNotStored):  # it is logged
+                    await self.store(_failed_event(action, request, call, problem))
                 raise
             if made.changed:
                 await self.store(_made_event(action, request, call, made))
@@ -88,8 +95,17 @@ class Audit:
         await self.store(_made_event(action, ChangeRequest(), call, made))
 
     async def store(self, event: LogEvent) -> None:
-        """Store a record. Raises `RecordNotStored` after `TRIES`."""
+        """Store a record, also when this call is cancelled meanwhile. Raises `RecordNotStored` after
+        `TRIES`."""
         event_log.pass_on(event)
+        try:
+            await self._store(event)
+        except asyncio.CancelledError:  # the stream keeps one that is sent twice once
+            with suppress(RecordNotStored):
+                await self._store(event)
+            raise
+
+    async def _store(self, event: LogEvent) -> None:
         body, headers = encoded_event(event, MAX_BYTES), {MESSAGE_ID_HEADER: event.id}
         for attempt in range(1, TRIES + 1):
             try:
@@ -111,6 +127,11 @@ async def record_direct(
     call = CallContext(caller=who, header=lambda name: "")
     event = _made_event(action, request or ChangeRequest(), call, made)
     await Audit(bus).store(event.model_copy(update={"id": f"command/{token_hex(8)}"}))
+
+
+def _failed_event(action: str, request: ChangeRequest, call: CallContext, problem: str) -> LogEvent:
+    asked = request.model_dump(mode="json", exclude={"reason"}, exclude_defaults=True)
+    return _event(action, request, call, {"asked": asked, "error": problem}, LogLevel.ERROR)
 
 
 def _made_event(action: str, request: ChangeRequest, call: CallContext, made: Changed) -> LogEvent:

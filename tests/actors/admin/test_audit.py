@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Iterator
 from typing import Any
@@ -14,6 +15,7 @@ from actors.admin.operations import ADMIN_OPERATIONS
 from actors.admin.requests import ChangeRequest
 from actors.backends.echo import EchoBackend, EchoSettings
 from actors.bus.bus import Bus, BusSettings
+from actors.bus.jetstream import enqueue
 from actors.bus.key_value import Bucket
 from actors.bus.message import Message
 from actors.cluster.registry import BUCKET
@@ -186,3 +188,61 @@ async def test_a_change_whose_record_cannot_be_stored_says_so(
         await handle(ChangeRequest(reason="why"), call)
     assert [event.name for event in records] == [EVENT]
     await bus.close()
+
+
+async def test_a_change_that_is_cancelled_or_meets_a_defect_is_recorded_as_failed(
+    cluster: Cluster, records: list[LogEvent]
+) -> None:
+    """A deadline passes, or a gateway stops: the change may have had an effect."""
+    bus = await Bus.connect(BusSettings(url=cluster.nats.url), name="test")
+    begun = asyncio.Event()
+
+    async def waits(request: ChangeRequest, call: CallContext) -> Changed:
+        begun.set()
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    async def fails(request: ChangeRequest, call: CallContext) -> Changed:
+        raise KeyError("a defect")
+
+    call = CallContext(caller="me", header=lambda name: "")
+    handling = asyncio.ensure_future(Audit(bus).handler("test.waits", waits)(ChangeRequest(reason="w"), call))
+    await begun.wait()
+    handling.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await handling
+    with pytest.raises(KeyError):
+        await Audit(bus).handler("test.fails", fails)(ChangeRequest(reason="f"), call)
+    page = await LogReader(bus).page(LogFilter(kinds=(LogKind.ADMIN,)), limit=2)
+    await bus.close()
+    kept = [(each.event.data["action"], each.event.data["error"]) for each in page.events]
+    assert kept == [("test.fails", "KeyError"), ("test.waits", "the call was cancelled before its end")]
+    assert [event.data["action"] for event in records] == ["test.waits", "test.fails"]
+
+
+async def test_a_record_is_stored_once_although_its_call_is_cancelled(
+    cluster: Cluster, records: list[LogEvent], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bus = await Bus.connect(BusSettings(url=cluster.nats.url), name="test")
+    sent = asyncio.Event()
+
+    async def slow(*parts: Any) -> None:
+        await enqueue(*parts)
+        if not sent.is_set():
+            sent.set()
+            await asyncio.Event().wait()
+
+    async def change(request: ChangeRequest, call: CallContext) -> Changed:
+        return Changed(target="x", before=1, after=2, body={})
+
+    monkeypatch.setattr("actors.admin.audit.enqueue", slow)
+    call = CallContext(caller="me", header=lambda name: "")
+    handling = asyncio.ensure_future(Audit(bus).handler("test.once", change)(ChangeRequest(), call))
+    await sent.wait()
+    handling.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await handling
+    page = await LogReader(bus).page(LogFilter(kinds=(LogKind.ADMIN,)), limit=1000)
+    await bus.close()
+    assert [each.event.data["action"] for each in page.events].count("test.once") == 1
+    assert [event.data["action"] for event in records] == ["test.once"]
