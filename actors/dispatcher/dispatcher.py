@@ -214,9 +214,7 @@ class Dispatcher(Actor):
             self._jobs.settle(job, None)
             return
         if position.alive:
-            job.timer = asyncio.get_running_loop().call_later(
-                self.settings.takeover_quiet_s / 3, lambda: self._schedule(RecoverJob(job))
-            )
+            job.start_timer(self.settings.takeover_quiet_s / 3, self._schedule, RecoverJob(job))
             return
         job.continue_at(position)
         job.refusals_before = self.placer.refusals(job.model)
@@ -237,7 +235,7 @@ class Dispatcher(Actor):
             return
         if job.waits and job.envelope.deadline:
             left = max(0.0, job.envelope.deadline - time.time())
-            job.timer = asyncio.get_running_loop().call_later(left, self._withdraw, job)
+            job.start_timer(left, self._withdraw, job)
 
     def _other_ended(self, node: str) -> None:
         """A direct call has ended on `node`."""
@@ -355,8 +353,7 @@ class Dispatcher(Actor):
             if isinstance(error, NodeBusy):  # the node counts as full for a moment
                 self._enqueue(job)
                 return
-            pause = self.settings.busy_pause_s
-            job.timer = asyncio.get_running_loop().call_later(pause, self._enqueue, job)
+            job.start_timer(self.settings.busy_pause_s, self._enqueue, job)
             return
         self._jobs.settle(job, error)
         self._refill(job.model, job.tried)

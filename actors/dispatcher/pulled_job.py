@@ -130,6 +130,10 @@ class PulledJob(Job):
         trace, stored_ns = self.envelope.trace, self.delivery.stored_ns
         start_span("queue", trace, attributes, began_ns=stored_ns, scope=self.scope).end()
 
+    def start_timer(self, seconds: float, call: Callable[..., object], *args: Any) -> None:
+        """Call `call` after so many seconds, unless `stop_timer` is called before."""
+        self.timer = asyncio.get_running_loop().call_later(seconds, call, *args)
+
     def stop_timer(self) -> None:
         if self.timer is not None:
             self.timer.cancel()
