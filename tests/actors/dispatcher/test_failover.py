@@ -105,15 +105,15 @@ async def test_generations_that_a_leaving_node_cannot_finish_in_time_move_to_ano
 ) -> None:
     leaver = await cluster.node("a", speed=50, slots=8)
     dispatcher = await cluster.dispatcher()
-    asked = asyncio.ensure_future(cluster.ask(cluster.generation(WORDS, tokens=200)))
+    asked = asyncio.ensure_future(cluster.ask(cluster.generation(WORDS, tokens=2000)))
     await eventually(lambda: leaver.describe().running == 1)
     await cluster.node("b", speed=0)
     await eventually(lambda: len(dispatcher.registry.serving(cluster.model)) == 2)
     await leaver.leave()
     await leaver.me.host.drain(0.1)
     text, ended = await asked
-    assert text == " ".join([WORDS] * 25)
-    assert (ended.finish.node, ended.finish.usage.completion_tokens) == ("b", 200)
+    assert text == " ".join([WORDS] * 250)
+    assert (ended.finish.node, ended.finish.usage.completion_tokens) == ("b", 2000)
     await cluster.settled(dispatcher)
 
 

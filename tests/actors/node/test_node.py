@@ -54,7 +54,7 @@ async def send(
     await cluster.bus.subscribe(f"stream.{generation.id}", listener.heard)
     headers = {"Orchestra-Attempt": str(attempt)} if attempt > 1 else None
     reply = await cluster.bus.request(
-        NodeAddress(node.id).generate, generation.model_dump_json().encode(), headers=headers, timeout=20
+        NodeAddress(node.id).generate, generation.model_dump_json().encode(), headers=headers, timeout=30
     )
     return reply, listener
 
@@ -104,7 +104,7 @@ async def test_a_generation_nobody_listens_to_is_stopped(cluster: LocalCluster) 
     node = await cluster.node(speed=100)
     generation = cluster.generation(tokens=100_000).model_copy(update={"id": "nobody.1"})
     reply = await cluster.bus.request(
-        NodeAddress(node.id).generate, generation.model_dump_json().encode(), timeout=5
+        NodeAddress(node.id).generate, generation.model_dump_json().encode(), timeout=30
     )
     assert json.loads(reply.data)["code"] == "shutting_down"
     assert node.describe().running == 0
@@ -196,7 +196,7 @@ async def test_a_writer_that_was_given_up_stops(cluster: LocalCluster) -> None:
         f"stream.{generation.id}", lambda message: cluster.bus.post(message.reply, SUPERSEDED)
     )
     reply = await cluster.bus.request(
-        NodeAddress(node.id).generate, generation.model_dump_json().encode(), timeout=5
+        NodeAddress(node.id).generate, generation.model_dump_json().encode(), timeout=30
     )
     assert json.loads(reply.data)["code"] == "shutting_down"
 

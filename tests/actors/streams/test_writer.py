@@ -185,7 +185,10 @@ async def test_a_short_answer_that_nobody_reads_before_its_end_is_one_message(bu
     assert heard.seqs == [0, 1]
 
 
-async def test_a_long_answer_that_nobody_reads_before_its_end_shows_that_it_has_begun(bus: Bus) -> None:
+async def test_a_long_answer_that_nobody_reads_before_its_end_shows_that_it_has_begun(
+    bus: Bus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("actors.streams.writer.UNREAD_INTERVAL_S", 3600.0)
     writer, heard, _ = await stream(bus, streamed=False)
     await writer.write(TextDelta(text="first"))
     await eventually(lambda: heard.text == "first")
