@@ -90,9 +90,9 @@ class Audit:
 
         return handle
 
-    async def record(self, action: str, made: Changed, call: CallContext) -> None:
+    async def record(self, action: str, made: Changed, call: CallContext, reason: str) -> None:
         """Record a change of an operator that is none of the table. Raises `RecordNotStored`."""
-        await self.store(_made_event(action, ChangeRequest(), call, made))
+        await self.store(_made_event(action, ChangeRequest(reason=reason), call, made))
 
     async def store(self, event: LogEvent) -> None:
         """Store a record, also when this call is cancelled meanwhile. Raises `RecordNotStored` after

@@ -11,11 +11,12 @@ from pydantic_core import to_json
 from actors.admin.audit import Audit, Changed
 from actors.admin.requests import MAX_PAGE, ChangeRequest
 from actors.bus.bus import Bus
+from actors.config.cluster_settings import MAX_REASON
 from actors.gateway.jobs_api import OnOperatorCancel
 from actors.gateway.operation import CallContext, Reply
 from actors.jobs.dead_letters import DeadLetterStore
 from actors.jobs.service import JobService
-from actors.runtime.envelope import OPERATOR
+from actors.runtime.envelope import OPERATOR, REASON
 from orchestration.messages import Wire
 
 MAX_OPERATOR = 64
@@ -64,7 +65,7 @@ def job_cancels(audit: Audit) -> OnOperatorCancel:
             body={},
             about={"run": job},
         )
-        await audit.record("jobs.cancel", made, replace(call, caller=who))
+        await audit.record("jobs.cancel", made, replace(call, caller=who), call.header(REASON)[:MAX_REASON])
 
     return record
 

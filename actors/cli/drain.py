@@ -10,25 +10,25 @@ import click
 from actors.admin.audit import Changed
 from actors.bus.bus import Bus
 from actors.bus.subjects import NodeAddress
-from actors.cli.operator import record_command
-from actors.cli.reach import on_cluster, reaching
+from actors.cli.operator import changing, record_command, show_answer
+from actors.cli.reach import on_cluster
 from actors.cluster.registry import Registry
 from orchestration.errors import NoNode, NoResponders
 
 
 @click.command()
-@reaching
 @click.argument("node_id", metavar="ID")
-def drain(node_id: str, **options: Any) -> None:
+@changing
+def drain(node_id: str, reason: str, as_json: bool, **options: Any) -> None:
     """Stop the node ID: it takes no new work, and finishes its generations or moves them to other nodes.
 
-    Returns when it has left; `node.drain_timeout_s` of that node bounds the wait.
+    Returns when it has left; `node.drain_timeout_s` of that node bounds the wait. It never asks.
     """
-    on_cluster(options, "orchestra-drain", lambda bus: _drain(bus, node_id))
-    click.echo(f"node {node_id} has left")
+    on_cluster(options, "orchestra-drain", lambda bus: _drain(bus, node_id, reason))
+    show_answer({"id": node_id, "state": "left"}, f"node {node_id} has left", as_json=as_json)
 
 
-async def _drain(bus: Bus, node_id: str) -> None:
+async def _drain(bus: Bus, node_id: str, reason: str) -> None:
     registry = Registry(bus)
     gone = asyncio.Event()
     registry.on_gone.append(lambda node: gone.set() if node == node_id else None)
@@ -42,7 +42,7 @@ async def _drain(bus: Bus, node_id: str) -> None:
             body={},
             about={"node": node_id},
         )
-        await record_command(bus, "nodes.drain", made)
+        await record_command(bus, "nodes.drain", made, reason)
         if any(node.id == node_id for node in (*registry.nodes.values(), *registry.draining.values())):
             await gone.wait()
     finally:

@@ -12,12 +12,22 @@ from rich.console import Console
 from actors.admin.audit import Changed
 from actors.bus.bus import Bus
 from actors.cli.main import FAILED, ErrorReportingGroup
-from actors.cli.operator import operator_name, print_json, print_table, raise_last, record_command, try_each
+from actors.cli.operator import (
+    changing,
+    confirm,
+    operator_name,
+    print_json,
+    print_table,
+    raise_last,
+    record_command,
+    show_answer,
+    try_each,
+)
 from actors.cli.pattern_options import orchestra_of, pattern_options
 from actors.cli.reach import on_cluster, reaching
 from actors.jobs.dead_letters import DeadLetterStore
 from actors.jobs.wait_for_job import wait_for_job
-from actors.runtime.envelope import OPERATOR
+from actors.runtime.envelope import OPERATOR, REASON
 from actors.runtime.service_client import jobs_call
 from orchestration.errors import InvalidRequest
 from orchestration.virtual_models import PATTERN_PREFIX
@@ -122,13 +132,14 @@ async def _wait(bus: Bus, job_id: str, *, as_json: bool) -> int:
 
 @jobs.command()
 @click.argument("job_id", metavar="ID")
-@reaching
-def cancel(job_id: str, **options: Any) -> None:
-    """Cancel a job, and print its status. A job that has ended does not change."""
+@changing
+def cancel(job_id: str, reason: str, as_json: bool, **options: Any) -> None:
+    """Cancel a job, and print its status. A job that has ended does not change. It never asks."""
 
     async def work(bus: Bus) -> int:
-        headers = {OPERATOR: operator_name()}
-        click.echo((await jobs_call(bus, "cancel", {"id": job_id}, headers))["status"])
+        headers = {OPERATOR: operator_name(), REASON: reason}
+        job = await jobs_call(bus, "cancel", {"id": job_id}, headers)
+        show_answer(job, job["status"], as_json=as_json)
         return 0
 
     _run(options, work)
@@ -200,17 +211,23 @@ def dead_show(number: int, **options: Any) -> None:
 
 @dead.command("retry")
 @click.argument("numbers", type=click.IntRange(min=1), nargs=-1, required=True)
-@reaching
-def dead_retry(numbers: tuple[int, ...], **options: Any) -> None:
-    """Queue dead letters again, with all their attempts; prints their ids."""
+@changing
+def dead_retry(numbers: tuple[int, ...], reason: str, as_json: bool, **options: Any) -> None:
+    """Queue dead letters again, with all their attempts; prints their ids. It never asks."""
+    queued: list[dict[str, Any]] = []
 
     async def work(bus: Bus) -> int:
         async def retry(number: int) -> None:
             job_id = await DeadLetterStore(bus).retry(number)
-            click.echo(job_id)
-            await record_command(bus, "dead.retry", _letter(number, {"queued": job_id}))
+            queued.append({"number": number, "id": job_id})
+            if not as_json:
+                click.echo(job_id)
+            await record_command(bus, "dead.retry", _letter(number, {"queued": job_id}), reason)
 
-        raise_last(await try_each(numbers, retry))
+        failures = await try_each(numbers, retry)
+        if as_json:
+            print_json(queued)
+        raise_last(failures)
         return 0
 
     _run(options, work)
@@ -218,16 +235,22 @@ def dead_retry(numbers: tuple[int, ...], **options: Any) -> None:
 
 @dead.command("drop")
 @click.argument("numbers", type=click.IntRange(min=1), nargs=-1, required=True)
-@reaching
-def dead_drop(numbers: tuple[int, ...], **options: Any) -> None:
+@changing
+def dead_drop(numbers: tuple[int, ...], reason: str, yes: bool, as_json: bool, **options: Any) -> None:
     """Delete dead letters for good."""
+    deleted: list[int] = []
 
     async def work(bus: Bus) -> int:
         async def drop(number: int) -> None:
             await DeadLetterStore(bus).drop(number)
-            await record_command(bus, "dead.delete", _letter(number, None))
+            deleted.append(number)
+            await record_command(bus, "dead.delete", _letter(number, None), reason)
 
-        raise_last(await try_each(numbers, drop))
+        await confirm(f"Delete for good dead letters {', '.join(map(str, numbers))}", yes=yes)
+        failures = await try_each(numbers, drop)
+        if as_json:
+            print_json(deleted)
+        raise_last(failures)
         return 0
 
     _run(options, work)

@@ -24,7 +24,7 @@ from actors.jobs.dead_letters import dead_letter
 from actors.logs.filter import LogFilter
 from actors.logs.reader import LogReader
 from actors.node.settings import NodeSettings
-from actors.runtime.envelope import OPERATOR
+from actors.runtime.envelope import OPERATOR, REASON
 from actors.runtime.service_client import jobs_call
 from actors.streams.client import ID_HEADER
 from orchestration.log_events import LogEvent, LogKind
@@ -158,11 +158,11 @@ async def test_a_job_that_an_operator_cancels_by_its_own_operation_makes_a_recor
             job = (await answer.json())["id"]
         bus = await Bus.connect(BusSettings(url=cluster.nats.url), name="test")
         for _ in range(2):
-            await jobs_call(bus, "cancel", {"id": job}, {OPERATOR: name} if name else None)
+            await jobs_call(bus, "cancel", {"id": job}, {OPERATOR: name, REASON: "stale"} if name else None)
         await bus.close()
         (told,) = [event for event in records if event.name == EVENT]
         assert (told.caller, told.run, told.data["action"]) == (name or "nats", job, "jobs.cancel")
-        assert told.data["target"] == f"job {job}"
+        assert (told.data["target"], told.data["reason"]) == (f"job {job}", "stale" if name else "")
         assert (told.data["before"]["state"] in ("queued", "running"), told.data["after"]) == (
             True,
             {"state": "cancelled"},

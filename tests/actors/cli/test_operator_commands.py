@@ -68,6 +68,7 @@ CHANGES = (
     ("breakers", "reset", "--node", "n1"),
     ("cache", "clear"),
     ("patterns", "disable", "debate"),
+    ("jobs", "dead", "drop", "7"),
 )
 
 
@@ -340,6 +341,19 @@ async def test_the_event_loop_runs_while_a_person_thinks(
 def test_an_unknown_dead_letter_does_not_keep_the_others_from_being_tried(
     cluster: Cluster, verb: str
 ) -> None:
-    tried = say(cluster, "jobs", "dead", verb, "98", "99")
+    tried = say(cluster, "jobs", "dead", verb, "98", "99", "--yes")
     assert tried.exit_code == 2
     assert tried.stderr.splitlines() == ["orchestra: no dead letter 98", "orchestra: no dead letter 99"]
+
+
+def test_a_job_is_cancelled_with_a_reason_and_shown_as_json(cluster: Cluster) -> None:
+    body = {"model": "slow", "messages": [{"role": "user", "content": "a b c"}]}
+    job = httpx.post(f"{cluster.url}/v1/jobs", json=body, timeout=30).json()["id"]
+    cancelled = json.loads(done(cluster, "jobs", "cancel", job, "--reason", "stale", "--yes", "--json"))
+    assert (cancelled["id"], cancelled["status"]) == (job, "cancelled")
+    assert done(cluster, "jobs", "cancel", job) == "cancelled\n"
+    (record,) = done(cluster, "logs", "--kind", "admin", "--run", job, "--json").splitlines()
+    assert (
+        json.loads(record)["data"] | {"action": "jobs.cancel", "reason": "stale"}
+        == json.loads(record)["data"]
+    )
