@@ -11,13 +11,15 @@ import click
 from pydantic import ValidationError
 from rich.console import Console
 
+from actors.admin.audit import Changed
+from actors.bus.bus import Bus
 from actors.cli.learnt import LearnedKind, tables
-from actors.cli.main import ErrorReportingGroup, common, nats_option, overrides_of
-from actors.cli.reach import nats_url_of
+from actors.cli.main import ErrorReportingGroup
+from actors.cli.operator import changing, record_command, show_answer
+from actors.cli.reach import on_cluster, reaching
 from actors.cli.show import widen
-from actors.config.client import SECTIONS, load_client
+from actors.config.client import SECTIONS
 from actors.config.layers import merged_layers, settings_error
-from actors.launch.process import connected, run
 from actors.learning.record_store import RecordStore
 from actors.learning.settings import LearningSettings
 from orchestration.query_analysis.features import KINDS, Kind
@@ -31,9 +33,8 @@ def tuning() -> None:
 
 @tuning.command()
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object, by kind of question.")
-@common
-@nats_option
-def show(as_json: bool, data: Path | None, config_file: Path | None, nats_url: str | None) -> None:
+@reaching
+def show(as_json: bool, **options: Any) -> None:
     """Show the results of patterns and models for each kind of question, the best first.
 
     For a model, `right` is the share of right answers, with its interval, and `beforehand` the assumed share
@@ -41,7 +42,7 @@ def show(as_json: bool, data: Path | None, config_file: Path | None, nats_url: s
     Older judgements count less.
     """
 
-    async def work(store: RecordStore) -> None:
+    async def work(bus: Bus, store: RecordStore) -> None:
         learnt = [
             LearnedKind(kind, store.record(kind), store.trust(kind))
             for kind in KINDS
@@ -54,50 +55,39 @@ def show(as_json: bool, data: Path | None, config_file: Path | None, nats_url: s
         else:
             _print(learnt)
 
-    _reach(data, config_file, nats_url, work)
+    _with_store(options, work)
 
 
 @tuning.command()
 @click.argument("kinds", nargs=-1, type=click.Choice(KINDS))
 @click.option("--all", "everything", is_flag=True, help="Delete the results of all kinds.")
-@common
-@nats_option
-def forget(
-    kinds: tuple[Kind, ...],
-    everything: bool,
-    data: Path | None,
-    config_file: Path | None,
-    nats_url: str | None,
-) -> None:
-    """Delete the results for KINDS of question, for example after models were replaced."""
+@changing
+def forget(kinds: tuple[Kind, ...], everything: bool, reason: str, as_json: bool, **options: Any) -> None:
+    """Delete the results for KINDS of question, for example after models were replaced. It never asks."""
     if not kinds and not everything:
         raise click.UsageError("name kinds of question, or --all")
+    forgotten = KINDS if everything else tuple(dict.fromkeys(kinds))
 
-    async def work(store: RecordStore) -> None:
-        for kind in KINDS if everything else kinds:
+    async def work(bus: Bus, store: RecordStore) -> None:
+        for kind in forgotten:
             await store.reset(kind)
-        click.echo(f"forgotten: {', '.join(KINDS if everything else kinds)}")
+        made = Changed(target=", ".join(forgotten), before={"learnt": True}, after=None, body={})
+        await record_command(bus, "tuning.forget", made, reason)
+        show_answer(list(forgotten), f"forgotten: {', '.join(forgotten)}", as_json=as_json)
 
-    _reach(data, config_file, nats_url, work)
+    _with_store(options, work)
 
 
-def _reach(
-    data: Path | None,
-    config_file: Path | None,
-    nats_url: str | None,
-    work: Callable[[RecordStore], Coroutine[Any, Any, None]],
+def _with_store(
+    options: Mapping[str, Any], work: Callable[[Bus, RecordStore], Coroutine[Any, Any, None]]
 ) -> None:
-    settings = load_client(overrides_of(data=data, nats__url=nats_url), config_file)
+    async def reached(bus: Bus) -> None:
+        store = RecordStore(bus, _qualities(options["config_file"]))
+        await store.start()
+        await work(bus, store)
+        await store.stop()
 
-    async def reached() -> int:
-        async with connected(settings, nats_url_of(settings), "orchestra-tuning") as bus:
-            store = RecordStore(bus, _qualities(config_file))
-            await store.start()
-            await work(store)
-            await store.stop()
-        return 0
-
-    raise SystemExit(run(reached()))
+    on_cluster(options, "orchestra-tuning", reached)
 
 
 def _qualities(file: Path | None) -> Quality:

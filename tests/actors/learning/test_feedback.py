@@ -95,6 +95,12 @@ async def test_a_run_of_any_pattern_takes_feedback(http: aiohttp.ClientSession) 
     assert (status, said["pattern"]) == (200, "maestro")
 
 
+def said_in_log(url: str, *options: str) -> list[dict[str, Any]]:
+    """The events that `orchestra logs` prints."""
+    lines = CliRunner().invoke(root, ["logs", *options, "--json", "--nats", url]).stdout.splitlines()
+    return [json.loads(line) for line in lines]
+
+
 async def test_what_was_learnt_is_shown_and_can_be_forgotten(
     cluster: Cluster, http: aiohttp.ClientSession
 ) -> None:
@@ -108,7 +114,14 @@ async def test_what_was_learnt_is_shown_and_can_be_forgotten(
     assert "/single" in shown
     assert "echo" in shown
     assert (await asyncio.to_thread(shell, "forget")).exit_code == USAGE
-    assert (await asyncio.to_thread(shell, "forget", "creative")).exit_code == 0
+    forgotten = await asyncio.to_thread(
+        shell, "forget", "creative", "--reason", "new model", "--yes", "--json"
+    )
+    assert json.loads(forgotten.stdout) == ["creative"]
+    records = await asyncio.to_thread(said_in_log, cluster.nats.url, "--kind", "admin")
+    assert [(each["data"]["action"], each["data"]["reason"]) for each in records] == [
+        ("tuning.forget", "new model")
+    ]
     known = json.loads((await asyncio.to_thread(shell, "show", "--json")).stdout)
     assert known["creative"]["arms"] == {}
 
