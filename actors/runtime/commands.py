@@ -7,9 +7,8 @@ waits for a moment after the last answer, and until a deadline for the processes
 from __future__ import annotations
 
 import asyncio
-import inspect
 import logging
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -64,25 +63,18 @@ class CommandResponder:
         self.bus = bus
         self.part = part
         self._subscriptions: list[Subscription] = []
-        self._working: set[asyncio.Task[None]] = set()
 
-    async def serve(self, verb: str, kind: type[W], command: Callable[[W], Any | Awaitable[Any]]) -> None:
-        """Answer `verb` with what `command` makes of a request of this kind; it may be a coroutine
-        function."""
-
-        async def answer(message: Message) -> None:
-            data, error = None, None
-            try:
-                made = command(_decoded(kind, message.data))
-                data = await made if inspect.isawaitable(made) else made
-            except UNEXPECTED_ERRORS as failure:
-                error = internal_error(f"the command {verb} of an operator", failure, "commands").body()
-            self._answer(message, data, error)
+    async def serve(self, verb: str, kind: type[W], command: Callable[[W], Any]) -> None:
+        """Answer `verb` with what `command` makes of a request of this kind."""
 
         def on_request(message: Message) -> None:
-            task = asyncio.get_running_loop().create_task(answer(message))
-            self._working.add(task)
-            task.add_done_callback(self._working.discard)
+            data, error = None, None
+            try:
+                data = command(_decoded(kind, message.data))
+            except UNEXPECTED_ERRORS as failure:
+                error = internal_error(f"the command {verb} of an operator", failure, "commands").body()
+            answer = CommandAnswer(process=event_log.identity.id, part=self.part, data=data, error=error)
+            self.bus.answer(message, answer.model_dump_json().encode())
 
         subject = CommandAddress(verb).subject
         self._subscriptions.append(await self.bus.subscribe(subject, on_request))
@@ -91,12 +83,6 @@ class CommandResponder:
         subscriptions, self._subscriptions = self._subscriptions, []
         for subscription in subscriptions:
             await subscription.unsubscribe()
-        for task in self._working:
-            task.cancel()
-
-    def _answer(self, message: Message, data: Any, error: ErrorBody | None) -> None:
-        answer = CommandAnswer(process=event_log.identity.id, part=self.part, data=data, error=error)
-        self.bus.answer(message, answer.model_dump_json().encode())
 
 
 def _decoded(kind: type[W], data: bytes) -> W:
