@@ -41,9 +41,10 @@ from actors.runtime.actor import Actor
 from actors.runtime.actor_host import ActorRef
 from actors.runtime.envelope import Envelope, current_envelope
 from actors.runtime.failures import wrap_unexpected_errors
+from actors.runtime.invocation import DEADLINE_MARGIN_S
 from actors.runtime.service import Endpoint, ServiceInfo
 from actors.telemetry import conventions as names
-from orchestration.errors import OrchestraError, PayloadTooLarge
+from orchestration.errors import DeadlineExceeded, OrchestraError, PayloadTooLarge
 from orchestration.messages import Run
 
 CANCEL_KEY = "Orchestra-Cancel-Key"
@@ -122,7 +123,7 @@ class ChatService(Actor):
         try:
             yield span
         except BaseException as error:
-            span.end(error=error)
+            span.end(error=_cause(error, current_envelope.get()))
             raise
         span.end()
 
@@ -151,7 +152,8 @@ class ChatService(Actor):
     @contextmanager
     def _work(self, request: AdmittedRequest, envelope: Envelope, key: str) -> Iterator[None]:
         """Make the current task cancellable by its names while the block runs, and count its result."""
-        started, failure = request.outcome.started, None
+        started = request.outcome.started
+        failure: OrchestraError | None = None
         task = asyncio.current_task()
         assert task is not None
         names = [request.work.id, key] if key else [request.work.id]
@@ -166,8 +168,10 @@ class ChatService(Actor):
             ):
                 yield
             status = 200
-        except OrchestraError as error:
-            status, failure = error.status, error
+        except (OrchestraError, asyncio.CancelledError) as error:
+            cause = _cause(error, envelope)
+            if isinstance(cause, OrchestraError):
+                status, failure = cause.status, cause
             raise
         finally:
             self._record(_end(request, envelope, status, started, failure))
@@ -185,6 +189,14 @@ class ChatService(Actor):
             return
         task.cancel()
         self.gateway.bus.answer(message, b'{"cancelled":true}')
+
+
+def _cause(error: BaseException, envelope: Envelope) -> BaseException:
+    """The error that ended a chat: its actor cancels it at the deadline as if its client had left."""
+    late = 0 < envelope.deadline <= time.time() + DEADLINE_MARGIN_S
+    if late and isinstance(error, asyncio.CancelledError):
+        return DeadlineExceeded("no complete answer before the deadline")
+    return error
 
 
 def _end(

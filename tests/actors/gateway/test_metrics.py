@@ -90,22 +90,25 @@ async def post(http: aiohttp.ClientSession, path: str, body: dict[str, Any]) -> 
     return answer.status, said
 
 
-async def over_nats(bus: Bus, body: dict[str, Any]) -> dict[str, Any]:
+async def over_nats(bus: Bus, body: dict[str, Any], *, within_s: float = 60) -> dict[str, Any]:
     """The last JSON object of the answer."""
     said: dict[str, Any]
-    headers = Envelope.within(60).headers()
+    headers = Envelope.within(within_s).headers()
     if not body.get("stream"):
         data = json.dumps(body).encode()
-        said = json.loads((await bus.request(CHAT_SUBJECT, data, timeout=30, headers=headers)).data)
+        said = json.loads((await bus.request(CHAT_SUBJECT, data, timeout=within_s, headers=headers)).data)
         return said
     body = body | {"stream_options": {"include_usage": True}}
     found: asyncio.Queue[bytes] = asyncio.Queue()
     reply = bus.expect(lambda message: found.put_nowait(message.data))
     await bus.publish(CHAT_SUBJECT, json.dumps(body).encode(), reply=reply, headers=headers)
     last = b""
-    while data := await asyncio.wait_for(found.get(), 20):
-        last = data
-    bus.forget(reply)
+    try:
+        async with asyncio.timeout(within_s):
+            while data := await found.get():
+                last = data
+    finally:
+        bus.forget(reply)
     said = json.loads(last)
     return said
 
@@ -283,7 +286,7 @@ async def test_active_is_the_sum_of_its_stages_at_every_scrape_and_0_after_a_sto
         model = random.choice(models)
         body = chat(model, "w " * random.randint(1, 60), stream=random.random() < 0.5)
         body["cache"] = {"force": True} if number % 3 == 0 else {"no_store": True}
-        asking = over_nats(nats, body) if number % 4 == 0 else post(http, CHAT, body)
+        asking = over_nats(nats, body, within_s=10) if number % 4 == 0 else post(http, CHAT, body)
         try:
             async with asyncio.timeout(random.uniform(0, 3)):
                 await asking
@@ -315,7 +318,7 @@ async def test_active_is_the_sum_of_its_stages_at_every_scrape_and_0_after_a_sto
     async def quiet() -> bool:
         return (await scrape(cluster.url)).total("orchestra_gateway_active") == 0
 
-    await eventually(quiet)
+    await eventually(quiet, within_s=60)  # nobody cancels what was asked over NATS: it has 10 s
     assert len(cluster.running.gateway.active) == 0
 
 

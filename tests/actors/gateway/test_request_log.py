@@ -11,7 +11,10 @@ import aiohttp
 import pytest
 
 from actors.backends.echo import EchoBackend, EchoSettings
+from actors.bus.bus import Bus, BusSettings
+from actors.bus.subjects import CHAT_SUBJECT
 from actors.gateway.settings import GatewaySettings
+from actors.runtime.envelope import Envelope
 from orchestration.log_events import LogEvent, LogLevel
 from tests.fixtures.cluster import Cluster, running_cluster
 from tests.fixtures.eventually import eventually
@@ -172,3 +175,21 @@ async def test_open_routes_and_unknown_paths_are_not_recorded(
                 await response.read()
     await post(cluster, body())
     assert [event.data["route"] for event in await ended(events)] == [f"POST {CHAT}"]
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_chats_over_nats_that_pass_their_deadline_have_timed_out(
+    cluster: Cluster, events: list[LogEvent], stream: bool
+) -> None:
+    """Whoever ends them first: the reader of the stream, or the actor that cancels the handler."""
+    bus = await Bus.connect(BusSettings(url=cluster.nats.url), name="client")
+    slow = json.dumps(body("slow", stream=stream, max_tokens=10_000)).encode()
+    for number in range(20):
+        headers = Envelope.within(0.2 + number / 1000).headers()
+        await bus.publish(CHAT_SUBJECT, slow, reply=f"{bus.inbox}.late", headers=headers)
+    try:
+        for event in await ended(events, 20):
+            assert (event.data["outcome"], event.data["status"]) == ("timed out", 504)
+            assert event.data["error"] == "deadline_exceeded"
+    finally:
+        await bus.close()

@@ -114,6 +114,11 @@ async def test_the_metrics_agree_with_what_was_put_into_a_queue(
         await enqueue(bus, RunQueue(Priority.BATCH, "debate").subject, b"{}", {})
     found = await eventually(lambda: leader(monitors))
     await eventually(lambda: found.metrics.depth.waiting("RUNS") == 3)
+
+    async def counted() -> bool:
+        return (await scraped(found.metrics))['orchestra_stream_messages{stream="RUNS"}'] == 3
+
+    await eventually(counted)  # streams are read beside their queues
     samples = await scraped(found.metrics)
     assert samples['orchestra_queue_waiting{priority="batch",queue="RUNS"}'] == 3
     assert samples['orchestra_queue_waiting{priority="interactive",queue="RUNS"}'] == 0
