@@ -168,7 +168,7 @@ class ChatService(Actor):
             ):
                 yield
             status = 200
-        except (OrchestraError, asyncio.CancelledError) as error:
+        except (OrchestraError, asyncio.CancelledError, GeneratorExit) as error:
             cause = _cause(error, envelope)
             if isinstance(cause, OrchestraError):
                 status, failure = cause.status, cause
@@ -192,9 +192,9 @@ class ChatService(Actor):
 
 
 def _cause(error: BaseException, envelope: Envelope) -> BaseException:
-    """The error that ended a chat: its actor cancels it at the deadline as if its client had left."""
+    """The error that ended a chat: its actor stops it at the deadline as if its client had left."""
     late = 0 < envelope.deadline <= time.time() + DEADLINE_MARGIN_S
-    if late and isinstance(error, asyncio.CancelledError):
+    if late and isinstance(error, asyncio.CancelledError | GeneratorExit):
         return DeadlineExceeded("no complete answer before the deadline")
     return error
 

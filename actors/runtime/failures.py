@@ -79,11 +79,12 @@ def task_is_cancelled() -> bool:
 @contextmanager
 def wrap_unexpected_errors(what: str, where: str) -> Iterator[None]:
     """Raise every unexpected exception of the block as `internal_error`, whatever its base class: the panics
-    of libraries written in Rust are not derived from `Exception`. A cancellation of the task stays one;
-    another `CancelledError` is an unexpected exception."""
+    of libraries written in Rust are not derived from `Exception`. A cancellation of the task stays one, and
+    so does the end of a generator that its reader closes; another `CancelledError` is an unexpected
+    exception."""
     try:
         yield
-    except OrchestraError:
+    except (OrchestraError, GeneratorExit):
         raise
     except BaseException as error:
         if isinstance(error, asyncio.CancelledError) and task_is_cancelled():
