@@ -228,7 +228,7 @@ async def test_a_full_queue_is_told_to_the_asker(streams: StreamClient) -> None:
 async def test_a_request_that_no_queue_acknowledges_is_given_up_soon_and_not_at_its_deadline(
     own_nats: RunningNats,
 ) -> None:
-    bus = await Bus.connect(BusSettings(url=own_nats.url), name="test")
+    bus = await Bus.connect(BusSettings(url=own_nats.url, ping_interval_s=60), name="test")
     await apply(bus, shipped_declaration())
     streams = StreamClient(bus, StreamLimits(accept_timeout_s=0.2))
     await streams.start()
@@ -240,8 +240,8 @@ async def test_a_request_that_no_queue_acknowledges_is_given_up_soon_and_not_at_
         assert caught.value.retry_after_s == 1
     finally:
         own_nats.process.send_signal(signal.SIGCONT)
-    await streams.stop()
-    await bus.close()
+        await streams.stop()
+        await bus.close()
 
 
 async def test_streams_that_are_not_declared_are_said_to_be_missing(own_nats: RunningNats) -> None:
