@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import signal
 from typing import Any
 
 import pytest
@@ -56,12 +55,12 @@ async def test_no_node_counts_as_silent_while_nats_stands_still(
         asked = asyncio.ensure_future(cluster.ask(cluster.generation(WORDS, tokens=600)))
         await eventually(lambda: sum(cluster.running().values()) == 1)
         (opened,) = cluster.streams.readers.values()
-        own_nats.process.send_signal(signal.SIGSTOP)
+        own_nats.freeze()
         frozen = cluster.executor(dispatcher).node_health.rounds
         await eventually(
             lambda: cluster.executor(dispatcher).node_health.rounds > frozen + 200
         )  # well beyond the lease
-        own_nats.process.send_signal(signal.SIGCONT)
+        own_nats.thaw()
         text, _ = await asked
         assert text == " ".join([WORDS] * 75)
         assert not opened.handed_off

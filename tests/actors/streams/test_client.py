@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import asyncio
-import signal
 from contextlib import aclosing
 from uuid import uuid4
 
@@ -228,18 +227,18 @@ async def test_a_full_queue_is_told_to_the_asker(streams: StreamClient) -> None:
 async def test_a_request_that_no_queue_acknowledges_is_given_up_soon_and_not_at_its_deadline(
     own_nats: RunningNats,
 ) -> None:
-    bus = await Bus.connect(BusSettings(url=own_nats.url, ping_interval_s=60), name="test")
+    bus = await Bus.connect(BusSettings(url=own_nats.url), name="test")
     await apply(bus, shipped_declaration())
     streams = StreamClient(bus, StreamLimits(accept_timeout_s=0.2))
     await streams.start()
-    own_nats.process.send_signal(signal.SIGSTOP)
+    own_nats.freeze()
     try:
         generation = CompletionGeneration(id=streams.new_id(), model="m", prompt="x")
         with pytest.raises(BusUnavailable, match=r"within 0\.2 s: the NATS server does not answer") as caught:
             await anext(streams.stream(generation, Envelope.within(30)))
         assert caught.value.retry_after_s == 1
     finally:
-        own_nats.process.send_signal(signal.SIGCONT)
+        own_nats.thaw()
         await streams.stop()
         await bus.close()
 
