@@ -18,7 +18,7 @@ from pydantic_core import to_json
 from actors.bus.bus import Bus, Message, Subscription
 from actors.bus.subjects import CommandAddress
 from actors.runtime.failures import UNEXPECTED_ERRORS, internal_error
-from actors.runtime.service import invalid_request
+from actors.runtime.service import decode_model
 from actors.telemetry.event_log import event_log
 from orchestration.wire import ErrorBody, Wire
 
@@ -66,11 +66,12 @@ class CommandResponder:
 
     async def serve(self, verb: str, kind: type[W], command: Callable[[W], Any]) -> None:
         """Answer `verb` with what `command` makes of a request of this kind."""
+        decode = decode_model(kind, empty=b"{}")
 
         def on_request(message: Message) -> None:
             data, error = None, None
             try:
-                data = command(_decoded(kind, message.data))
+                data = command(decode(message))
             except UNEXPECTED_ERRORS as failure:
                 error = internal_error(f"the command {verb} of an operator", failure, "commands").body()
             answer = CommandAnswer(process=event_log.identity.id, part=self.part, data=data, error=error)
@@ -83,14 +84,6 @@ class CommandResponder:
         subscriptions, self._subscriptions = self._subscriptions, []
         for subscription in subscriptions:
             await subscription.unsubscribe()
-
-
-def _decoded(kind: type[W], data: bytes) -> W:
-    """Raises `InvalidRequest`."""
-    try:
-        return kind.model_validate_json(data or b"{}")
-    except ValidationError as error:
-        raise invalid_request(error) from error
 
 
 async def ask_all(

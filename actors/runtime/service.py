@@ -61,14 +61,14 @@ class ServiceInfo:
     metadata: dict[str, str] = field(default_factory=dict)
 
 
-def decode_model(kind: Any) -> Callable[[Message], Any]:
-    """A decoder for JSON bodies of a message's type, which may be a union. The decoder raises
-    `InvalidRequest` naming the field at fault."""
+def decode_model(kind: Any, *, empty: bytes = b"") -> Callable[[Message], Any]:
+    """A decoder for JSON bodies of a message's type, which may be a union; an empty body stands for `empty`.
+    The decoder raises `InvalidRequest` naming the field at fault."""
     validate = TypeAdapter(kind).validator.validate_json
 
     def decode(message: Message) -> Any:
         try:
-            return validate(message.data)
+            return validate(message.data or empty)
         except ValidationError as error:
             raise invalid_request(error) from error
 
