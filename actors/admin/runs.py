@@ -17,7 +17,7 @@ from actors.bus.bus import Bus
 from actors.bus.subjects import StreamAddress
 from actors.config.cluster_settings import MAX_REASON
 from actors.gateway.operation import CallContext, Reply
-from actors.jobs.completion import record_cancelled
+from actors.jobs.completion import cancel_job
 from actors.jobs.records import is_job_id
 from actors.jobs.store import JobStore
 from actors.runtime.commands import CommandAnswers
@@ -114,13 +114,10 @@ class RunsAdmin:
         if position is None or not position.open:
             return ""
         end = RunEnd(finish=Finish(reason="cancelled"), error=error.body())
-        await self.bus.publish(StreamAddress(request.id).subject, encode_event(OUT_OF_BAND, end))
-        await self._stop_work(request.id)
+        address = StreamAddress(request.id)
+        await self.bus.publish(address.subject, encode_event(OUT_OF_BAND, end))
+        await self.bus.publish(address.cancel, b"%d" % time.time_ns())
         return "waiting or on a node"
-
-    async def _stop_work(self, work_id: str) -> None:
-        """Stop the work wherever it is; its spans end now."""
-        await self.bus.publish(StreamAddress(work_id).cancel, b"%d" % time.time_ns())
 
     async def _cancel_job(self, job_id: str, error: CancelledByOperator) -> str:
         record = await self.store.record(job_id)
@@ -128,10 +125,8 @@ class RunsAdmin:
             return ""
         if record.status.final:
             return "ended"
-        if not await record_cancelled(self.bus, self.store, record, error):
-            return "ended"
-        await self._stop_work(job_id)
-        return record.status.value
+        cancelled = await cancel_job(self.bus, self.store, record, error)
+        return record.status.value if cancelled else "ended"
 
     async def cancel_matching(self, request: CancelMatching, call: CallContext) -> Changed:
         """Cancel all runs at work that match, or list them with `dry_run`."""

@@ -12,6 +12,7 @@ from pydantic_core import to_json
 
 from actors.bus.bus import Bus
 from actors.bus.jetstream import MESSAGE_ID_HEADER, enqueue
+from actors.bus.subjects import StreamAddress
 from actors.jobs.job_json import job_summary
 from actors.jobs.metrics import JOB_TOKENS, JOBS_ENDED
 from actors.jobs.records import RETRY_HEADER, JobRecord, JobResult, JobStatus, event_subject
@@ -54,6 +55,14 @@ async def record_cancelled(bus: Bus, store: JobStore, record: JobRecord, error: 
         finished_at=time.time(),
     )
     return (await record_result(bus, store, result)).status is JobStatus.CANCELLED
+
+
+async def cancel_job(bus: Bus, store: JobStore, record: JobRecord, error: OrchestraError) -> bool:
+    """Complete a job as `record_cancelled` does, and stop its work wherever it is; its spans end now."""
+    cancelled = await record_cancelled(bus, store, record, error)
+    if cancelled:
+        await bus.publish(StreamAddress(record.id).cancel, b"%d" % time.time_ns())
+    return cancelled
 
 
 async def publish_completion(bus: Bus, store: JobStore, result: JobResult) -> None:

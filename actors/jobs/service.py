@@ -16,8 +16,8 @@ from pydantic import ValidationError
 
 from actors.bus.bus import Bus, Message
 from actors.bus.jetstream import MESSAGE_ID_HEADER, enqueue
-from actors.bus.subjects import RunQueue, StreamAddress
-from actors.jobs.completion import record_cancelled
+from actors.bus.subjects import RunQueue
+from actors.jobs.completion import cancel_job
 from actors.jobs.errors import KeyReused, NoSuchJob, TooManyJobs
 from actors.jobs.job_json import job_json, job_summary
 from actors.jobs.metrics import JOBS_SUBMITTED
@@ -172,19 +172,18 @@ class JobService:
         record = await self._record(job_id, viewer)
         if not record.status.final:
             error = Cancelled("the job was cancelled")
-            if await record_cancelled(self.bus, self.store, record, error):
-                await self.bus.publish(StreamAddress(job_id).cancel, b"%d" % time.time_ns())
+            await cancel_job(self.bus, self.store, record, error)
         return await self.get(job_id)
 
     async def list(self, *, limit: int, before: int = 0, viewer: str | None = None) -> dict[str, Any]:
         """A page of jobs, the latest changed first. `next` is the `before` of the next page, 0 at the end.
 
-        A page before the end may have fewer than `limit` jobs, when most jobs belong to others.
+        A page before the end may have fewer than `limit` jobs, when most jobs belong to others, or where
+        records cannot be read.
         """
 
         def visible(message: Message) -> bool:
-            record = _record_of(message)
-            return record is not None and (viewer is None or record.owner == viewer)
+            return viewer is None or ((record := _record_of(message)) is not None and record.owner == viewer)
 
         page, more = await latest_messages(
             self.bus,
@@ -193,7 +192,7 @@ class JobService:
             before=before,
             matches=visible,
         )
-        records = [JobRecord.model_validate_json(each.message.data) for each in page]
+        records = [record for each in page if (record := _record_of(each.message)) is not None]
         return {"object": "list", "data": [job_summary(record) for record in records], "next": more}
 
     async def _record(self, job_id: str, viewer: str | None) -> JobRecord:
