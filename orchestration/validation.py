@@ -47,6 +47,12 @@ class TextForm:
     pattern: str
     words: str
 
+    @classmethod
+    def name(cls, signs: str, most: int) -> TextForm:
+        """The form of names of 1 to `most` letters, digits and these signs."""
+        words = f"a name of 1 to {most} letters, digits and the signs {' '.join(signs)}"
+        return cls(f"^[A-Za-z0-9{signs}]{{1,{most}}}$", words)
+
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
         return core_schema.no_info_after_validator_function(self._check, handler(source))
 

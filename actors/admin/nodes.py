@@ -22,9 +22,7 @@ from orchestration.messages import ErrorBody, LabelNode, NodeInfo, NodeLabels, W
 from orchestration.validation import TextForm
 
 PING_S = 1.0
-LabelName = Annotated[
-    str, TextForm(r"^[A-Za-z0-9_./-]{1,64}$", "a name of 1 to 64 letters, digits and the signs _ . / -")
-]
+LabelName = Annotated[str, TextForm.name("_./-", 64)]
 
 
 class NodeId(Wire):

@@ -21,9 +21,7 @@ class AgentsSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    cluster: Annotated[
-        str, TextForm(r"^[A-Za-z0-9_-]{1,64}$", "a name of 1 to 64 letters, digits and the signs _ -")
-    ] = "local"
+    cluster: Annotated[str, TextForm.name("_-", 64)] = "local"
     """Owner in the agents' subjects, `agents.prompt.orchestra.<cluster>.<name>`. It only names the agents:
     the queues are shared by all that use one NATS account."""
     concurrency: Hot[int] = Field(default=16, ge=1, le=1024)
@@ -50,12 +48,7 @@ class AgentsSettings(BaseModel):
     of a node is used, if there is one."""
     tools: ToolSettings = ToolSettings()
     """Limits of the tools that agents use."""
-    mcp: dict[
-        Annotated[
-            str, TextForm(r"^[A-Za-z0-9_-]{1,32}$", "a name of 1 to 32 letters, digits and the signs _ -")
-        ],
-        McpServerSettings,
-    ] = {}
+    mcp: dict[Annotated[str, TextForm.name("_-", 32)], McpServerSettings] = {}
     """MCP servers by name, whose tools the agents here use."""
     sandbox: SandboxSettings = SandboxSettings()
     """The sandbox in which the code agent runs programs."""

@@ -21,9 +21,7 @@ from orchestration.validation import TextForm
 INFERENCE: Literal["inference"] = "inference"
 ADMIN: Literal["admin"] = "admin"
 Scope = Literal["inference", "admin"]
-CallerName = Annotated[
-    str, TextForm(r"^[A-Za-z0-9_.@-]{1,64}$", "a name of 1 to 64 letters, digits and the signs _ . @ -")
-]
+CallerName = Annotated[str, TextForm.name("_.@-", 64)]
 
 
 class CallerLimits(BaseModel):

@@ -16,9 +16,7 @@ from orchestration.validation import TextForm
 MAX_TOOLS = 128
 MAX_TOOLS_BYTES = 131_072
 """Maximum size of all tools of a request as JSON."""
-ToolName = Annotated[
-    str, TextForm(r"^[A-Za-z0-9_-]{1,64}$", "a name of 1 to 64 letters, digits and the signs _ -")
-]
+ToolName = Annotated[str, TextForm.name("_-", 64)]
 
 
 def _parameters_of(parameters: Any) -> Any:

@@ -18,9 +18,7 @@ class MongoSettings(BaseModel):
     url: str = ""
     """Address `mongodb://USER:PASSWORD@HOST:PORT/`. Empty: no events are shipped. `orchestra up` runs a
     shipper when it is set."""
-    database: Annotated[
-        str, TextForm(r"^[A-Za-z0-9_-]{1,63}$", "a name of 1 to 63 letters, digits and the signs _ -")
-    ] = "orchestra"
+    database: Annotated[str, TextForm.name("_-", 63)] = "orchestra"
     """Name of the database; the shipper creates its collections and indexes."""
     driver: Literal["motor", "pymongo"] = "motor"
     """The client library. motor is at its end of life; pymongo's asynchronous client replaces it."""
