@@ -16,12 +16,23 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from secrets import token_hex
+from typing import TypeVar
+
+from pydantic import ValidationError
 
 from actors.bus.bus import Bus, Headers, Message, Subscription
 from actors.bus.jetstream import QUEUE_FULL_CODES, WRONG_LAST_SEQUENCE
 from actors.bus.message import decode_headers
 from actors.bus.subjects import encode_token
-from orchestration.errors import BusUnavailable, InternalError, NoResponders, OrchestraError, QueueFull
+from orchestration.errors import (
+    BusUnavailable,
+    InternalError,
+    InvalidRequest,
+    NoResponders,
+    OrchestraError,
+    QueueFull,
+)
+from orchestration.wire import Wire
 
 log = logging.getLogger(__name__)
 
@@ -38,6 +49,7 @@ UPDATE_BACKOFF_S = 0.005
 64 times this long. In a cluster the write that won may still be on its way to the other servers."""
 
 Changed = Callable[[bytes | None, str], None]
+W = TypeVar("W", bound=Wire)
 
 
 class Conflict(OrchestraError):
@@ -45,6 +57,23 @@ class Conflict(OrchestraError):
 
     status = 409
     code = "conflict"
+
+
+def read_document(
+    kind: type[W], value: bytes | None, place: tuple[str, str], problem: str, *, again: str
+) -> W:
+    """The document of a key, an empty one for None; `place` is its bucket and key. Raises `InvalidRequest`
+    with the `problem` of a value that no version has written, and what to do `again` after its deletion."""
+    if value is None:
+        return kind()
+    try:
+        return kind.model_validate_json(value)
+    except ValidationError as error:
+        bucket, key = place
+        raise InvalidRequest(
+            f"the key {key!r} of the bucket {bucket!r} {problem} ({error.error_count()} errors): delete the "
+            f"key, and {again}"
+        ) from error
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,10 +11,10 @@ import logging
 from collections.abc import Callable
 from typing import Literal
 
-from pydantic import Field, ValidationError
+from pydantic import Field
 
 from actors.bus.bus import Bus, Subscription
-from actors.bus.key_value import Bucket, Entry
+from actors.bus.key_value import Bucket, Entry, read_document
 from orchestration.errors import InvalidRequest, OrchestraError
 from orchestration.messages import Wire
 
@@ -67,15 +67,7 @@ class Orders(Wire):
     @classmethod
     def read(cls, value: bytes | None) -> Orders:
         """Parse the entry's value; None means no orders. Raises `InvalidRequest` for an invalid one."""
-        if value is None:
-            return cls()
-        try:
-            return cls.model_validate_json(value)
-        except ValidationError as error:
-            raise InvalidRequest(
-                f"the key {KEY!r} of the bucket {BUCKET!r} holds no orders ({error.error_count()} errors): "
-                "delete the key, and give the orders again"
-            ) from error
+        return read_document(cls, value, (BUCKET, KEY), "holds no orders", again="give the orders again")
 
 
 Edit = Callable[[Orders], Orders]

@@ -9,9 +9,10 @@ import time
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from pydantic import Field, ValidationError
+from pydantic import Field
 
-from orchestration.errors import InvalidRequest, OrchestraError
+from actors.bus.key_value import read_document
+from orchestration.errors import OrchestraError
 from orchestration.wire import Wire
 
 BUCKET = "settings"
@@ -90,15 +91,8 @@ class ClusterSettings(Wire):
     @classmethod
     def read(cls, value: bytes | None) -> ClusterSettings:
         """Parse the key's value. Raises `InvalidRequest` for one that no version of this class wrote."""
-        if value is None:
-            return cls()
-        try:
-            return cls.model_validate_json(value)
-        except ValidationError as error:
-            raise InvalidRequest(
-                f"the key {KEY!r} of the bucket {BUCKET!r} is no document of settings ({error.error_count()} "
-                f"errors): delete the key, and set them again"
-            ) from error
+        problem = "is no document of settings"
+        return read_document(cls, value, (BUCKET, KEY), problem, again="set them again")
 
     def get(self, name: str) -> Stored | None:
         found = self.values.get(name)
