@@ -54,6 +54,11 @@ def as_json(cluster: Cluster, *words: str) -> Any:
     return json.loads(done(cluster, *words, "--json"))
 
 
+LONG_RUN = {
+    "model": "orchestra/single",
+    "messages": [{"role": "user", "content": "word " * 200}],
+    "orchestra": {"model": "slow"},
+}
 CHANGES = (
     ("nodes", "drain", "n1"),
     ("nodes", "label", "n1", "zone=eu"),
@@ -121,13 +126,8 @@ def test_a_queue_is_paused_listed_purged_and_resumed(cluster: Cluster) -> None:
 
 
 def test_runs_are_listed_watched_and_cancelled(cluster: Cluster) -> None:
-    body = {
-        "model": "orchestra/single",
-        "messages": [{"role": "user", "content": "word " * 200}],
-        "orchestra": {"model": "slow"},
-    }
     with ThreadPoolExecutor() as pool:
-        asked = pool.submit(httpx.post, f"{cluster.base_url}/chat/completions", json=body, timeout=60)
+        asked = pool.submit(httpx.post, f"{cluster.base_url}/chat/completions", json=LONG_RUN, timeout=60)
         cluster.wait(lambda: bool(as_json(cluster, "runs", "list")))
         (run,) = as_json(cluster, "runs", "list", "--pattern", "single")
         assert run["id"] in done(cluster, "runs", "list")
@@ -246,13 +246,8 @@ def test_a_reason_that_cannot_be_recorded_is_refused_before_the_change(
 
 
 def test_an_unknown_run_does_not_keep_the_others_from_being_cancelled(cluster: Cluster) -> None:
-    body = {
-        "model": "orchestra/single",
-        "messages": [{"role": "user", "content": "word " * 200}],
-        "orchestra": {"model": "slow"},
-    }
     with ThreadPoolExecutor() as pool:
-        asked = pool.submit(httpx.post, f"{cluster.base_url}/chat/completions", json=body, timeout=60)
+        asked = pool.submit(httpx.post, f"{cluster.base_url}/chat/completions", json=LONG_RUN, timeout=60)
         cluster.wait(lambda: bool(as_json(cluster, "runs", "list", "--limit", "1")))
         (run,) = as_json(cluster, "runs", "list")
         cancelled = say(cluster, "runs", "cancel", "abc.1", run["id"], "abc.2", "--yes", "--json")
