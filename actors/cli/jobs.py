@@ -13,15 +13,14 @@ from actors.admin.audit import Changed
 from actors.bus.bus import Bus
 from actors.cli.main import FAILED, ErrorReportingGroup
 from actors.cli.operator import (
+    change_each,
     changing,
     confirm,
     operator_name,
     print_json,
     print_table,
-    raise_last,
     record_command,
     show_answer,
-    try_each,
 )
 from actors.cli.pattern_options import orchestra_of, pattern_options
 from actors.cli.reach import on_cluster, reaching
@@ -214,20 +213,14 @@ def dead_show(number: int, **options: Any) -> None:
 @changing
 def dead_retry(numbers: tuple[int, ...], reason: str, as_json: bool, **options: Any) -> None:
     """Queue dead letters again, with all their attempts; prints their ids. It never asks."""
-    queued: list[dict[str, Any]] = []
 
     async def work(bus: Bus) -> int:
-        async def retry(number: int) -> None:
+        async def retry(number: int) -> dict[str, Any]:
             job_id = await DeadLetterStore(bus).retry(number)
-            queued.append({"number": number, "id": job_id})
-            if not as_json:
-                click.echo(job_id)
             await record_command(bus, "dead.retry", _letter(number, {"queued": job_id}), reason)
+            return {"number": number, "id": job_id}
 
-        failures = await try_each(numbers, retry)
-        if as_json:
-            print_json(queued)
-        raise_last(failures)
+        await change_each(numbers, retry, lambda queued: queued["id"], as_json=as_json)
         return 0
 
     _run(options, work)
@@ -238,19 +231,15 @@ def dead_retry(numbers: tuple[int, ...], reason: str, as_json: bool, **options: 
 @changing
 def dead_drop(numbers: tuple[int, ...], reason: str, yes: bool, as_json: bool, **options: Any) -> None:
     """Delete dead letters for good."""
-    deleted: list[int] = []
 
     async def work(bus: Bus) -> int:
-        async def drop(number: int) -> None:
+        async def drop(number: int) -> int:
             await DeadLetterStore(bus).drop(number)
-            deleted.append(number)
             await record_command(bus, "dead.delete", _letter(number, None), reason)
+            return number
 
         await confirm(f"Delete for good dead letters {', '.join(map(str, numbers))}", yes=yes)
-        failures = await try_each(numbers, drop)
-        if as_json:
-            print_json(deleted)
-        raise_last(failures)
+        await change_each(numbers, drop, lambda number: "", as_json=as_json)
         return 0
 
     _run(options, work)

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import click
+from pydantic_core import to_jsonable_python
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -108,22 +109,25 @@ async def confirm(question: str, *, yes: bool) -> None:
         raise click.Abort
 
 
-async def try_each(items: Iterable[T], work: Callable[[T], Awaitable[None]]) -> list[OrchestraError]:
-    """Do `work` with each item, also after a failure; returns the failures, for `raise_last`."""
+async def change_each(
+    items: Iterable[T], change: Callable[[T], Awaitable[Any]], line: Callable[[Any], str], *, as_json: bool
+) -> None:
+    """Do `change` with each item, also after a failure. Print what each did: a line, unless that is '', or
+    all in one JSON list. Then print the failures, and raise the last one, which is printed too."""
+    made: list[Any] = []
     failures: list[OrchestraError] = []
     for item in items:
         try:
-            await work(item)
+            made.append(await change(item))
         except OrchestraError as error:
             failures.append(error)
-    return failures
-
-
-def raise_last(failures: Sequence[OrchestraError]) -> None:
-    """Print the failures of a command that has tried each of many; raise the last one, which is printed
-    too."""
-    for error in failures[:-1]:
-        click.echo(f"orchestra: {error.message}", err=True)
+            continue
+        if not as_json and (text := line(made[-1])):
+            click.echo(text)
+    if as_json:
+        print_json(made)
+    for failure in failures[:-1]:
+        click.echo(f"orchestra: {failure.message}", err=True)
     if failures:
         raise failures[-1]
 
@@ -187,7 +191,8 @@ async def record_command(bus: Bus, action: str, made: Changed, reason: str = "")
 
 
 def print_json(value: Any) -> None:
-    click.echo(json.dumps(value, ensure_ascii=False, indent=2))
+    """Print a value, which may have messages in it."""
+    click.echo(json.dumps(value, ensure_ascii=False, indent=2, default=to_jsonable_python))
 
 
 def operator_name() -> str:

@@ -13,7 +13,7 @@ from actors.admin.requests import NotThere
 from actors.bus.bus import Bus
 from actors.bus.subjects import NodeAddress
 from actors.cli.filters import filter_option
-from actors.cli.operator import changing, print_json, raise_last, record_command, run_operator, try_each
+from actors.cli.operator import change_each, changing, record_command, run_operator
 from actors.cluster.registry import live_nodes
 from orchestration.errors import NoNode, UnknownModel
 from orchestration.messages import LoadModel, LoadResult, UnloadModel, Wire
@@ -64,20 +64,15 @@ def _everywhere(request: LoadModel | UnloadModel, options: Mapping[str, Any]) ->
 
 async def _ask_all(bus: Bus, request: LoadModel | UnloadModel, options: Mapping[str, Any]) -> None:
     """Ask the nodes one after another, with a line for each. Raises the last error at the end."""
-    results: list[LoadResult] = []
 
-    async def ask(node: str) -> None:
+    async def ask(node: str) -> LoadResult:
         result = await _ask(bus, node, request, options["timeout_s"])
-        results.append(result)
-        if not options["as_json"]:
-            click.echo(_line(result))
         if result.changed:
             await record_command(bus, *_change(result), options["reason"])
+        return result
 
-    failures = await try_each(await _which(bus, request.model, options["node_id"]), ask)
-    if options["as_json"]:
-        print_json([result.model_dump(mode="json") for result in results])
-    raise_last(failures)
+    nodes = await _which(bus, request.model, options["node_id"])
+    await change_each(nodes, ask, _line, as_json=options["as_json"])
 
 
 async def _which(bus: Bus, name: str, node_id: str) -> list[str]:

@@ -15,15 +15,14 @@ from actors.cli.operator import (
     MAX_ROWS,
     OperatorClient,
     age,
+    change_each,
     changing,
     confirm,
     listing,
     print_json,
     print_table,
-    raise_last,
     run_operator,
     show_rows,
-    try_each,
     warn_missing,
 )
 from actors.cli.reach import reaching
@@ -186,18 +185,14 @@ def cancel(
 
     async def by_id(client: OperatorClient) -> None:
         await confirm(f"Cancel {', '.join(run_ids)}", yes=yes)
-        answers: list[dict[str, Any]] = []
 
-        async def cancel(run_id: str) -> None:
-            answer = await client.call("runs.cancel", id=run_id, reason=reason)
-            answers.append(answer)
-            if not as_json:
-                click.echo(f"{run_id} {'is cancelled' if answer['cancelled'] else 'had ended'}")
+        async def cancel(run_id: str) -> dict[str, Any]:
+            return await client.call("runs.cancel", id=run_id, reason=reason)
 
-        failures = await try_each(dict.fromkeys(run_ids), cancel)
-        if as_json:
-            print_json(answers)
-        raise_last(failures)
+        def line(answer: dict[str, Any]) -> str:
+            return f"{answer['id']} {'is cancelled' if answer['cancelled'] else 'had ended'}"
+
+        await change_each(dict.fromkeys(run_ids), cancel, line, as_json=as_json)
 
     async def by_filter(client: OperatorClient) -> None:
         fields = {**wanted, "everything": everything, "reason": reason or ("dry run" if dry_run else "")}
